@@ -1,0 +1,84 @@
+#!/usr/bin/env python3
+"""Run TransformerLens's measurement and pathsum's in turn, several times over, and print a table.
+
+Both print JSON lines, {"work": ..., "median_s": ...}. The table gives, for each work, the median over the rounds
+of each one's medians and the ratio of the two, then the same for each one's best round. Where the two ratios are
+far apart, something else was running: only the second can be trusted then, and a second run is better.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+EXAMPLE = """examples:
+  python compare.py --reference /path/to/reference
+  python compare.py --rounds 9 --threads 1 --pathsum 'cargo bench --quiet --bench forward -- --peer'
+"""
+HERE = Path(__file__).resolve().parent
+
+
+def measurement(command, env):
+    """The medians that a command prints, by work. Lines that are not JSON objects are passed over."""
+    done = subprocess.run(command, cwd=HERE.parent.parent, env=env, stdout=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        raise SystemExit(f"`{shlex.join(command)}` failed with exit code {done.returncode}")
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.lstrip().startswith("{")]
+    medians = {line["work"]: line["median_s"] for line in lines if "work" in line}
+    if not medians:
+        raise SystemExit(f"`{shlex.join(command)}` printed no measurement; expected lines like "
+                         '{"work": "forward_2500", "median_s": 0.24}')
+    return medians
+
+
+def table(rounds):
+    """`rounds`: a pair (TransformerLens's medians, pathsum's medians) for each round."""
+    rows = ["| work | TransformerLens | pathsum | times faster | best rounds | times faster |", "|---|---|---|---|---|---|"]
+    for work in rounds[0][0]:
+        if not all(work in theirs and work in ours for theirs, ours in rounds):
+            rows.append(f"| {work} | not measured by both | | | | |")
+            continue
+        sides = [[side[work] for side in sides] for sides in zip(*rounds)]
+        (theirs, ours), (their_best, our_best) = map(statistics.median, sides), map(min, sides)
+        rows.append(f"| {work} | {show(theirs)} | {show(ours)} | {theirs / ours:.1f} "
+                    f"| {show(their_best)}, {show(our_best)} | {their_best / our_best:.1f} |")
+    return "\n".join(rows)
+
+
+def show(seconds):
+    return f"{seconds * 1e3:.3f} ms"
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--reference", type=Path, default=os.environ.get("PATHSUM_REFERENCE"),
+                        help="the folder of reference models (default: $PATHSUM_REFERENCE)")
+    parser.add_argument("--pathsum", metavar="CMD", default="cargo bench --quiet --bench forward -- --peer",
+                        help="pathsum's measurement, run from the repository's root (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each of the two runs (default: 5)")
+    parser.add_argument("--seconds", type=float, default=5, help="TransformerLens's seconds a work (default: 5)")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of each (default: all cores)")
+    args = parser.parse_args()
+    if args.reference is None:
+        parser.error("give --reference, or set PATHSUM_REFERENCE")
+    if args.rounds < 1:
+        parser.error("--rounds must be at least 1")
+
+    reference = str(Path(args.reference).resolve())
+    env = os.environ | {"PATHSUM_REFERENCE": reference, "RAYON_NUM_THREADS": str(args.threads)}
+    peer = [sys.executable, str(HERE / "forward.py"), "--threads", str(args.threads), "--seconds", str(args.seconds)]
+    load, rounds = os.getloadavg()[0], []
+    for i in range(args.rounds):
+        print(f"round {i + 1} of {args.rounds}", file=sys.stderr)
+        rounds.append((measurement(peer, env), measurement(shlex.split(args.pathsum), env)))
+    print(f"{args.rounds} rounds, {args.threads} threads, load average at the start {load:.2f}\n\n{table(rounds)}")
+
+
+if __name__ == "__main__":
+    main()

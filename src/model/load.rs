@@ -1,0 +1,110 @@
+//! Models from files: a folder with `config.json` and `model.safetensors`, or a PyTorch state dict.
+
+use crate::error::{Error, Result, nearest_hint};
+use crate::model::weights::layout;
+use crate::model::{Config, Model, Weights};
+use crate::tensor::{Scalar, TensorFile, write_safetensors, write_whole};
+use std::path::Path;
+
+/// The names of a model folder's two files.
+const CONFIG: &str = "config.json";
+const WEIGHTS: &str = "model.safetensors";
+
+/// Buffers that a state dict holds beside the parameters; the configuration says what they say.
+const BUFFERS: [&str; 2] = [".mask", ".IGNORE"];
+
+impl<T: Scalar> Model<T> {
+    /// Loads a folder with `config.json` and `model.safetensors`; the file is mapped into memory while
+    /// its values are converted to `T`.
+    ///
+    /// # Errors
+    /// When a file is missing or unsound, a tensor is missing, has another shape than the configuration
+    /// gives it, or has no place in the model.
+    pub fn load(folder: impl AsRef<Path>) -> Result<Self> {
+        let folder = folder.as_ref();
+        let config = Config::open(folder.join(CONFIG))?;
+        let path = folder.join(WEIGHTS);
+        Self::from_file(config, &TensorFile::open(&path)?).map_err(|e| Error::format(&path, e))
+    }
+
+    /// Loads a PyTorch state dict (`.pt`) or a safetensors file for a configuration that stands elsewhere.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn load_with_config(path: impl AsRef<Path>, config: Config) -> Result<Self> {
+        let path = path.as_ref();
+        let file = if path.extension().is_some_and(|e| e == "safetensors") {
+            TensorFile::open(path)?
+        } else {
+            open_state_dict(path)?
+        };
+        Self::from_file(config, &file).map_err(|e| Error::format(path, e))
+    }
+
+    /// The weights of named tensors, checked against a configuration.
+    ///
+    /// # Errors
+    /// When a tensor is missing, has another shape than the configuration gives it, or has no place.
+    pub fn from_file(config: Config, file: &TensorFile) -> Result<Self> {
+        let layout = layout(&config);
+        let known = |name: &str| layout.iter().any(|(n, _)| n == name);
+        let buffer = |name: &str| BUFFERS.iter().any(|b| name.ends_with(b));
+        if let Some(name) = file.names().find(|n| !known(n) && !buffer(n)) {
+            return Err(Error::UnexpectedTensor {
+                name: name.into(),
+                reason: format!(
+                    "the configuration does not call for it{}",
+                    nearest_hint(name, layout.iter().map(|(n, _)| n.as_str()))
+                ),
+            });
+        }
+        let weights = Weights::build(&config, |name, expected| {
+            let found = file.shape(name).ok_or_else(|| Error::MissingTensor {
+                name: name.into(),
+                expected: expected.to_vec(),
+            })?;
+            if found != expected {
+                return Err(Error::Shape {
+                    name: name.into(),
+                    found: found.to_vec(),
+                    expected: expected.to_vec(),
+                });
+            }
+            file.float(name)
+        })?;
+        Ok(Model { config, weights })
+    }
+
+    /// Writes a folder with `config.json` and `model.safetensors`, in the model's precision.
+    ///
+    /// # Errors
+    /// When the folder or a file cannot be written. A folder made here is removed again then.
+    pub fn save(&self, folder: impl AsRef<Path>) -> Result<()> {
+        let folder = folder.as_ref();
+        let existed = folder.exists();
+        std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+        let write = || {
+            write_safetensors(folder.join(WEIGHTS), self.weights.tensors())?;
+            write_whole(&folder.join(CONFIG), self.config.to_json().as_bytes())
+        };
+        write().inspect_err(|_| {
+            if !existed {
+                // The first error is the one to report.
+                let _ = std::fs::remove_dir_all(folder);
+            }
+        })
+    }
+}
+
+#[cfg(feature = "torch")]
+fn open_state_dict(path: &Path) -> Result<TensorFile> {
+    super::torch::open_state_dict(path)
+}
+
+#[cfg(not(feature = "torch"))]
+fn open_state_dict(path: &Path) -> Result<TensorFile> {
+    Err(Error::format(
+        path,
+        "reading PyTorch state dicts needs the feature `torch`, expected .safetensors",
+    ))
+}

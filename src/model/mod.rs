@@ -1,0 +1,65 @@
+//! The model: configuration, weights, loading, the forward pass with its hooks and cache, and the
+//! processing of weights.
+
+mod act;
+mod cache;
+mod config;
+mod forward;
+mod load;
+mod ops;
+pub mod process;
+mod run;
+mod tokens;
+#[cfg(feature = "torch")]
+mod torch;
+mod weights;
+
+pub use cache::Cache;
+pub use config::{ActFn, AttentionDir, Config, NormalizationType, PositionalEmbeddingType};
+pub use run::{Run, RunOutput};
+pub use tokens::Tokens;
+pub use weights::{Attention, Block, Mlp, Norm, Weights, layout};
+
+use crate::error::Result;
+use crate::tensor::Scalar;
+
+/// A transformer: what it is made of, and its parameters.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Model<T> {
+    pub(crate) config: Config,
+    pub(crate) weights: Weights<T>,
+}
+
+impl<T: Scalar> Model<T> {
+    /// A model of these weights.
+    ///
+    /// # Errors
+    /// When a parameter is missing, of another shape than the configuration gives it, or superfluous.
+    pub fn new(config: Config, weights: Weights<T>) -> Result<Self> {
+        weights.check(&config)?;
+        Ok(Model { config, weights })
+    }
+
+    /// What the model is made of.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The parameters.
+    pub fn weights(&self) -> &Weights<T> {
+        &self.weights
+    }
+
+    /// The parameters, given away.
+    pub fn into_weights(self) -> Weights<T> {
+        self.weights
+    }
+
+    /// The same model in another precision, each parameter rounded to the nearest.
+    pub fn cast<U: Scalar>(&self) -> Model<U> {
+        Model {
+            config: self.config.clone(),
+            weights: self.weights.cast(&self.config),
+        }
+    }
+}

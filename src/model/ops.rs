@@ -1,0 +1,259 @@
+//! The operations that the forward pass is made of, each over a batch's rows, split over threads
+//! where asked.
+
+use crate::linalg::{Par, product_into};
+use crate::model::{ActFn, Norm};
+use crate::tensor::{
+    Scalar, Tensor, add_assign, add_rows, center_and_scale, divide_affine, softmax_rows,
+};
+use faer::{Accum, MatMut, MatRef};
+use rayon::prelude::*;
+
+/// What keys at the pad token score.
+pub(crate) const PAD_SCORE: f64 = -1e5;
+
+/// Calls `f` on stretches of `out` that are whole multiples of `unit`, with the first unit's index.
+fn split<T: Scalar>(par: Par, out: &mut [T], unit: usize, f: impl Fn(usize, &mut [T]) + Sync) {
+    let units = out.len() / unit.max(1);
+    match par {
+        Par::Rayon if units > 1 => {
+            let each = units.div_ceil(par.threads());
+            out.par_chunks_mut(each * unit)
+                .enumerate()
+                .for_each(|(i, chunk)| f(i * each, chunk));
+        }
+        _ => f(0, out),
+    }
+}
+
+/// The rows `first..first + n` of a row-major matrix.
+fn rows_of<T: Scalar>(data: &[T], cols: usize, first: usize, n: usize) -> MatRef<'_, T> {
+    MatRef::from_row_major_slice(&data[first * cols..(first + n) * cols], n, cols)
+}
+
+/// `rows[ids]`, by rows of a `[_, d]` table.
+pub(super) fn gather<T: Scalar>(table: &Tensor<T>, ids: &[i64], out: &mut [T]) {
+    let d = table.shape()[1];
+    for (out, &id) in out.chunks_exact_mut(d).zip(ids) {
+        out.copy_from_slice(table.slice(&[id as usize]));
+    }
+}
+
+/// `dst += src`
+pub(super) fn add<T: Scalar>(par: Par, dst: &mut Tensor<T>, src: &Tensor<T>) {
+    let src = src.data();
+    split(par, dst.data_mut(), 1, |i, dst| {
+        add_assign(dst, &src[i..i + dst.len()])
+    });
+}
+
+/// `out = x W + b`, for `x: [n, d_in]`, `W: [d_in, d_out]`.
+pub(super) fn linear<T: Scalar>(par: Par, x: &[T], W: MatRef<'_, T>, b: &[T], out: &mut [T]) {
+    let (d_in, d_out) = (W.nrows(), W.ncols());
+    split(par, out, d_out, |first, out| {
+        let n = out.len() / d_out;
+        let x = rows_of(x, d_in, first, n);
+        product_into(
+            MatMut::from_row_major_slice_mut(out, n, d_out),
+            Accum::Replace,
+            T::ONE,
+            x,
+            W,
+        );
+        add_rows(out, b);
+    });
+}
+
+/// `out[:, h] = x W[h] + b[h]` for every head, for `x: [n, d_model]`, `W: [head, d_model, d_head]`.
+pub(super) fn project_heads<T: Scalar>(
+    par: Par,
+    x: &[T],
+    W: &Tensor<T>,
+    b: &Tensor<T>,
+    out: &mut [T],
+) {
+    let &[heads, d_model, d_head] = W.shape() else {
+        unreachable!("checked at loading")
+    };
+    let width = heads * d_head;
+    split(par, out, width, |first, out| {
+        let n = out.len() / width;
+        let x = rows_of(x, d_model, first, n);
+        for h in 0..heads {
+            let out =
+                MatMut::from_row_major_slice_mut(out, n, width).subcols_mut(h * d_head, d_head);
+            product_into(out, Accum::Replace, T::ONE, x, W.mat(&[h]));
+        }
+        add_rows(out, b.data());
+    });
+}
+
+/// LayerNorm's first half: `x - mean(x)`, and the scale to divide it by.
+pub(super) fn center<T: Scalar>(par: Par, x: &Tensor<T>, eps: T) -> (Tensor<T>, Tensor<T>) {
+    let &[batch, pos, d] = x.shape() else {
+        unreachable!("a stream is [batch, pos, d]")
+    };
+    let mut centered = Tensor::zeros(x.shape());
+    let mut scale = Tensor::zeros(&[batch, pos, 1]);
+    let rows = match par {
+        Par::Seq => scale.len(),
+        Par::Rayon => scale.len().div_ceil(par.threads()),
+    };
+    let chunks = x.data().chunks(rows.max(1) * d);
+    let outs = centered
+        .data_mut()
+        .chunks_mut(rows.max(1) * d)
+        .zip(scale.data_mut().chunks_mut(rows.max(1)));
+    let work = |(x, (centered, scale)): (&[T], (&mut [T], &mut [T]))| {
+        center_and_scale(x, eps, centered, scale);
+    };
+    match par {
+        Par::Seq => chunks.zip(outs).for_each(work),
+        Par::Rayon => chunks.zip(outs).par_bridge().for_each(work),
+    }
+    (centered, scale)
+}
+
+/// LayerNorm's second half: `x / scale * w + b`.
+pub(super) fn divide<T: Scalar>(
+    par: Par,
+    x: &mut Tensor<T>,
+    scale: &Tensor<T>,
+    norm: Option<&Norm<T>>,
+) {
+    let d = x.shape()[2];
+    let affine = norm.map(|n| (n.w.data(), n.b.data()));
+    let scale = scale.data();
+    split(par, x.data_mut(), d, |first, x| {
+        divide_affine(x, &scale[first..first + x.len() / d], affine);
+    });
+}
+
+/// `scores[b, h] = q k^T / scale`, masked, for `q, k: [batch, pos, head, d_head]`.
+///
+/// The causal mask is `-inf`; then keys at the pad token get [`PAD_SCORE`], whatever the mask says, as a
+/// hook on TransformerLens's scores would have it.
+pub(super) fn scores<T: Scalar>(
+    par: Par,
+    q: &Tensor<T>,
+    k: &Tensor<T>,
+    scale: T,
+    causal: bool,
+    pad_keys: Option<&[bool]>,
+    out: &mut Tensor<T>,
+) {
+    let &[_, pos, heads, _] = q.shape() else {
+        unreachable!("queries have four axes")
+    };
+    let inverse = T::ONE / scale;
+    split(par, out.data_mut(), pos * pos, |first, out| {
+        for (i, out) in out.chunks_exact_mut(pos * pos).enumerate() {
+            let (b, h) = ((first + i) / heads, (first + i) % heads);
+            let scores = MatMut::from_row_major_slice_mut(out, pos, pos);
+            product_into(
+                scores,
+                Accum::Replace,
+                inverse,
+                q.head(b, h),
+                k.head(b, h).transpose(),
+            );
+            if causal {
+                for (query, row) in out.chunks_exact_mut(pos).enumerate() {
+                    row[query + 1..].fill(-T::INFINITY);
+                }
+            }
+            if let Some(pad) = pad_keys {
+                let pad = &pad[b * pos..(b + 1) * pos];
+                for row in out.chunks_exact_mut(pos) {
+                    for (score, _) in row.iter_mut().zip(pad).filter(|(_, pad)| **pad) {
+                        *score = T::from_f64(PAD_SCORE);
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// The softmax of the scores over the keys, in place.
+pub(super) fn softmax<T: Scalar>(par: Par, scores: &mut Tensor<T>) {
+    let keys = scores.shape()[3];
+    split(par, scores.data_mut(), keys, |_, rows| {
+        softmax_rows(rows, keys)
+    });
+}
+
+/// `z[:, h] = pattern[h] v[:, h]`, for `v: [batch, pos, head, d_head]`.
+pub(super) fn mix<T: Scalar>(par: Par, pattern: &Tensor<T>, v: &Tensor<T>, out: &mut Tensor<T>) {
+    let &[_, pos, heads, d_head] = v.shape() else {
+        unreachable!("values have four axes")
+    };
+    let width = heads * d_head;
+    split(par, out.data_mut(), width, |first, out| {
+        // A stretch of rows may begin and end inside sequences.
+        let mut row = first;
+        let mut rest = out;
+        while !rest.is_empty() {
+            let (b, p) = (row / pos, row % pos);
+            let n = (pos - p).min(rest.len() / width);
+            let (own, others) = rest.split_at_mut(n * width);
+            for h in 0..heads {
+                let z =
+                    MatMut::from_row_major_slice_mut(own, n, width).subcols_mut(h * d_head, d_head);
+                let pattern = pattern.mat(&[b, h]).subrows(p, n);
+                product_into(z, Accum::Replace, T::ONE, pattern, v.head(b, h));
+            }
+            rest = others;
+            row += n;
+        }
+    });
+}
+
+/// `result[:, h] = z[:, h] W_O[h]`, for `z: [batch, pos, head, d_head]`.
+pub(super) fn head_results<T: Scalar>(
+    par: Par,
+    z: &Tensor<T>,
+    W_O: &Tensor<T>,
+    out: &mut Tensor<T>,
+) {
+    let &[heads, d_head, d_model] = W_O.shape() else {
+        unreachable!("checked at loading")
+    };
+    let width = heads * d_model;
+    split(par, out.data_mut(), width, |first, out| {
+        let n = out.len() / width;
+        let z = rows_of(z.data(), heads * d_head, first, n);
+        for h in 0..heads {
+            let out =
+                MatMut::from_row_major_slice_mut(out, n, width).subcols_mut(h * d_model, d_model);
+            product_into(
+                out,
+                Accum::Replace,
+                T::ONE,
+                z.subcols(h * d_head, d_head),
+                W_O.mat(&[h]),
+            );
+        }
+    });
+}
+
+/// `out = b + Σ_h result[:, h]`, for `result: [batch, pos, head, d_model]`.
+pub(super) fn sum_heads<T: Scalar>(par: Par, result: &Tensor<T>, b: &[T], out: &mut Tensor<T>) {
+    let d_model = b.len();
+    let width = result.shape()[2] * d_model;
+    let result = result.data();
+    split(par, out.data_mut(), d_model, |first, out| {
+        let rows = result[first * width..].chunks_exact(width);
+        for (out, result) in out.chunks_exact_mut(d_model).zip(rows) {
+            out.copy_from_slice(b);
+            result
+                .chunks_exact(d_model)
+                .for_each(|r| out.iter_mut().zip(r).for_each(|(o, &r)| *o += r));
+        }
+    });
+}
+
+/// The activation function of `[batch, pos, d_mlp]` neurons, in place.
+pub(super) fn activate<T: Scalar>(par: Par, act_fn: ActFn, x: &mut Tensor<T>) {
+    let d_mlp = x.shape()[2];
+    split(par, x.data_mut(), d_mlp, |_, x| act_fn.apply(x, d_mlp));
+}

@@ -1,0 +1,305 @@
+//! TransformerLens's processing of weights, in the model's own precision: each step leaves what the
+//! model computes as it was, under a condition that it checks.
+
+use crate::error::{Error, Result};
+use crate::linalg::svd_of_product;
+use crate::model::{Model, Norm, NormalizationType};
+use crate::tensor::{Scalar, Tensor};
+use faer::Mat;
+use std::fmt;
+use std::str::FromStr;
+
+/// A processing step, by its TransformerLens name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// `fold_layer_norm`: [`fold_layer_norm`]
+    FoldLayerNorm,
+    /// `center_writing_weights`: [`center_writing_weights`]
+    CenterWritingWeights,
+    /// `center_unembed`: [`center_unembed`]
+    CenterUnembed,
+    /// `fold_value_biases`: [`fold_value_biases`]
+    FoldValueBiases,
+    /// `refactor_factored_attn_matrices`: [`refactor_factored_attn_matrices`]
+    RefactorFactoredAttnMatrices,
+}
+
+impl Step {
+    /// Every step, in the order TransformerLens applies them.
+    pub const ALL: [Step; 5] = [
+        Step::FoldLayerNorm,
+        Step::CenterWritingWeights,
+        Step::CenterUnembed,
+        Step::FoldValueBiases,
+        Step::RefactorFactoredAttnMatrices,
+    ];
+
+    /// The steps that TransformerLens applies unless told otherwise.
+    pub const DEFAULT: [Step; 4] = [
+        Step::FoldLayerNorm,
+        Step::CenterWritingWeights,
+        Step::CenterUnembed,
+        Step::FoldValueBiases,
+    ];
+
+    /// The method's name in TransformerLens.
+    pub fn name(self) -> &'static str {
+        match self {
+            Step::FoldLayerNorm => "fold_layer_norm",
+            Step::CenterWritingWeights => "center_writing_weights",
+            Step::CenterUnembed => "center_unembed",
+            Step::FoldValueBiases => "fold_value_biases",
+            Step::RefactorFactoredAttnMatrices => "refactor_factored_attn_matrices",
+        }
+    }
+
+    /// Applies the step.
+    ///
+    /// # Errors
+    /// When a decomposition fails, which only weights with a NaN or an infinity should cause.
+    pub fn apply<T: Scalar>(self, model: &mut Model<T>) -> Result<Outcome> {
+        match self {
+            Step::FoldLayerNorm => Ok(fold_layer_norm(model)),
+            Step::CenterWritingWeights => Ok(center_writing_weights(model)),
+            Step::CenterUnembed => Ok(center_unembed(model)),
+            Step::FoldValueBiases => Ok(fold_value_biases(model)),
+            Step::RefactorFactoredAttnMatrices => refactor_factored_attn_matrices(model),
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Step {
+    type Err = Error;
+
+    /// `fold_ln`, the flag's name in TransformerLens, is understood too.
+    fn from_str(s: &str) -> Result<Self> {
+        let named = Step::ALL.into_iter().find(|step| step.name() == s);
+        named
+            .or((s == "fold_ln").then_some(Step::FoldLayerNorm))
+            .ok_or_else(|| Error::unknown("step", s, Step::ALL.map(Step::name)))
+    }
+}
+
+/// What became of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The weights were changed.
+    Done,
+    /// The step's condition does not hold, for this reason; the weights were left alone.
+    Skipped(&'static str),
+}
+
+/// Moves each LayerNorm's `w` and `b` into the weights that read its output, then centres those over
+/// what they read, which is right because that input is centred.
+///
+/// The norms stay in place with `w = 1` and `b = 0`, so that the configuration holds as it was.
+/// In a `solu_ln` model the norm over the neurons is folded into `W_out` likewise.
+///
+/// *Condition*: the norms are `LN`. *Invariant*: logits.
+///
+/// Source: `HookedTransformer.fold_layer_norm`.
+pub fn fold_layer_norm<T: Scalar>(model: &mut Model<T>) -> Outcome {
+    match model.config.normalization_type {
+        Some(NormalizationType::LN) => {}
+        Some(NormalizationType::LNPre) => {
+            return Outcome::Skipped("the norms are LNPre: there are no w and b to fold");
+        }
+        None => return Outcome::Skipped("the model has no LayerNorm"),
+    }
+    let weights = &mut model.weights;
+    for block in &mut weights.blocks {
+        if let Some(ln1) = &mut block.ln1 {
+            let attn = &mut block.attn;
+            for (W, b) in [
+                (&mut attn.W_Q, &mut attn.b_Q),
+                (&mut attn.W_K, &mut attn.b_K),
+                (&mut attn.W_V, &mut attn.b_V),
+            ] {
+                for h in 0..W.shape()[0] {
+                    fold_norm_into(ln1, W.slice_mut(&[h]), b.slice_mut(&[h]));
+                }
+            }
+            *ln1 = identity_norm(ln1);
+        }
+        if let Some(mlp) = &mut block.mlp {
+            if let Some(ln2) = &mut block.ln2 {
+                fold_norm_into(ln2, mlp.W_in.data_mut(), mlp.b_in.data_mut());
+                *ln2 = identity_norm(ln2);
+            }
+            if let Some(ln) = &mut mlp.ln {
+                fold_norm_into(ln, mlp.W_out.data_mut(), mlp.b_out.data_mut());
+                *ln = identity_norm(ln);
+            }
+        }
+    }
+    if let Some(ln_final) = &mut weights.ln_final {
+        fold_norm_into(ln_final, weights.W_U.data_mut(), weights.b_U.data_mut());
+        *ln_final = identity_norm(ln_final);
+    }
+    Outcome::Done
+}
+
+fn identity_norm<T: Scalar>(norm: &Norm<T>) -> Norm<T> {
+    Norm {
+        w: Tensor::full(norm.w.shape(), T::ONE),
+        b: Tensor::zeros(norm.b.shape()),
+    }
+}
+
+/// `b += ln.b W`, then `W = diag(ln.w) W`, then the mean over rows is taken off, for `W: [d, d_out]`.
+fn fold_norm_into<T: Scalar>(norm: &Norm<T>, W: &mut [T], b: &mut [T]) {
+    let d_out = b.len();
+    let rows = |W: &[T]| W.len() / d_out;
+    let mut mean = vec![T::ZERO; d_out];
+    for ((row, &ln_w), &ln_b) in W
+        .chunks_exact_mut(d_out)
+        .zip(norm.w.data())
+        .zip(norm.b.data())
+    {
+        for ((x, b), mean) in row.iter_mut().zip(b.iter_mut()).zip(&mut mean) {
+            *b += ln_b * *x;
+            *x *= ln_w;
+            *mean += *x;
+        }
+    }
+    let d = T::from_f64(rows(W) as f64);
+    mean.iter_mut().for_each(|m| *m = *m / d);
+    for row in W.chunks_exact_mut(d_out) {
+        row.iter_mut().zip(&mean).for_each(|(x, &m)| *x -= m);
+    }
+}
+
+/// Centres over `d_model` everything that writes to the residual stream: `W_E`, `W_pos`, `W_O`, `b_O`,
+/// `W_out`, `b_out`. The norms take that mean off in any case.
+///
+/// *Condition*: every reader of the stream is behind a LayerNorm. *Invariant*: logits.
+///
+/// Source: `HookedTransformer.center_writing_weights`.
+pub fn center_writing_weights<T: Scalar>(model: &mut Model<T>) -> Outcome {
+    if model.config.normalization_type.is_none() {
+        return Outcome::Skipped("the model has no LayerNorm: the stream's mean is read");
+    }
+    let d = model.config.d_model;
+    let w = &mut model.weights;
+    center_rows(&mut w.W_E, d);
+    center_rows(&mut w.W_pos, d);
+    for block in &mut w.blocks {
+        center_rows(&mut block.attn.W_O, d);
+        center_rows(&mut block.attn.b_O, d);
+        if let Some(mlp) = &mut block.mlp {
+            center_rows(&mut mlp.W_out, d);
+            center_rows(&mut mlp.b_out, d);
+        }
+    }
+    Outcome::Done
+}
+
+/// Centres `W_U` and `b_U` over the logits.
+///
+/// *Condition*: none. *Invariant*: log-probabilities; the logits change by a constant at each position.
+///
+/// Source: `HookedTransformer.center_unembed`.
+pub fn center_unembed<T: Scalar>(model: &mut Model<T>) -> Outcome {
+    let d_out = model.config.d_vocab_out;
+    center_rows(&mut model.weights.W_U, d_out);
+    center_rows(&mut model.weights.b_U, d_out);
+    Outcome::Done
+}
+
+fn center_rows<T: Scalar>(t: &mut Tensor<T>, d: usize) {
+    let n = T::from_f64(d as f64);
+    for row in t.data_mut().chunks_exact_mut(d) {
+        let mean = row.iter().copied().sum::<T>() / n;
+        row.iter_mut().for_each(|x| *x -= mean);
+    }
+}
+
+/// `b_O += Σ_h b_V[h] W_O[h]`, and `b_V = 0`.
+///
+/// *Condition*: the patterns' rows sum to one, as a softmax's do; a hook that changes a pattern breaks
+/// it. *Invariant*: logits.
+///
+/// Source: `HookedTransformer.fold_value_biases`.
+pub fn fold_value_biases<T: Scalar>(model: &mut Model<T>) -> Outcome {
+    for block in &mut model.weights.blocks {
+        let attn = &mut block.attn;
+        let d_model = attn.b_O.len();
+        for (W_O, &b_V) in attn.W_O.data().chunks_exact(d_model).zip(attn.b_V.data()) {
+            attn.b_O
+                .data_mut()
+                .iter_mut()
+                .zip(W_O)
+                .for_each(|(b, &w)| *b += b_V * w);
+        }
+        attn.b_V.data_mut().fill(T::ZERO);
+    }
+    Outcome::Done
+}
+
+/// Factors each head's QK and OV circuit evenly by singular values: with the biases as a further row,
+/// `[W_Q; b_Q] [W_K; b_K]ᵀ = U S Vᵀ` becomes `W_Q = U √S`, `W_K = V √S`; and `W_V W_O = U S Vᵀ` becomes
+/// `W_V = U S`, `W_O = Vᵀ`, after folding `b_V` into `b_O`.
+///
+/// Where `d_head` exceeds `d_model`, the columns left over are zero.
+///
+/// *Condition*: positions are added to the stream (so that one `W_QK` serves every pair of positions),
+/// and that of [`fold_value_biases`]. *Invariant*: logits.
+///
+/// Source: `HookedTransformer.refactor_factored_attn_matrices`.
+///
+/// # Errors
+/// When a decomposition fails; the weights are then left alone.
+pub fn refactor_factored_attn_matrices<T: Scalar>(model: &mut Model<T>) -> Result<Outcome> {
+    let mut refactored = model.clone();
+    fold_value_biases(&mut refactored);
+    for block in &mut refactored.weights.blocks {
+        let attn = &mut block.attn;
+        let &[heads, d_model, _] = attn.W_Q.shape() else {
+            unreachable!("checked at loading")
+        };
+        for h in 0..heads {
+            let with_bias = |W: &Tensor<T>, b: &Tensor<T>| {
+                let (W, b) = (W.mat(&[h]), b.slice(&[h]));
+                Mat::from_fn(d_model + 1, b.len(), |i, j| {
+                    if i < d_model { W[(i, j)] } else { b[j] }
+                })
+            };
+            let (Q, K) = (
+                with_bias(&attn.W_Q, &attn.b_Q),
+                with_bias(&attn.W_K, &attn.b_K),
+            );
+            let svd = svd_of_product(Q.as_ref(), K.transpose())?;
+            let even = |U: &Mat<T>, i: usize, j: usize| match svd.S.get(j) {
+                Some(s) => U[(i, j)] * s.sqrt(),
+                None => T::ZERO,
+            };
+            let into = |W: &mut Tensor<T>, b: &mut Tensor<T>, U: &Mat<T>| {
+                let mut W = W.mat_mut(&[h]);
+                for j in 0..W.ncols() {
+                    (0..d_model).for_each(|i| W[(i, j)] = even(U, i, j));
+                    b.slice_mut(&[h])[j] = even(U, d_model, j);
+                }
+            };
+            into(&mut attn.W_Q, &mut attn.b_Q, &svd.U);
+            into(&mut attn.W_K, &mut attn.b_K, &svd.V);
+
+            let svd = svd_of_product(attn.W_V.mat(&[h]), attn.W_O.mat(&[h]))?;
+            let (mut W_V, mut W_O) = (attn.W_V.mat_mut(&[h]), attn.W_O.mat_mut(&[h]));
+            for j in 0..W_V.ncols() {
+                let s = svd.S.get(j);
+                for i in 0..d_model {
+                    W_V[(i, j)] = s.map_or(T::ZERO, |&s| svd.U[(i, j)] * s);
+                    W_O[(j, i)] = s.map_or(T::ZERO, |_| svd.V[(i, j)]);
+                }
+            }
+        }
+    }
+    *model = refactored;
+    Ok(Outcome::Done)
+}

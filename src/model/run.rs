@@ -1,0 +1,258 @@
+//! A run: what to change on the way, what to keep, and how the batch is split over threads.
+
+use super::{Cache, Model, Tokens};
+use crate::error::Result;
+use crate::linalg::Par;
+use crate::names::{Hook, HookPattern};
+use crate::tensor::{Scalar, Tensor};
+use rayon::prelude::*;
+use std::fmt::Display;
+
+/// A closure on a hook's value.
+type HookFn<'a, T> = Box<dyn FnMut(&mut Tensor<T>, Hook) + 'a>;
+
+/// What a run does beside computing logits: hooks and cache.
+///
+/// ```
+/// use pathsum::{Run, Tokens, fixture};
+/// let model = fixture::induction::<f64>();
+/// let tokens = Tokens::from_rows(&[[3, 1, 4, 3]]);
+/// let run = Run::new()
+///     .hook("blocks.1.attn.hook_pattern", |pattern, _| pattern.data_mut().fill(0.0))
+///     .cache("blocks.1.attn.*");
+/// let out = model.run(&tokens, run)?;
+/// assert_eq!(out.cache.by_name("blocks.1.attn.hook_z")?.max_abs(), 0.0);
+/// # Ok::<(), pathsum::Error>(())
+/// ```
+pub struct Run<'a, T> {
+    hooks: Vec<(String, HookFn<'a, T>)>,
+    keep: Vec<String>,
+    par: Par,
+    progress: Option<&'a (dyn Fn(usize) + Sync)>,
+}
+
+/// What a run gives.
+#[derive(Clone, Debug)]
+pub struct RunOutput<T> {
+    /// `[batch, pos, d_vocab_out]`
+    pub logits: Tensor<T>,
+    /// The values asked for.
+    pub cache: Cache<T>,
+}
+
+impl<T: Scalar> Default for Run<'_, T> {
+    fn default() -> Self {
+        Run {
+            hooks: Vec::new(),
+            keep: Vec::new(),
+            par: Par::default(),
+            progress: None,
+        }
+    }
+}
+
+impl<'a, T: Scalar> Run<'a, T> {
+    /// A run that changes and keeps nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Calls a closure on the values of the hooks that a name or pattern covers.
+    ///
+    /// It sees the whole batch's value and may change it; the run goes on from the changed value, and a
+    /// cache taken in the same run keeps it. Several hooks on one value are called in the order given.
+    /// They must leave the value's shape alone, or the run panics.
+    pub fn hook(mut self, name: impl Display, f: impl FnMut(&mut Tensor<T>, Hook) + 'a) -> Self {
+        self.hooks.push((name.to_string(), Box::new(f)));
+        self
+    }
+
+    /// Keeps the values of the hooks that a name or pattern covers. What nobody asks for is not kept.
+    pub fn cache(mut self, name: impl Display) -> Self {
+        self.keep.push(name.to_string());
+        self
+    }
+
+    /// Whether to split the work over threads; over the current rayon pool unless said otherwise.
+    pub fn par(mut self, par: Par) -> Self {
+        self.par = par;
+        self
+    }
+
+    /// Called with the number of sequences done, as stretches of the batch are.
+    pub fn progress(mut self, f: &'a (dyn Fn(usize) + Sync)) -> Self {
+        self.progress = Some(f);
+        self
+    }
+}
+
+/// What happens at the hooks of one stretch of the batch.
+pub(super) struct Sites<'r, 'a, T> {
+    hooks: &'r mut [(Vec<Hook>, HookFn<'a, T>)],
+    slots: Vec<(Hook, &'r mut [T])>,
+}
+
+impl<T: Scalar> Sites<'_, '_, T> {
+    /// Whether anyone looks at this hook's value.
+    pub(super) fn wants(&self, hook: Hook) -> bool {
+        self.slots.iter().any(|(h, _)| *h == hook)
+            || self.hooks.iter().any(|(hs, _)| hs.contains(&hook))
+    }
+
+    /// Shows a value to those who look at it: first those who may change it, then the cache.
+    #[track_caller]
+    pub(super) fn visit(&mut self, hook: Hook, value: &mut Tensor<T>) {
+        for (hooks, f) in self.hooks.iter_mut() {
+            if hooks.contains(&hook) {
+                let shape = value.shape().to_vec();
+                f(value, hook);
+                assert_eq!(
+                    shape,
+                    value.shape(),
+                    "the closure on {hook} changed the value's shape"
+                );
+            }
+        }
+        if let Some((_, slot)) = self.slots.iter_mut().find(|(h, _)| *h == hook) {
+            slot.copy_from_slice(value.data());
+        }
+    }
+}
+
+/// How many positions a stretch of the batch has, about: enough for the products to be fast, few enough
+/// for the stretch's values to stay in a core's own cache between one operation and the next.
+const STRETCH: usize = 512;
+
+/// Below this many operations, waking another thread costs more than it gains.
+const WORTH_A_THREAD: usize = 1 << 21;
+
+impl<T: Scalar> Model<T> {
+    /// Runs the model on a batch.
+    ///
+    /// Without hooks the batch is split into stretches that run in parallel; a hook's closure sees the
+    /// whole batch, so with hooks it is run as one, and each operation is split instead.
+    ///
+    /// # Shapes
+    /// `tokens: [batch, pos]` with `1 <= pos <= n_ctx`; the logits are `[batch, pos, d_vocab_out]`.
+    ///
+    /// # Errors
+    /// When a token is not in the vocabulary, the sequences are too long, or a hook's name is unknown.
+    ///
+    /// # Panics
+    /// When a closure changes the shape of a hook's value.
+    pub fn run(&self, tokens: &Tokens, run: Run<'_, T>) -> Result<RunOutput<T>> {
+        tokens.check(&self.config)?;
+        let (batch, pos) = (tokens.batch(), tokens.pos());
+        let all = self.config.hooks();
+        let select = |name: &str| name.parse::<HookPattern>()?.select(&all);
+
+        let mut hooks = Vec::new();
+        for (name, f) in run.hooks {
+            hooks.push((select(&name)?, f));
+        }
+        let mut keep = Vec::new();
+        for name in &run.keep {
+            keep.extend(select(name)?);
+        }
+        let kept = all.iter().copied().filter(|h| keep.contains(h));
+        let mut values: Vec<(Hook, Tensor<T>)> = kept
+            .map(|h| (h, Tensor::zeros(&self.config.hook_shape(h, batch, pos))))
+            .collect();
+        let mut logits = Tensor::zeros(&[batch, pos, self.config.d_vocab_out]);
+
+        let threads = run.par.threads();
+        let done = |n: usize| run.progress.iter().for_each(|f| f(n));
+        if !hooks.is_empty() || threads == 1 && batch * pos <= STRETCH || batch < threads.max(2) {
+            let worth = self.operations(batch * pos) >= WORTH_A_THREAD;
+            let par = if worth && threads > 1 {
+                run.par
+            } else {
+                Par::Seq
+            };
+            let slots = values.iter_mut().map(|(h, t)| (*h, t.data_mut())).collect();
+            let mut sites = Sites {
+                hooks: &mut hooks,
+                slots,
+            };
+            self.forward(tokens.ids(), pos, &mut sites, par, logits.data_mut());
+            done(batch);
+        } else {
+            let stretches = (batch * pos)
+                .div_ceil(STRETCH)
+                .next_multiple_of(threads)
+                .min(batch);
+            let each = batch.div_ceil(stretches);
+            let work = |s: Stretch<'_, T>| {
+                let mut sites = Sites {
+                    hooks: &mut [],
+                    slots: s.slots,
+                };
+                self.forward(s.tokens, pos, &mut sites, Par::Seq, &mut s.logits[..]);
+                done(s.tokens.len() / pos);
+            };
+            let stretches = stretches_of(tokens, each, &mut logits, &mut values);
+            match run.par {
+                Par::Seq => stretches.into_iter().for_each(work),
+                Par::Rayon if self.operations(batch * pos) < WORTH_A_THREAD => {
+                    stretches.into_iter().for_each(work);
+                }
+                Par::Rayon => stretches.into_par_iter().for_each(work),
+            }
+        }
+        Ok(RunOutput {
+            logits,
+            cache: Cache::new(values),
+        })
+    }
+
+    /// The logits of a batch, `[batch, pos, d_vocab_out]`.
+    ///
+    /// # Errors
+    /// As [`Model::run`].
+    pub fn logits(&self, tokens: &Tokens) -> Result<Tensor<T>> {
+        Ok(self.run(tokens, Run::new())?.logits)
+    }
+
+    /// About how many operations a forward pass over so many positions takes.
+    fn operations(&self, positions: usize) -> usize {
+        let c = &self.config;
+        let attn = 4 * c.d_model * c.d_head * c.n_heads;
+        let mlp = 2 * c.d_model * c.d_mlp.unwrap_or(0);
+        let per_position = c.n_layers * (attn + mlp) + c.d_model * c.d_vocab_out;
+        positions.saturating_mul(2 * per_position)
+    }
+}
+
+/// One stretch of the batch: its tokens, and where its values go.
+struct Stretch<'r, T> {
+    tokens: &'r [i64],
+    logits: &'r mut [T],
+    slots: Vec<(Hook, &'r mut [T])>,
+}
+
+/// Splits a batch into stretches of `each` sequences, and the outputs with it.
+fn stretches_of<'r, T: Scalar>(
+    tokens: &'r Tokens,
+    each: usize,
+    logits: &'r mut Tensor<T>,
+    values: &'r mut [(Hook, Tensor<T>)],
+) -> Vec<Stretch<'r, T>> {
+    let batch = tokens.batch();
+    let chunks = |t: &'r mut Tensor<T>| {
+        let unit = t.len() / batch;
+        t.data_mut().chunks_mut((each * unit).max(1))
+    };
+    let mut logits = chunks(logits);
+    let mut slots: Vec<_> = values.iter_mut().map(|(h, t)| (*h, chunks(t))).collect();
+    (0..batch)
+        .step_by(each)
+        .map(|first| Stretch {
+            tokens: tokens.range(first, each.min(batch - first)),
+            logits: logits.next().expect("as many stretches as chunks"),
+            slots: slots
+                .iter_mut()
+                .map(|(h, chunks)| (*h, chunks.next().expect("as many stretches as chunks")))
+                .collect(),
+        })
+        .collect()
+}

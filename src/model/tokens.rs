@@ -1,0 +1,152 @@
+//! A batch of token sequences of one length.
+
+use crate::error::{Error, Result};
+use crate::model::Config;
+use crate::tensor::TensorFile;
+use rand::RngExt;
+use rand::SeedableRng;
+use rand::rngs::ChaCha8Rng;
+
+/// `[batch, pos]` tokens.
+///
+/// ```
+/// use pathsum::Tokens;
+/// let tokens = Tokens::from_rows(&[[0, 1, 2], [2, 1, 0]]);
+/// assert_eq!((tokens.batch(), tokens.pos()), (2, 3));
+/// assert_eq!(tokens.sequence(1), &[2, 1, 0]);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tokens {
+    batch: usize,
+    pos: usize,
+    ids: Vec<i64>,
+}
+
+impl Tokens {
+    /// From ids in row-major order.
+    ///
+    /// # Panics
+    /// When their number is not `batch * pos`.
+    #[track_caller]
+    pub fn new(batch: usize, pos: usize, ids: Vec<i64>) -> Self {
+        assert_eq!(
+            batch * pos,
+            ids.len(),
+            "[{batch}, {pos}] tokens from {} ids",
+            ids.len()
+        );
+        Tokens { batch, pos, ids }
+    }
+
+    /// From sequences of one length.
+    ///
+    /// # Panics
+    /// When their lengths differ.
+    #[track_caller]
+    pub fn from_rows(rows: &[impl AsRef<[i64]>]) -> Self {
+        let pos = rows.first().map_or(0, |r| r.as_ref().len());
+        let ids: Vec<i64> = rows.iter().flat_map(|r| r.as_ref()).copied().collect();
+        assert!(
+            rows.iter().all(|r| r.as_ref().len() == pos),
+            "sequences of several lengths"
+        );
+        Tokens {
+            batch: rows.len(),
+            pos,
+            ids,
+        }
+    }
+
+    /// Seeded random tokens of a model's vocabulary, of its full context.
+    pub fn random(config: &Config, batch: usize, seed: u64) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let ids = (0..batch * config.n_ctx)
+            .map(|_| rng.random_range(0..config.d_vocab as i64))
+            .collect();
+        Tokens {
+            batch,
+            pos: config.n_ctx,
+            ids,
+        }
+    }
+
+    /// Reads `tokens`, `[batch, pos]` integers, of a safetensors file; one sequence may be `[pos]`.
+    ///
+    /// # Errors
+    /// When there is no such tensor, or it is of another type or rank.
+    pub fn from_file(file: &TensorFile) -> Result<Self> {
+        const NAME: &str = "tokens";
+        let (shape, ids) = file.integer(NAME)?;
+        match *shape.as_slice() {
+            [batch, pos] => Ok(Tokens { batch, pos, ids }),
+            [pos] => Ok(Tokens { batch: 1, pos, ids }),
+            _ => Err(Error::Request(format!(
+                "tensor `{NAME}` has shape {shape:?}, expected [batch, pos]"
+            ))),
+        }
+    }
+
+    /// Sequences.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// Positions of each.
+    pub fn pos(&self) -> usize {
+        self.pos
+    }
+
+    /// One sequence.
+    ///
+    /// # Panics
+    /// When there is no such sequence.
+    #[track_caller]
+    pub fn sequence(&self, i: usize) -> &[i64] {
+        self.range(i, 1)
+    }
+
+    /// All ids, sequence by sequence.
+    pub fn ids(&self) -> &[i64] {
+        &self.ids
+    }
+
+    /// The ids of `count` sequences from `first` on.
+    #[track_caller]
+    pub(crate) fn range(&self, first: usize, count: usize) -> &[i64] {
+        assert!(
+            first + count <= self.batch,
+            "sequence {first} + {count} of {}",
+            self.batch
+        );
+        &self.ids[first * self.pos..(first + count) * self.pos]
+    }
+
+    /// The first `n` sequences, or all when there are fewer.
+    pub fn truncate(mut self, n: usize) -> Self {
+        self.batch = self.batch.min(n);
+        self.ids.truncate(self.batch * self.pos);
+        self
+    }
+
+    /// Whether a model can run on these.
+    pub(crate) fn check(&self, config: &Config) -> Result<()> {
+        if self.pos == 0 || self.pos > config.n_ctx {
+            return Err(Error::SequenceLength {
+                len: self.pos,
+                n_ctx: config.n_ctx,
+            });
+        }
+        let wrong = self
+            .ids
+            .iter()
+            .position(|&t| t < 0 || t >= config.d_vocab as i64);
+        wrong.map_or(Ok(()), |i| {
+            Err(Error::Token {
+                token: self.ids[i],
+                sequence: i / self.pos,
+                position: i % self.pos,
+                max: config.d_vocab - 1,
+            })
+        })
+    }
+}

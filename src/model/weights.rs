@@ -1,0 +1,336 @@
+//! The weights, with TransformerLens's names and shapes.
+
+use crate::error::{Error, Result};
+use crate::model::{Config, NormalizationType};
+use crate::names::Head;
+use crate::tensor::{Scalar, Tensor};
+use faer::MatRef;
+use std::collections::BTreeMap;
+
+/// A LayerNorm's parameters.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Norm<T> {
+    /// `[d]`
+    pub w: Tensor<T>,
+    /// `[d]`
+    pub b: Tensor<T>,
+}
+
+/// An attention layer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attention<T> {
+    /// `[n_heads, d_model, d_head]`
+    pub W_Q: Tensor<T>,
+    /// `[n_heads, d_head]`
+    pub b_Q: Tensor<T>,
+    /// `[n_heads, d_model, d_head]`
+    pub W_K: Tensor<T>,
+    /// `[n_heads, d_head]`
+    pub b_K: Tensor<T>,
+    /// `[n_heads, d_model, d_head]`
+    pub W_V: Tensor<T>,
+    /// `[n_heads, d_head]`
+    pub b_V: Tensor<T>,
+    /// `[n_heads, d_head, d_model]`
+    pub W_O: Tensor<T>,
+    /// `[d_model]`
+    pub b_O: Tensor<T>,
+}
+
+/// An MLP.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mlp<T> {
+    /// `[d_model, d_mlp]`
+    pub W_in: Tensor<T>,
+    /// `[d_mlp]`
+    pub b_in: Tensor<T>,
+    /// The LayerNorm over the neurons, `[d_mlp]`; only where `act_fn` is `solu_ln` and the norms are `LN`.
+    pub ln: Option<Norm<T>>,
+    /// `[d_mlp, d_model]`
+    pub W_out: Tensor<T>,
+    /// `[d_model]`
+    pub b_out: Tensor<T>,
+}
+
+/// One block: attention, then the MLP if there is one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Block<T> {
+    /// Before attention; only where the norms are `LN`.
+    pub ln1: Option<Norm<T>>,
+    /// The attention layer.
+    pub attn: Attention<T>,
+    /// Before the MLP; only where there is one and the norms are `LN`.
+    pub ln2: Option<Norm<T>>,
+    /// The MLP; absent where the model is attention-only.
+    pub mlp: Option<Mlp<T>>,
+}
+
+/// All parameters of a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Weights<T> {
+    /// `[d_vocab, d_model]`
+    pub W_E: Tensor<T>,
+    /// `[n_ctx, d_model]`
+    pub W_pos: Tensor<T>,
+    /// The blocks, in order.
+    pub blocks: Vec<Block<T>>,
+    /// Before the unembedding; only where the norms are `LN`.
+    pub ln_final: Option<Norm<T>>,
+    /// `[d_model, d_vocab_out]`
+    pub W_U: Tensor<T>,
+    /// `[d_vocab_out]`
+    pub b_U: Tensor<T>,
+}
+
+/// The one list of names, for reading and for changing.
+macro_rules! named_tensors {
+    ($(#[$doc:meta])* $name:ident, $iter:ident, $as:ident, $($mut:tt)?) => {
+        $(#[$doc])*
+        pub fn $name(& $($mut)? self) -> Vec<(String, & $($mut)? Tensor<T>)> {
+            let mut all = vec![
+                ("embed.W_E".to_string(), & $($mut)? self.W_E),
+                ("pos_embed.W_pos".to_string(), & $($mut)? self.W_pos),
+            ];
+            for (l, block) in self.blocks.$iter().enumerate() {
+                let mut add = |name: &str, t| all.push((format!("blocks.{l}.{name}"), t));
+                if let Some(ln1) = block.ln1.$as() {
+                    add("ln1.w", & $($mut)? ln1.w);
+                    add("ln1.b", & $($mut)? ln1.b);
+                }
+                add("attn.W_Q", & $($mut)? block.attn.W_Q);
+                add("attn.b_Q", & $($mut)? block.attn.b_Q);
+                add("attn.W_K", & $($mut)? block.attn.W_K);
+                add("attn.b_K", & $($mut)? block.attn.b_K);
+                add("attn.W_V", & $($mut)? block.attn.W_V);
+                add("attn.b_V", & $($mut)? block.attn.b_V);
+                add("attn.W_O", & $($mut)? block.attn.W_O);
+                add("attn.b_O", & $($mut)? block.attn.b_O);
+                if let Some(ln2) = block.ln2.$as() {
+                    add("ln2.w", & $($mut)? ln2.w);
+                    add("ln2.b", & $($mut)? ln2.b);
+                }
+                if let Some(mlp) = block.mlp.$as() {
+                    add("mlp.W_in", & $($mut)? mlp.W_in);
+                    add("mlp.b_in", & $($mut)? mlp.b_in);
+                    if let Some(ln) = mlp.ln.$as() {
+                        add("mlp.ln.w", & $($mut)? ln.w);
+                        add("mlp.ln.b", & $($mut)? ln.b);
+                    }
+                    add("mlp.W_out", & $($mut)? mlp.W_out);
+                    add("mlp.b_out", & $($mut)? mlp.b_out);
+                }
+            }
+            if let Some(ln_final) = self.ln_final.$as() {
+                all.push(("ln_final.w".to_string(), & $($mut)? ln_final.w));
+                all.push(("ln_final.b".to_string(), & $($mut)? ln_final.b));
+            }
+            all.push(("unembed.W_U".to_string(), & $($mut)? self.W_U));
+            all.push(("unembed.b_U".to_string(), & $($mut)? self.b_U));
+            all
+        }
+    };
+}
+
+impl<T: Scalar> Weights<T> {
+    /// Builds every parameter from its name and the shape that the configuration gives it.
+    ///
+    /// # Errors
+    /// The first error of `make`.
+    pub fn build(
+        config: &Config,
+        mut make: impl FnMut(&str, &[usize]) -> Result<Tensor<T>>,
+    ) -> Result<Self> {
+        let c = config;
+        let has_norms = c.normalization_type == Some(NormalizationType::LN);
+        let norm = |make: &mut dyn FnMut(&str, &[usize]) -> Result<Tensor<T>>,
+                    present: bool,
+                    name: &str,
+                    d: usize| {
+            if !(present && has_norms) {
+                return Ok(None);
+            }
+            let w = make(&format!("{name}.w"), &[d])?;
+            let b = make(&format!("{name}.b"), &[d])?;
+            Result::Ok(Some(Norm { w, b }))
+        };
+        let W_E = make("embed.W_E", &[c.d_vocab, c.d_model])?;
+        let W_pos = make("pos_embed.W_pos", &[c.n_ctx, c.d_model])?;
+        let mut blocks = Vec::new();
+        for l in 0..c.n_layers {
+            let name = |s: &str| format!("blocks.{l}.{s}");
+            let into_head = [c.n_heads, c.d_model, c.d_head];
+            let of_head = [c.n_heads, c.d_head];
+            let ln1 = norm(&mut make, true, &name("ln1"), c.d_model)?;
+            let attn = Attention {
+                W_Q: make(&name("attn.W_Q"), &into_head)?,
+                b_Q: make(&name("attn.b_Q"), &of_head)?,
+                W_K: make(&name("attn.W_K"), &into_head)?,
+                b_K: make(&name("attn.b_K"), &of_head)?,
+                W_V: make(&name("attn.W_V"), &into_head)?,
+                b_V: make(&name("attn.b_V"), &of_head)?,
+                W_O: make(&name("attn.W_O"), &[c.n_heads, c.d_head, c.d_model])?,
+                b_O: make(&name("attn.b_O"), &[c.d_model])?,
+            };
+            let ln2 = norm(&mut make, !c.attn_only, &name("ln2"), c.d_model)?;
+            let mlp = match c.d_mlp {
+                None => None,
+                Some(d_mlp) => Some(Mlp {
+                    W_in: make(&name("mlp.W_in"), &[c.d_model, d_mlp])?,
+                    b_in: make(&name("mlp.b_in"), &[d_mlp])?,
+                    ln: norm(&mut make, c.solu(), &name("mlp.ln"), d_mlp)?,
+                    W_out: make(&name("mlp.W_out"), &[d_mlp, c.d_model])?,
+                    b_out: make(&name("mlp.b_out"), &[c.d_model])?,
+                }),
+            };
+            blocks.push(Block {
+                ln1,
+                attn,
+                ln2,
+                mlp,
+            });
+        }
+        Ok(Weights {
+            W_E,
+            W_pos,
+            blocks,
+            ln_final: norm(&mut make, true, "ln_final", c.d_model)?,
+            W_U: make("unembed.W_U", &[c.d_model, c.d_vocab_out])?,
+            b_U: make("unembed.b_U", &[c.d_vocab_out])?,
+        })
+    }
+
+    /// All parameters zero, but for the norms' `w`, which are one.
+    pub fn zeros(config: &Config) -> Self {
+        let make = |name: &str, shape: &[usize]| {
+            let value = if is_norm_scale(name) { T::ONE } else { T::ZERO };
+            Ok(Tensor::full(shape, value))
+        };
+        Self::build(config, make).expect("no error comes from a constant")
+    }
+
+    named_tensors!(
+        /// Every parameter with its TransformerLens name, in the order of the forward pass.
+        tensors, iter, as_ref,
+    );
+    named_tensors!(
+        /// As [`Weights::tensors`], to be changed.
+        tensors_mut, iter_mut, as_mut, mut
+    );
+
+    /// The number of parameters.
+    pub fn len(&self) -> usize {
+        self.tensors().iter().map(|(_, t)| t.len()).sum()
+    }
+
+    /// Whether there are no parameters; never, for a real model.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The same weights in another precision, each rounded to the nearest.
+    pub fn cast<U: Scalar>(&self, config: &Config) -> Weights<U> {
+        let mut tensors = self.tensors().into_iter();
+        Weights::build(config, |name, _| {
+            let (own, t) = tensors
+                .next()
+                .expect("the configuration is the weights' own");
+            debug_assert_eq!(own, name);
+            Ok(t.cast())
+        })
+        .expect("no error comes from a cast")
+    }
+
+    /// That every parameter is there, in the shape the configuration gives it, and no other.
+    pub(crate) fn check(&self, config: &Config) -> Result<()> {
+        let mut found: BTreeMap<String, &Tensor<T>> = self.tensors().into_iter().collect();
+        for (name, expected) in layout(config) {
+            match found.remove(&name) {
+                None => return Err(Error::MissingTensor { name, expected }),
+                Some(t) if t.shape() != expected.as_slice() => {
+                    return Err(Error::Shape {
+                        name,
+                        found: t.shape().to_vec(),
+                        expected,
+                    });
+                }
+                Some(_) => {}
+            }
+        }
+        match found.pop_first() {
+            None => Ok(()),
+            Some((name, _)) => Err(Error::UnexpectedTensor {
+                name,
+                reason: "the configuration does not call for it".into(),
+            }),
+        }
+    }
+
+    /// A head's `W_Q`: `[d_model, d_head]`.
+    #[track_caller]
+    pub fn W_Q(&self, h: Head) -> MatRef<'_, T> {
+        self.blocks[h.layer].attn.W_Q.mat(&[h.head])
+    }
+
+    /// A head's `W_K`: `[d_model, d_head]`.
+    #[track_caller]
+    pub fn W_K(&self, h: Head) -> MatRef<'_, T> {
+        self.blocks[h.layer].attn.W_K.mat(&[h.head])
+    }
+
+    /// A head's `W_V`: `[d_model, d_head]`.
+    #[track_caller]
+    pub fn W_V(&self, h: Head) -> MatRef<'_, T> {
+        self.blocks[h.layer].attn.W_V.mat(&[h.head])
+    }
+
+    /// A head's `W_O`: `[d_head, d_model]`.
+    #[track_caller]
+    pub fn W_O(&self, h: Head) -> MatRef<'_, T> {
+        self.blocks[h.layer].attn.W_O.mat(&[h.head])
+    }
+}
+
+/// Whether this names a LayerNorm's `w`.
+pub(crate) fn is_norm_scale(name: &str) -> bool {
+    let parent = name.strip_suffix(".w").and_then(|p| p.rsplit('.').next());
+    parent.is_some_and(|p| p.starts_with("ln"))
+}
+
+/// The names and shapes of a model's parameters, in the order of [`Weights::tensors`].
+pub fn layout(config: &Config) -> Vec<(String, Vec<usize>)> {
+    let mut all = Vec::new();
+    Weights::<f32>::build(config, |name, shape| {
+        all.push((name.to_string(), shape.to_vec()));
+        Ok(Tensor::zeros(&[0]))
+    })
+    .expect("no error comes from listing");
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_two_lists_of_names_are_one() {
+        for extra in [
+            r#""attn_only": true"#,
+            r#""act_fn": "relu", "normalization_type": "LNPre""#,
+            r#""act_fn": "solu_ln""#,
+        ] {
+            let config = Config::from_json(&format!(
+                r#"{{"n_layers": 2, "d_model": 6, "n_ctx": 4, "d_head": 3, "d_vocab": 5, {extra}}}"#
+            ))
+            .unwrap();
+            let weights = Weights::<f64>::zeros(&config);
+            let names: Vec<_> = weights
+                .tensors()
+                .iter()
+                .map(|(n, t)| (n.clone(), t.shape().to_vec()))
+                .collect();
+            assert_eq!(names, layout(&config));
+            weights.check(&config).unwrap();
+            assert_eq!(weights.cast::<f32>(&config).cast::<f64>(&config), weights);
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! Typed names: heads, hooks and hook patterns, spelled exactly as TransformerLens spells them.
+
+use crate::error::{Error, Result, nearest_hint};
+use std::fmt;
+use std::str::FromStr;
+
+/// An attention head, written `layer.head` (`1.0`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Head {
+    /// The layer, from 0.
+    pub layer: usize,
+    /// The head within the layer, from 0.
+    pub head: usize,
+}
+
+impl fmt::Display for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.layer, self.head)
+    }
+}
+
+impl FromStr for Head {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Self> {
+        let parse = || {
+            let (layer, head) = s.split_once('.')?;
+            Some(Head {
+                layer: index(layer)?,
+                head: index(head)?,
+            })
+        };
+        parse()
+            .ok_or_else(|| Error::Request(format!("head `{s}`: expected `layer.head`, as in 1.0")))
+    }
+}
+
+/// A plain decimal index: digits only, no sign, no leading zero.
+fn index(s: &str) -> Option<usize> {
+    let canonical = s == "0" || (!s.starts_with('0') && s.bytes().all(|b| b.is_ascii_digit()));
+    if canonical { s.parse().ok() } else { None }
+}
+
+/// Whether a site stands once in a model or once in every block.
+macro_rules! hooks {
+    (
+        $(model $(#[$mdoc:meta])* $model:ident = $mname:literal,)*
+        ;
+        $(block $(#[$bdoc:meta])* $block:ident = $bname:literal,)*
+    ) => {
+        /// A place in the forward pass whose value can be read or changed, by TransformerLens's name.
+        ///
+        /// The number is the layer.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Hook {
+            $($(#[$mdoc])* #[doc = concat!("`", $mname, "`")] $model,)*
+            $($(#[$bdoc])* #[doc = concat!("`blocks.L.", $bname, "`")] $block(usize),)*
+        }
+
+        impl Hook {
+            /// The layer of a hook that stands in a block.
+            pub fn layer(self) -> Option<usize> {
+                match self {
+                    $(Hook::$model => None,)*
+                    $(Hook::$block(l) => Some(l),)*
+                }
+            }
+        }
+
+        impl fmt::Display for Hook {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self {
+                    $(Hook::$model => f.write_str($mname),)*
+                    $(Hook::$block(l) => write!(f, concat!("blocks.{}.", $bname), l),)*
+                }
+            }
+        }
+
+        impl FromStr for Hook {
+            type Err = Error;
+
+            fn from_str(s: &str) -> Result<Self> {
+                let in_block = || {
+                    let (layer, site) = s.strip_prefix("blocks.")?.split_once('.')?;
+                    let layer = index(layer)?;
+                    match site {
+                        $($bname => Some(Hook::$block(layer)),)*
+                        _ => None,
+                    }
+                };
+                match s {
+                    $($mname => Ok(Hook::$model),)*
+                    _ => in_block().ok_or_else(|| {
+                        // The layer as given, so that the hint can be typed as it stands.
+                        let layer = s.strip_prefix("blocks.").and_then(|r| r.split('.').next());
+                        let layer = layer.filter(|l| index(l).is_some()).unwrap_or("0");
+                        let known = [
+                            $($mname.to_string(),)*
+                            $(format!("blocks.{layer}.{}", $bname),)*
+                        ];
+                        Error::unknown("hook", s, known.iter().map(String::as_str))
+                    }),
+                }
+            }
+        }
+    };
+}
+
+hooks! {
+    model /// `[batch, pos, d_model]`: the tokens' rows of `W_E`.
+        Embed = "hook_embed",
+    model /// `[batch, pos, d_model]`: the positions' rows of `W_pos`.
+        PosEmbed = "hook_pos_embed",
+    model /// `[batch, pos, 1]`: the scale that `ln_final` divides by.
+        LnFinalScale = "ln_final.hook_scale",
+    model /// `[batch, pos, d_model]`: the output of `ln_final`, after `w` and `b`.
+        LnFinalNormalized = "ln_final.hook_normalized",
+    ;
+    block /// `[batch, pos, d_model]`: the residual stream before the block.
+        ResidPre = "hook_resid_pre",
+    block /// `[batch, pos, 1]`: the scale that `ln1` divides by.
+        Ln1Scale = "ln1.hook_scale",
+    block /// `[batch, pos, d_model]`: the output of `ln1`, after `w` and `b`.
+        Ln1Normalized = "ln1.hook_normalized",
+    block /// `[batch, pos, head, d_head]`: queries.
+        Q = "attn.hook_q",
+    block /// `[batch, pos, head, d_head]`: keys.
+        K = "attn.hook_k",
+    block /// `[batch, pos, head, d_head]`: values.
+        V = "attn.hook_v",
+    block /// `[batch, head, query, key]`: scores, scaled and masked.
+        AttnScores = "attn.hook_attn_scores",
+    block /// `[batch, head, query, key]`: the softmax of the scores over the keys.
+        Pattern = "attn.hook_pattern",
+    block /// `[batch, pos, head, d_head]`: the values, weighted by the pattern.
+        Z = "attn.hook_z",
+    block /// `[batch, pos, head, d_model]`: what each head writes; without `b_O`, with `b_V`.
+        Result = "attn.hook_result",
+    block /// `[batch, pos, d_model]`: the heads' results and `b_O`, summed.
+        AttnOut = "hook_attn_out",
+    block /// `[batch, pos, d_model]`: the residual stream between attention and MLP.
+        ResidMid = "hook_resid_mid",
+    block /// `[batch, pos, 1]`: the scale that `ln2` divides by.
+        Ln2Scale = "ln2.hook_scale",
+    block /// `[batch, pos, d_model]`: the output of `ln2`, after `w` and `b`.
+        Ln2Normalized = "ln2.hook_normalized",
+    block /// `[batch, pos, d_mlp]`: the neurons before the activation function.
+        Pre = "mlp.hook_pre",
+    block /// `[batch, pos, d_mlp]`: SoLU's value before its LayerNorm (`solu_ln` only).
+        Mid = "mlp.hook_mid",
+    block /// `[batch, pos, 1]`: the scale of SoLU's LayerNorm (`solu_ln` only).
+        MlpLnScale = "mlp.ln.hook_scale",
+    block /// `[batch, pos, d_mlp]`: the output of SoLU's LayerNorm (`solu_ln` only).
+        MlpLnNormalized = "mlp.ln.hook_normalized",
+    block /// `[batch, pos, d_mlp]`: the neurons after the activation function.
+        Post = "mlp.hook_post",
+    block /// `[batch, pos, d_model]`: what the MLP writes, `b_out` included.
+        MlpOut = "hook_mlp_out",
+    block /// `[batch, pos, d_model]`: the residual stream after the block.
+        ResidPost = "hook_resid_post",
+}
+
+/// A hook's name, or several by wildcard: `*` stands for any characters, `?` for one.
+///
+/// ```
+/// use pathsum::names::{Hook, HookPattern};
+/// let pattern: HookPattern = "blocks.*.hook_resid_post".parse()?;
+/// assert!(pattern.matches(Hook::ResidPost(3)));
+/// assert!(!pattern.matches(Hook::ResidPre(3)));
+/// let error = "blocks.0.attn.hook_patern".parse::<HookPattern>().unwrap_err();
+/// assert!(error.to_string().contains("did you mean `blocks.0.attn.hook_pattern`?"));
+/// # Ok::<(), pathsum::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HookPattern(String);
+
+impl HookPattern {
+    /// Whether the pattern covers this hook.
+    pub fn matches(&self, hook: Hook) -> bool {
+        wildcard(self.0.as_bytes(), hook.to_string().as_bytes())
+    }
+
+    /// The hooks of `all` that the pattern covers.
+    ///
+    /// # Errors
+    /// When it covers none, with the nearest name there is.
+    pub fn select(&self, all: &[Hook]) -> Result<Vec<Hook>> {
+        let covered: Vec<Hook> = all.iter().copied().filter(|&h| self.matches(h)).collect();
+        if !covered.is_empty() {
+            return Ok(covered);
+        }
+        let names: Vec<String> = all.iter().map(Hook::to_string).collect();
+        Err(Error::Unknown {
+            kind: "hook",
+            name: self.0.clone(),
+            hint: format!(
+                " in this model{}",
+                nearest_hint(&self.0, names.iter().map(String::as_str))
+            ),
+        })
+    }
+}
+
+impl FromStr for HookPattern {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Self> {
+        if !s.contains(['*', '?']) {
+            s.parse::<Hook>()?;
+        }
+        Ok(HookPattern(s.to_string()))
+    }
+}
+
+impl From<Hook> for HookPattern {
+    fn from(hook: Hook) -> Self {
+        HookPattern(hook.to_string())
+    }
+}
+
+impl fmt::Display for HookPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Greedy matching with one remembered star: linear in practice, never exponential.
+fn wildcard(pattern: &[u8], text: &[u8]) -> bool {
+    let (mut p, mut t) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while t < text.len() {
+        if p < pattern.len() && pattern[p] == b'*' {
+            star = Some((p, t));
+            p += 1;
+        } else if p < pattern.len() && (pattern[p] == b'?' || pattern[p] == text[t]) {
+            p += 1;
+            t += 1;
+        } else if let Some((star_p, star_t)) = star {
+            star = Some((star_p, star_t + 1));
+            p = star_p + 1;
+            t = star_t + 1;
+        } else {
+            return false;
+        }
+    }
+    pattern[p..].iter().all(|&b| b == b'*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_round_trip_and_are_strict() {
+        for name in [
+            "hook_embed",
+            "blocks.12.attn.hook_q",
+            "blocks.0.mlp.ln.hook_scale",
+            "ln_final.hook_scale",
+        ] {
+            assert_eq!(name.parse::<Hook>().unwrap().to_string(), name);
+        }
+        for name in [
+            "blocks.01.attn.hook_q",
+            "blocks.+1.attn.hook_q",
+            "blocks..hook_q",
+            "",
+            "hook_q",
+            "blocks.0.hook_q",
+        ] {
+            assert!(name.parse::<Hook>().is_err(), "{name}");
+        }
+        assert_eq!("1.0".parse::<Head>().unwrap(), Head { layer: 1, head: 0 });
+        for head in ["1", "1.", ".0", "1.0.0", "-1.0", "1.00"] {
+            assert!(head.parse::<Head>().is_err(), "{head}");
+        }
+    }
+
+    #[test]
+    fn wildcards() {
+        for (pattern, text, expected) in [
+            ("*", "hook_embed", true),
+            ("*.hook_z", "blocks.0.attn.hook_z", true),
+            ("blocks.?.hook_resid_*", "blocks.1.hook_resid_pre", true),
+            ("blocks.?.hook_resid_*", "blocks.11.hook_resid_pre", false),
+            ("*a*b*c", "xaxbxcxc", true),
+            ("*a*b*c", "xaxbxcx", false),
+            ("", "", true),
+            ("?", "", false),
+        ] {
+            assert_eq!(
+                wildcard(pattern.as_bytes(), text.as_bytes()),
+                expected,
+                "{pattern} {text}"
+            );
+        }
+    }
+}

@@ -1,0 +1,374 @@
+//! Tensors in files: safetensors, read and written.
+
+use super::{FileBytes, Precision, Scalar, Tensor};
+use crate::error::{Error, Result};
+use half::{bf16, f16};
+use safetensors::SafeTensors;
+use safetensors::tensor::{TensorView, serialize};
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+
+const _: () = assert!(
+    cfg!(target_endian = "little"),
+    "files are read and written as little-endian memory"
+);
+
+/// The element types that can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Dtype {
+    F64,
+    F32,
+    F16,
+    BF16,
+    I64,
+    I32,
+    I16,
+    I8,
+    U64,
+    U32,
+    U16,
+    U8,
+    Bool,
+}
+
+impl Dtype {
+    /// Whether this is a floating-point type.
+    pub fn is_float(self) -> bool {
+        matches!(self, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16)
+    }
+
+    fn from_safetensors(dtype: safetensors::Dtype) -> Option<Self> {
+        use safetensors::Dtype as S;
+        Some(match dtype {
+            S::F64 => Dtype::F64,
+            S::F32 => Dtype::F32,
+            S::F16 => Dtype::F16,
+            S::BF16 => Dtype::BF16,
+            S::I64 => Dtype::I64,
+            S::I32 => Dtype::I32,
+            S::I16 => Dtype::I16,
+            S::I8 => Dtype::I8,
+            S::U64 => Dtype::U64,
+            S::U32 => Dtype::U32,
+            S::U16 => Dtype::U16,
+            S::U8 => Dtype::U8,
+            S::BOOL => Dtype::Bool,
+            _ => return None,
+        })
+    }
+}
+
+/// One tensor as a file stores it.
+struct Stored {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    /// Where its bytes are: little-endian, row-major.
+    bytes: std::ops::Range<usize>,
+}
+
+/// Named tensors as a file holds them, read one by one.
+pub struct TensorFile {
+    bytes: FileBytes,
+    tensors: BTreeMap<String, Stored>,
+    /// Tensors of a type that cannot be read; asking for one is an error, their presence is not.
+    foreign: BTreeMap<String, String>,
+}
+
+impl TensorFile {
+    /// Opens a safetensors file; its header is checked, its values are read when asked for.
+    ///
+    /// # Errors
+    /// When the file cannot be opened or is not a sound safetensors file.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        Self::parse(FileBytes::open(path)?).map_err(|reason| Error::format(path, reason))
+    }
+
+    /// As [`TensorFile::open`], from bytes in memory.
+    ///
+    /// # Errors
+    /// When the bytes are not a sound safetensors file; `name` stands for the path in the message.
+    pub fn from_bytes(name: &str, bytes: Vec<u8>) -> Result<Self> {
+        Self::parse(FileBytes::Read(bytes)).map_err(|reason| Error::format(Path::new(name), reason))
+    }
+
+    fn parse(bytes: FileBytes) -> Result<Self, String> {
+        if bytes.is_empty() {
+            return Err("is empty, expected a safetensors file".into());
+        }
+        let parsed = SafeTensors::deserialize(&bytes)
+            .map_err(|e| format!("not a sound safetensors file: {e}"))?;
+        let mut tensors = BTreeMap::new();
+        let mut foreign = BTreeMap::new();
+        for (name, view) in parsed.iter() {
+            let Some(dtype) = Dtype::from_safetensors(view.dtype()) else {
+                foreign.insert(name.to_string(), format!("{:?}", view.dtype()));
+                continue;
+            };
+            let start = view.data().as_ptr() as usize - bytes.as_ptr() as usize;
+            let range = start..start + view.data().len();
+            let stored = Stored {
+                dtype,
+                shape: view.shape().to_vec(),
+                bytes: range,
+            };
+            tensors.insert(name.to_string(), stored);
+        }
+        Ok(TensorFile {
+            bytes,
+            tensors,
+            foreign,
+        })
+    }
+
+    /// Named tensors whose bytes another format's reader has already decoded: little-endian, row-major.
+    #[cfg(feature = "torch")]
+    pub(crate) fn from_decoded(
+        decoded: impl IntoIterator<Item = (String, Dtype, Vec<usize>, Vec<u8>)>,
+    ) -> Self {
+        let mut bytes = Vec::new();
+        let mut tensors = BTreeMap::new();
+        for (name, dtype, shape, own) in decoded {
+            let start = bytes.len();
+            bytes.extend_from_slice(&own);
+            tensors.insert(
+                name,
+                Stored {
+                    dtype,
+                    shape,
+                    bytes: start..bytes.len(),
+                },
+            );
+        }
+        TensorFile {
+            bytes: FileBytes::Read(bytes),
+            tensors,
+            foreign: BTreeMap::new(),
+        }
+    }
+
+    /// The tensors' names, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// A tensor's shape, when it is there.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.tensors.get(name).map(|t| t.shape.as_slice())
+    }
+
+    /// A tensor's element type, when it is there.
+    pub fn dtype(&self, name: &str) -> Option<Dtype> {
+        self.tensors.get(name).map(|t| t.dtype)
+    }
+
+    fn stored(&self, name: &str, expected: &'static str) -> Result<(&Stored, &[u8])> {
+        if let Some(found) = self.foreign.get(name) {
+            return Err(Error::Dtype {
+                name: name.into(),
+                found: found.clone(),
+                expected,
+            });
+        }
+        let known = self.tensors.get(name);
+        let stored = known.ok_or_else(|| Error::unknown("tensor", name, self.names()))?;
+        Ok((stored, &self.bytes[stored.bytes.clone()]))
+    }
+
+    /// A tensor of floating-point values, each converted to `T` with at most one rounding.
+    ///
+    /// # Errors
+    /// When there is no such tensor, or it holds integers.
+    pub fn float<T: Scalar>(&self, name: &str) -> Result<Tensor<T>> {
+        const EXPECTED: &str = "F64, F32, F16 or BF16";
+        let (stored, bytes) = self.stored(name, EXPECTED)?;
+        let data = decode_float(stored.dtype, bytes).ok_or_else(|| Error::Dtype {
+            name: name.into(),
+            found: format!("{:?}", stored.dtype),
+            expected: EXPECTED,
+        })?;
+        Ok(Tensor::from_vec(&stored.shape, data))
+    }
+
+    /// A tensor of integers: its shape, and its values in row-major order.
+    ///
+    /// # Errors
+    /// When there is no such tensor, it does not hold integers, or one is beyond i64.
+    pub fn integer(&self, name: &str) -> Result<(Vec<usize>, Vec<i64>)> {
+        const EXPECTED: &str = "integers";
+        let (stored, bytes) = self.stored(name, EXPECTED)?;
+        let data = decode_integer(stored.dtype, bytes).ok_or_else(|| Error::Dtype {
+            name: name.into(),
+            found: format!("{:?}", stored.dtype),
+            expected: EXPECTED,
+        })?;
+        Ok((stored.shape.clone(), data))
+    }
+}
+
+/// Little-endian floating-point bytes as `T`.
+pub(crate) fn decode_float<T: Scalar>(dtype: Dtype, bytes: &[u8]) -> Option<Vec<T>> {
+    macro_rules! decode {
+        ($n:literal, $from:expr) => {
+            bytes
+                .chunks_exact($n)
+                .map(|b| T::from_f64($from(b.try_into().unwrap())))
+                .collect()
+        };
+    }
+    Some(match dtype {
+        Dtype::F64 => decode!(8, f64::from_le_bytes),
+        Dtype::F32 => decode!(4, |b| f32::from_le_bytes(b) as f64),
+        Dtype::F16 => decode!(2, |b| f16::from_le_bytes(b).to_f64()),
+        Dtype::BF16 => decode!(2, |b| bf16::from_le_bytes(b).to_f64()),
+        _ => return None,
+    })
+}
+
+fn decode_integer(dtype: Dtype, bytes: &[u8]) -> Option<Vec<i64>> {
+    macro_rules! decode {
+        ($t:ty) => {
+            bytes
+                .chunks_exact(size_of::<$t>())
+                .map(|b| i64::try_from(<$t>::from_le_bytes(b.try_into().unwrap())).ok())
+                .collect()
+        };
+    }
+    match dtype {
+        Dtype::I64 => decode!(i64),
+        Dtype::I32 => decode!(i32),
+        Dtype::I16 => decode!(i16),
+        Dtype::I8 => decode!(i8),
+        Dtype::U64 => decode!(u64),
+        Dtype::U32 => decode!(u32),
+        Dtype::U16 => decode!(u16),
+        Dtype::U8 | Dtype::Bool => decode!(u8),
+        _ => None,
+    }
+}
+
+/// Writes named tensors as a safetensors file, in the precision they have.
+///
+/// The file appears whole or not at all: it is written beside its place and then renamed.
+///
+/// # Errors
+/// When the file cannot be written; what was there before is then still there.
+pub fn write_safetensors<'a, T: Scalar>(
+    path: impl AsRef<Path>,
+    tensors: impl IntoIterator<Item = (String, &'a Tensor<T>)>,
+) -> Result<()> {
+    let path = path.as_ref();
+    let dtype = match T::PRECISION {
+        Precision::F32 => safetensors::Dtype::F32,
+        Precision::F64 => safetensors::Dtype::F64,
+    };
+    let views: Vec<(String, TensorView<'_>)> = tensors
+        .into_iter()
+        .map(|(name, t)| {
+            let bytes = bytemuck::cast_slice(t.data());
+            let view = TensorView::new(dtype, t.shape().to_vec(), bytes);
+            (name, view.expect("a tensor's data fits its shape"))
+        })
+        .collect();
+    let bytes = serialize(views, None).map_err(|e| Error::format(path, e))?;
+    write_whole(path, &bytes)
+}
+
+/// Writes a file so that it appears whole or not at all.
+///
+/// What exists and is not a regular file (a pipe, a device) is written to as it is.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let io = |e| Error::io(path, e);
+    if std::fs::metadata(path).is_ok_and(|m| !m.is_file()) {
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .open(path)
+            .map_err(io)?;
+        return file
+            .write_all(bytes)
+            .and_then(|()| file.flush())
+            .map_err(io);
+    }
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".pathsum-").suffix(".tmp");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // As any program's output: the umask decides, not a temporary file's privacy.
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    let mut file = builder.tempfile_in(folder).map_err(io)?;
+    file.write_all(bytes)
+        .and_then(|()| file.as_file().sync_all())
+        .map_err(io)?;
+    file.persist(path).map_err(|e| io(e.error))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(dtype: safetensors::Dtype, shape: &[usize], bytes: &[u8]) -> TensorFile {
+        let view = TensorView::new(dtype, shape.to_vec(), bytes).unwrap();
+        TensorFile::from_bytes("memory", serialize([("t", view)], None).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn half_precisions_and_integers_are_read_exactly() {
+        let f16s: Vec<u8> = [1.5f32, -0.25]
+            .iter()
+            .flat_map(|&x| f16::from_f32(x).to_le_bytes())
+            .collect();
+        let file = one(safetensors::Dtype::F16, &[2], &f16s);
+        assert_eq!(file.float::<f32>("t").unwrap().data(), [1.5, -0.25]);
+        assert!(file.integer("t").is_err());
+        let bf16s: Vec<u8> = bf16::from_f32(3.0).to_le_bytes().to_vec();
+        assert_eq!(
+            one(safetensors::Dtype::BF16, &[1], &bf16s)
+                .float::<f64>("t")
+                .unwrap()
+                .data(),
+            [3.0]
+        );
+        let file = one(safetensors::Dtype::I32, &[1, 1], &(-7i32).to_le_bytes());
+        assert_eq!(file.integer("t").unwrap(), (vec![1, 1], vec![-7]));
+        assert!(file.float::<f64>("t").is_err());
+        let huge = one(safetensors::Dtype::U64, &[1], &u64::MAX.to_le_bytes());
+        assert!(huge.integer("t").is_err());
+    }
+
+    #[test]
+    fn a_wrong_name_gets_the_nearest() {
+        let file = one(safetensors::Dtype::U8, &[1], &[1]);
+        assert!(
+            file.integer("tt")
+                .unwrap_err()
+                .to_string()
+                .contains("did you mean `t`?")
+        );
+    }
+
+    #[test]
+    fn written_files_read_back_to_the_same_bits() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.safetensors");
+        let t = Tensor::from_fn(&[3, 2], |at| (at[0] as f64 + 0.1).sqrt() * at[1] as f64);
+        write_safetensors(&path, [("a".to_string(), &t)]).unwrap();
+        assert_eq!(
+            TensorFile::open(&path).unwrap().float::<f64>("a").unwrap(),
+            t
+        );
+        assert_eq!(
+            std::fs::read_dir(dir.path()).unwrap().count(),
+            1,
+            "a temporary file was left"
+        );
+    }
+}
