@@ -1,10 +1,12 @@
 //! pathsum (front page written when the rooms stand).
 
+pub mod decompose;
 pub mod fixture;
 pub mod linalg;
 pub mod model;
 pub mod names;
 pub mod tensor;
+pub mod verify;
 
 mod error;
 

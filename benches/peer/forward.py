@@ -27,7 +27,8 @@ EXAMPLE = "example: python forward.py --reference /path/to/reference --threads 2
 def load(folder):
     """The unprocessed model, in float32, and the tokens of its dataset."""
     config = json.loads((folder / "config.json").read_text())
-    model = HookedTransformer(HookedTransformerConfig(**config, device="cpu", init_weights=False)).eval()
+    config |= {"device": "cpu", "dtype": torch.float32, "init_weights": False}
+    model = HookedTransformer(HookedTransformerConfig(**config)).eval()
     missing, unknown = model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
     assert not unknown and all(name.endswith((".mask", ".IGNORE")) for name in missing), (missing, unknown)
     return model, load_file(folder / "dataset.safetensors")["tokens"].long()

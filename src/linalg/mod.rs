@@ -46,6 +46,11 @@ pub fn product<T: Scalar>(A: MatRef<'_, T>, B: MatRef<'_, T>) -> Mat<T> {
     dst
 }
 
+/// The orthogonal factor `Q` of a square matrix's `Q R`.
+pub(crate) fn orthogonal_factor<T: Scalar>(M: MatRef<'_, T>) -> Mat<T> {
+    M.qr().compute_Q()
+}
+
 /// `dst = alpha A B`, or `dst += alpha A B`, on the calling thread.
 #[track_caller]
 pub(crate) fn product_into<T: Scalar>(

@@ -33,12 +33,7 @@ impl<T: Scalar> Model<T> {
     /// As [`Model::load`].
     pub fn load_with_config(path: impl AsRef<Path>, config: Config) -> Result<Self> {
         let path = path.as_ref();
-        let file = if path.extension().is_some_and(|e| e == "safetensors") {
-            TensorFile::open(path)?
-        } else {
-            open_state_dict(path)?
-        };
-        Self::from_file(config, &file).map_err(|e| Error::format(path, e))
+        Self::from_file(config, &open_checkpoint(path)?).map_err(|e| Error::format(path, e))
     }
 
     /// The weights of named tensors, checked against a configuration.
@@ -93,6 +88,19 @@ impl<T: Scalar> Model<T> {
                 let _ = std::fs::remove_dir_all(folder);
             }
         })
+    }
+}
+
+/// Opens the tensors of a checkpoint: a safetensors file by its extension, else a PyTorch state dict.
+///
+/// # Errors
+/// When the file cannot be opened or is unsound.
+pub fn open_checkpoint(path: impl AsRef<Path>) -> Result<TensorFile> {
+    let path = path.as_ref();
+    if path.extension().is_some_and(|e| e == "safetensors") {
+        TensorFile::open(path)
+    } else {
+        open_state_dict(path)
     }
 }
 

@@ -16,6 +16,8 @@ mod weights;
 
 pub use cache::Cache;
 pub use config::{ActFn, AttentionDir, Config, NormalizationType, PositionalEmbeddingType};
+pub use load::open_checkpoint;
+pub(crate) use ops::PAD_SCORE;
 pub use run::{Run, RunOutput};
 pub use tokens::Tokens;
 pub use weights::{Attention, Block, Mlp, Norm, Weights, layout};

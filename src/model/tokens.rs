@@ -121,6 +121,19 @@ impl Tokens {
         &self.ids[first * self.pos..(first + count) * self.pos]
     }
 
+    /// `count` sequences from `first` on.
+    ///
+    /// # Panics
+    /// When there are not so many.
+    #[track_caller]
+    pub fn slice(&self, first: usize, count: usize) -> Self {
+        Tokens {
+            batch: count,
+            pos: self.pos,
+            ids: self.range(first, count).to_vec(),
+        }
+    }
+
     /// The first `n` sequences, or all when there are fewer.
     pub fn truncate(mut self, n: usize) -> Self {
         self.batch = self.batch.min(n);

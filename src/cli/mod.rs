@@ -1,0 +1,92 @@
+//! The command line: one file a subcommand, and the only place where strings become options.
+
+mod args;
+mod cache;
+mod check;
+mod convert;
+mod info;
+mod output;
+mod process;
+mod run;
+
+use anyhow::Result;
+use args::Common;
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// What bad input exits with. 1 is for a refuted check.
+const BAD_INPUT: u8 = 2;
+
+#[derive(Parser)]
+#[command(
+    name = "pathsum",
+    version,
+    about = "Reverse-engineer transformers, exactly and fast.",
+    after_help = "MODEL is a folder with config.json and model.safetensors, a .pt state dict (with --config, or a config.json beside it), or fixture:NAME.\n\nExample:\n  pathsum check fixture:induction",
+    arg_required_else_help = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Info(info::Args),
+    Convert(convert::Args),
+    Process(process::Args),
+    Run(run::Args),
+    Cache(cache::Args),
+    Check(check::Args),
+}
+
+/// Runs the program: 0 when all is well, 1 when a check is refuted, 2 on bad input.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e)
+            if e.use_stderr()
+                && e.kind() != clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand =>
+        {
+            // One line, as every other error; the usage is a `--help` away.
+            let rendered = e.render().to_string();
+            let lines = rendered
+                .lines()
+                .map(str::trim)
+                .take_while(|l| !l.starts_with("Usage:"));
+            let line = lines
+                .filter(|l| !l.is_empty())
+                .collect::<Vec<_>>()
+                .join(" ");
+            let line = line
+                .split(" For more information,")
+                .next()
+                .unwrap_or_default();
+            eprintln!("{line} (see pathsum --help)");
+            return ExitCode::from(BAD_INPUT);
+        }
+        Err(e) => e.exit(),
+    };
+    match dispatch(&cli) {
+        Ok(code) => code,
+        Err(e) if output::is_broken_pipe(&e) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e:#}");
+            ExitCode::from(BAD_INPUT)
+        }
+    }
+}
+
+fn dispatch(cli: &Cli) -> Result<ExitCode> {
+    let common = &cli.common;
+    common.in_pool(|| match &cli.command {
+        Command::Info(args) => info::run(args, common),
+        Command::Convert(args) => convert::run(args, common),
+        Command::Process(args) => process::run(args, common),
+        Command::Run(args) => run::run(args, common),
+        Command::Cache(args) => cache::run(args, common),
+        Command::Check(args) => check::run(args, common),
+    })
+}

@@ -1,0 +1,289 @@
+//! Changes of the weights that leave what a model computes as it was.
+
+use super::sensitivity::{Sensitivity, log_softmax, run};
+use super::verdict::{BoundKind, Comparison, Finding, Verdict};
+use crate::error::Result;
+use crate::linalg::{Par, orthogonal_factor, product};
+use crate::model::process::{Outcome, Step};
+use crate::model::{Model, Tokens};
+use crate::tensor::{Scalar, Tensor};
+use faer::{Mat, MatRef};
+use rand::rngs::ChaCha8Rng;
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+
+/// A change of the weights under which a model's output is invariant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Invariance {
+    /// A processing step.
+    Step(Step),
+    /// `W_V G`, `b_V G` and `G⁻¹ W_O`, for an invertible `G` a head.
+    ValueBasis,
+    /// `W_Q G`, `b_Q G` and `W_K G⁻ᵀ`, `b_K G⁻ᵀ`, for an invertible `G` a head.
+    QueryBasis,
+    /// The heads of every layer in another order.
+    HeadOrder,
+    /// The neurons of every layer in another order.
+    NeuronOrder,
+}
+
+/// A changed model, or why the change does not apply.
+pub enum Transformed<T> {
+    /// The changed model.
+    Model(Model<T>),
+    /// Why there is none.
+    NotApplicable(&'static str),
+}
+
+/// The seed of the bases and orders: any will do, and the same ones make a check repeatable.
+const SEED: u64 = 1;
+
+impl Invariance {
+    /// Every invariance that `check` looks at.
+    pub const ALL: [Invariance; 9] = [
+        Invariance::Step(Step::FoldLayerNorm),
+        Invariance::Step(Step::CenterWritingWeights),
+        Invariance::Step(Step::CenterUnembed),
+        Invariance::Step(Step::FoldValueBiases),
+        Invariance::Step(Step::RefactorFactoredAttnMatrices),
+        Invariance::ValueBasis,
+        Invariance::QueryBasis,
+        Invariance::HeadOrder,
+        Invariance::NeuronOrder,
+    ];
+
+    /// The invariance's name.
+    pub fn id(self) -> &'static str {
+        match self {
+            Invariance::Step(step) => step.name(),
+            Invariance::ValueBasis => "value_basis",
+            Invariance::QueryBasis => "query_basis",
+            Invariance::HeadOrder => "head_order",
+            Invariance::NeuronOrder => "neuron_order",
+        }
+    }
+
+    /// What the invariance says.
+    pub fn statement(self) -> &'static str {
+        match self {
+            Invariance::Step(Step::FoldLayerNorm) => "folding the LayerNorms changes no logit",
+            Invariance::Step(Step::CenterWritingWeights) => {
+                "centring the writing weights changes no logit"
+            }
+            Invariance::Step(Step::CenterUnembed) => {
+                "centring the unembedding changes no log-probability, the logits by a constant"
+            }
+            Invariance::Step(Step::FoldValueBiases) => "folding b_V into b_O changes no logit",
+            Invariance::Step(Step::RefactorFactoredAttnMatrices) => {
+                "refactoring QK and OV by singular values changes no logit"
+            }
+            Invariance::ValueBasis => "W_V G, G⁻¹ W_O changes no logit",
+            Invariance::QueryBasis => "W_Q G, W_K G⁻ᵀ changes no logit",
+            Invariance::HeadOrder => "another order of heads changes no logit",
+            Invariance::NeuronOrder => "another order of neurons changes no logit",
+        }
+    }
+
+    /// The changed model.
+    ///
+    /// # Errors
+    /// When a decomposition fails.
+    pub fn transform<T: Scalar>(self, model: &Model<T>) -> Result<Transformed<T>> {
+        let mut changed = model.clone();
+        let mut rng = ChaCha8Rng::seed_from_u64(SEED);
+        let c = model.config();
+        if c.n_layers == 0 && !matches!(self, Invariance::Step(_)) {
+            return Ok(Transformed::NotApplicable("the model has no layers"));
+        }
+        match self {
+            Invariance::Step(step) => {
+                if let Outcome::Skipped(reason) = step.apply(&mut changed)? {
+                    return Ok(Transformed::NotApplicable(reason));
+                }
+            }
+            Invariance::ValueBasis => {
+                for block in &mut changed.weights.blocks {
+                    let attn = &mut block.attn;
+                    for h in 0..c.n_heads {
+                        let (G, inverse) = random_basis(&mut rng, c.d_head);
+                        into_basis(&mut attn.W_V, &mut attn.b_V, h, G.as_ref());
+                        let W_O = product(inverse.as_ref(), attn.W_O.mat(&[h]));
+                        attn.W_O.mat_mut(&[h]).copy_from(W_O);
+                    }
+                }
+            }
+            Invariance::QueryBasis => {
+                for block in &mut changed.weights.blocks {
+                    let attn = &mut block.attn;
+                    for h in 0..c.n_heads {
+                        let (G, inverse) = random_basis(&mut rng, c.d_head);
+                        into_basis(&mut attn.W_Q, &mut attn.b_Q, h, G.as_ref());
+                        into_basis(&mut attn.W_K, &mut attn.b_K, h, inverse.transpose());
+                    }
+                }
+            }
+            Invariance::HeadOrder => {
+                if c.n_heads == 1 {
+                    return Ok(Transformed::NotApplicable("there is one head a layer"));
+                }
+                for block in &mut changed.weights.blocks {
+                    let order = derangement(&mut rng, c.n_heads);
+                    let attn = &mut block.attn;
+                    for t in [
+                        &mut attn.W_Q,
+                        &mut attn.b_Q,
+                        &mut attn.W_K,
+                        &mut attn.b_K,
+                        &mut attn.W_V,
+                        &mut attn.b_V,
+                        &mut attn.W_O,
+                    ] {
+                        reorder_rows(t, &order);
+                    }
+                }
+            }
+            Invariance::NeuronOrder => {
+                if c.attn_only {
+                    return Ok(Transformed::NotApplicable("the model has no MLPs"));
+                }
+                for mlp in changed
+                    .weights
+                    .blocks
+                    .iter_mut()
+                    .filter_map(|b| b.mlp.as_mut())
+                {
+                    let order = derangement(&mut rng, mlp.b_in.len());
+                    let d_mlp = order.len();
+                    for row in mlp.W_in.data_mut().chunks_exact_mut(d_mlp) {
+                        let old = row.to_vec();
+                        row.iter_mut()
+                            .zip(&order)
+                            .for_each(|(x, &from)| *x = old[from]);
+                    }
+                    reorder_rows(&mut mlp.b_in, &order);
+                    reorder_rows(&mut mlp.W_out, &order);
+                    if let Some(ln) = &mut mlp.ln {
+                        reorder_rows(&mut ln.w, &order);
+                        reorder_rows(&mut ln.b, &order);
+                    }
+                }
+            }
+        }
+        Ok(Transformed::Model(changed))
+    }
+
+    /// Whether a model that is said to compute the same does, on a batch.
+    ///
+    /// # Errors
+    /// When either cannot run on these tokens.
+    pub fn compare<T: Scalar>(
+        self,
+        model: &Model<T>,
+        changed: &Model<T>,
+        tokens: &Tokens,
+        par: Par,
+    ) -> Result<Finding> {
+        let sensitivity = Sensitivity::measure(model, tokens, par)?;
+        self.judge(changed, &sensitivity, par)
+    }
+
+    pub(super) fn finding<T: Scalar>(
+        self,
+        model: &Model<T>,
+        sensitivity: &Sensitivity<T>,
+        par: Par,
+    ) -> Result<Finding> {
+        match self.transform(model)? {
+            Transformed::Model(changed) => self.judge(&changed, sensitivity, par),
+            Transformed::NotApplicable(reason) => Ok(Finding {
+                id: self.id(),
+                statement: self.statement(),
+                verdict: Verdict::NotApplicable {
+                    reason: reason.into(),
+                },
+            }),
+        }
+    }
+
+    fn judge<T: Scalar>(
+        self,
+        changed: &Model<T>,
+        sensitivity: &Sensitivity<T>,
+        par: Par,
+    ) -> Result<Finding> {
+        let before = &sensitivity.logits;
+        let after = run(changed, &sensitivity.tokens, par)?;
+        let mut cmp = Comparison::new(BoundKind::Estimated);
+        let mut compare = |what: &str, a: &Tensor<T>, b: &Tensor<T>, bound: f64| {
+            for (flat, (x, y)) in a.data().iter().zip(b.data()).enumerate() {
+                cmp.entry(x.to_f64(), y.to_f64(), bound, || {
+                    format!("{what}{:?}", a.place(flat))
+                });
+            }
+        };
+        if self == Invariance::Step(Step::CenterUnembed) {
+            let (before, after) = (log_softmax(before), log_softmax(&after));
+            compare("log_probs", &before, &after, sensitivity.log_prob);
+        } else {
+            compare("logits", before, &after, sensitivity.logit);
+        }
+        let nothing = || Verdict::NotApplicable {
+            reason: "there was nothing to compare".into(),
+        };
+        let verdict = cmp.verdict().unwrap_or_else(nothing);
+        Ok(Finding {
+            id: self.id(),
+            statement: self.statement(),
+            verdict,
+        })
+    }
+}
+
+/// A well-conditioned invertible matrix and its inverse: a diagonal between 1/2 and 2 between two
+/// orthogonal matrices.
+fn random_basis<T: Scalar>(rng: &mut ChaCha8Rng, d: usize) -> (Mat<T>, Mat<T>) {
+    let mut orthogonal = || {
+        let M = Mat::<T>::from_fn(d, d, |_, _| T::from_f64(rng.random_range(-1.0..1.0)));
+        orthogonal_factor(M.as_ref())
+    };
+    let (Q, R) = (orthogonal(), orthogonal());
+    let stretch: Vec<T> = (0..d)
+        .map(|_| T::from_f64(rng.random_range(0.5..2.0)))
+        .collect();
+    let QD = Mat::from_fn(d, d, |i, j| Q[(i, j)] * stretch[j]);
+    let RD = Mat::from_fn(d, d, |i, j| R[(i, j)] / stretch[j]);
+    (
+        product(QD.as_ref(), R.transpose()),
+        product(RD.as_ref(), Q.transpose()),
+    )
+}
+
+/// `W[h] G` and `b[h] G`
+fn into_basis<T: Scalar>(W: &mut Tensor<T>, b: &mut Tensor<T>, h: usize, G: MatRef<'_, T>) {
+    let changed = product(W.mat(&[h]), G);
+    W.mat_mut(&[h]).copy_from(changed);
+    let row = b.slice(&[h]);
+    let changed = product(MatRef::from_row_major_slice(row, 1, row.len()), G);
+    let b = b.slice_mut(&[h]);
+    b.iter_mut()
+        .enumerate()
+        .for_each(|(j, x)| *x = changed[(0, j)]);
+}
+
+/// A random order that is not the one there is, when there is another.
+fn derangement(rng: &mut ChaCha8Rng, n: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..n).collect();
+    order.shuffle(rng);
+    if order.is_sorted() && n > 1 {
+        order.rotate_left(1);
+    }
+    order
+}
+
+fn reorder_rows<T: Scalar>(t: &mut Tensor<T>, order: &[usize]) {
+    let each = t.len() / order.len();
+    let old = t.data().to_vec();
+    for (row, &from) in t.data_mut().chunks_exact_mut(each).zip(order) {
+        row.copy_from_slice(&old[from * each..(from + 1) * each]);
+    }
+}

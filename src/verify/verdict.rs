@@ -1,0 +1,205 @@
+//! Verdicts: what was compared, how far apart it was, and how far rounding alone may put it.
+
+use serde::Serialize;
+
+/// Where a bound comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BoundKind {
+    /// Derived: no evaluation in this precision, in whatever order, can be further off.
+    Derived,
+    /// Estimated from the model's measured sensitivity to perturbations of rounding's size.
+    Estimated,
+}
+
+/// The entry where two sides of an identity are furthest apart, as a share of what rounding allows.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Measure {
+    /// How far apart the two sides are there.
+    pub error: f64,
+    /// How far rounding may put them there.
+    pub bound: f64,
+    /// `error / bound`; above 1 the identity is refuted. Infinite where an entry is no number.
+    #[serde(serialize_with = "finite_or_null")]
+    pub ratio: f64,
+    /// Where the bound comes from.
+    pub kind: BoundKind,
+    /// The entry: a hook's name and an index.
+    pub place: String,
+    /// The left side there.
+    #[serde(serialize_with = "finite_or_null")]
+    pub left: f64,
+    /// The right side there.
+    #[serde(serialize_with = "finite_or_null")]
+    pub right: f64,
+    /// How many entries were compared.
+    pub compared: usize,
+}
+
+/// JSON has no infinities; what is no finite number is `null`.
+fn finite_or_null<S: serde::Serializer>(x: &f64, s: S) -> Result<S::Ok, S::Error> {
+    if x.is_finite() {
+        s.serialize_f64(*x)
+    } else {
+        s.serialize_none()
+    }
+}
+
+/// What became of an identity.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase", tag = "verdict")]
+pub enum Verdict {
+    /// Every entry agrees within the bound.
+    Holds(Measure),
+    /// An entry does not.
+    Refuted(Measure),
+    /// The identity's precondition does not hold on this model.
+    #[serde(rename = "not applicable")]
+    NotApplicable {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// One identity and its verdict.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Finding {
+    /// The identity's name.
+    pub id: &'static str,
+    /// What it says.
+    pub statement: &'static str,
+    /// What became of it.
+    #[serde(flatten)]
+    pub verdict: Verdict,
+}
+
+impl Finding {
+    /// Whether the identity was refuted.
+    pub fn refuted(&self) -> bool {
+        matches!(self.verdict, Verdict::Refuted(_))
+    }
+}
+
+/// Collects the entry that is furthest off over many comparisons.
+#[derive(Clone, Debug)]
+pub(super) struct Comparison {
+    worst: Option<Measure>,
+    compared: usize,
+    kind: BoundKind,
+}
+
+impl Comparison {
+    pub fn new(kind: BoundKind) -> Self {
+        Comparison {
+            worst: None,
+            compared: 0,
+            kind,
+        }
+    }
+
+    /// Compares one entry. Anything that is no finite number counts as infinitely far off.
+    pub fn entry(&mut self, left: f64, right: f64, bound: f64, place: impl FnOnce() -> String) {
+        self.compared += 1;
+        let error = (left - right).abs();
+        let ratio = if !left.is_finite() || !right.is_finite() || !bound.is_finite() {
+            f64::INFINITY
+        } else if error == 0.0 {
+            0.0
+        } else {
+            error / bound
+        };
+        let further = |w: &Measure| ratio > w.ratio || ratio == w.ratio && error > w.error;
+        if self.worst.as_ref().is_none_or(further) {
+            let (kind, place) = (self.kind, place());
+            self.worst = Some(Measure {
+                error,
+                bound,
+                ratio,
+                kind,
+                place,
+                left,
+                right,
+                compared: 0,
+            });
+        }
+    }
+
+    /// Takes in what was collected elsewhere.
+    pub fn merge(&mut self, other: Comparison) {
+        self.compared += other.compared;
+        if let Some(theirs) = other.worst {
+            if self
+                .worst
+                .as_ref()
+                .is_none_or(|ours| theirs.ratio > ours.ratio)
+            {
+                self.worst = Some(theirs);
+            }
+        }
+    }
+
+    /// The verdict on everything compared; `None` when nothing was.
+    pub fn verdict(self) -> Option<Verdict> {
+        let compared = self.compared;
+        self.worst.map(|worst| {
+            let measure = Measure { compared, ..worst };
+            if measure.ratio <= 1.0 {
+                Verdict::Holds(measure)
+            } else {
+                Verdict::Refuted(measure)
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(entries: &[(f64, f64, f64)]) -> Verdict {
+        let mut c = Comparison::new(BoundKind::Derived);
+        for (i, &(left, right, bound)) in entries.iter().enumerate() {
+            c.entry(left, right, bound, || format!("x[{i}]"));
+        }
+        c.verdict().unwrap()
+    }
+
+    #[test]
+    fn the_entry_furthest_off_for_its_bound_decides() {
+        let Verdict::Refuted(m) = verdict(&[(1.0, 1.5, 1.0), (0.0, 0.2, 0.1), (3.0, 3.0, 0.0)])
+        else {
+            panic!("0.2 is more than 0.1")
+        };
+        assert_eq!((m.place.as_str(), m.compared), ("x[1]", 3));
+        assert!(matches!(
+            verdict(&[(1.0, 1.5, 1.0), (2.0, 2.0, 0.0)]),
+            Verdict::Holds(_)
+        ));
+    }
+
+    #[test]
+    fn no_number_is_a_refutation() {
+        for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            assert!(matches!(verdict(&[(bad, bad, 1.0)]), Verdict::Refuted(_)));
+            assert!(matches!(verdict(&[(1.0, 1.0, bad)]), Verdict::Refuted(_)));
+            // And a later, ordinary entry does not hide it.
+            assert!(matches!(
+                verdict(&[(bad, 0.0, 1.0), (1.0, 2.0, 0.5)]),
+                Verdict::Refuted(_)
+            ));
+        }
+        assert_eq!(Comparison::new(BoundKind::Derived).verdict(), None);
+    }
+
+    #[test]
+    fn json_has_no_infinities() {
+        let finding = Finding {
+            id: "x",
+            statement: "x = x",
+            verdict: verdict(&[(f64::NAN, 0.0, 1.0)]),
+        };
+        let json = serde_json::to_value(&finding).unwrap();
+        assert_eq!(json["verdict"], "refuted");
+        assert!(json["ratio"].is_null());
+    }
+}
