@@ -6,7 +6,7 @@ use crate::model::{ActFn, Norm};
 use crate::tensor::{
     Scalar, Tensor, add_assign, add_rows, center_and_scale, divide_affine, softmax_rows,
 };
-use faer::{Accum, MatMut, MatRef};
+use faer::{MatMut, MatRef};
 use rayon::prelude::*;
 
 /// What keys at the pad token score.
@@ -55,7 +55,6 @@ pub(super) fn linear<T: Scalar>(par: Par, x: &[T], W: MatRef<'_, T>, b: &[T], ou
         let x = rows_of(x, d_in, first, n);
         product_into(
             MatMut::from_row_major_slice_mut(out, n, d_out),
-            Accum::Replace,
             T::ONE,
             x,
             W,
@@ -82,7 +81,7 @@ pub(super) fn project_heads<T: Scalar>(
         for h in 0..heads {
             let out =
                 MatMut::from_row_major_slice_mut(out, n, width).subcols_mut(h * d_head, d_head);
-            product_into(out, Accum::Replace, T::ONE, x, W.mat(&[h]));
+            product_into(out, T::ONE, x, W.mat(&[h]));
         }
         add_rows(out, b.data());
     });
@@ -150,13 +149,7 @@ pub(super) fn scores<T: Scalar>(
         for (i, out) in out.chunks_exact_mut(pos * pos).enumerate() {
             let (b, h) = ((first + i) / heads, (first + i) % heads);
             let scores = MatMut::from_row_major_slice_mut(out, pos, pos);
-            product_into(
-                scores,
-                Accum::Replace,
-                inverse,
-                q.head(b, h),
-                k.head(b, h).transpose(),
-            );
+            product_into(scores, inverse, q.head(b, h), k.head(b, h).transpose());
             if causal {
                 for (query, row) in out.chunks_exact_mut(pos).enumerate() {
                     row[query + 1..].fill(-T::INFINITY);
@@ -200,7 +193,7 @@ pub(super) fn mix<T: Scalar>(par: Par, pattern: &Tensor<T>, v: &Tensor<T>, out: 
                 let z =
                     MatMut::from_row_major_slice_mut(own, n, width).subcols_mut(h * d_head, d_head);
                 let pattern = pattern.mat(&[b, h]).subrows(p, n);
-                product_into(z, Accum::Replace, T::ONE, pattern, v.head(b, h));
+                product_into(z, T::ONE, pattern, v.head(b, h));
             }
             rest = others;
             row += n;
@@ -225,13 +218,7 @@ pub(super) fn head_results<T: Scalar>(
         for h in 0..heads {
             let out =
                 MatMut::from_row_major_slice_mut(out, n, width).subcols_mut(h * d_model, d_model);
-            product_into(
-                out,
-                Accum::Replace,
-                T::ONE,
-                z.subcols(h * d_head, d_head),
-                W_O.mat(&[h]),
-            );
+            product_into(out, T::ONE, z.subcols(h * d_head, d_head), W_O.mat(&[h]));
         }
     });
 }

@@ -1,6 +1,7 @@
 //! The minimal tensor: row-major, n-dimensional, over f32 or f64, with faer views of its matrices.
 
 mod file;
+mod lanes;
 #[allow(unsafe_code)] // The one module that maps files into memory.
 mod map;
 mod scalar;
@@ -8,6 +9,7 @@ mod simd;
 
 pub(crate) use file::write_whole;
 pub use file::{Dtype, TensorFile, write_safetensors};
+pub(crate) use lanes::Lanes;
 pub(crate) use map::FileBytes;
 pub use scalar::{Precision, Scalar};
 pub(crate) use simd::{

@@ -15,6 +15,7 @@ mod sealed {
 /// f32 or f64. Sealed: the error bounds and the fast elementary functions are written for these two.
 pub trait Scalar:
     sealed::Sealed
+    + super::lanes::Lanes
     + faer::traits::RealField
     + Copy
     + Default

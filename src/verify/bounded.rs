@@ -192,14 +192,15 @@ impl<T: Scalar> Bounded<T> {
         })
     }
 
-    /// The quotient of every row by an exact number of its own.
+    /// The quotient of every row by an exact number of its own, divided or multiplied by its inverse:
+    /// two roundings at the most.
     #[track_caller]
     pub fn divided_by_column(&self, column: &[T]) -> Self {
         assert_eq!(self.value.nrows(), column.len());
-        let (u, up) = (unit::<T>(), rounded_up::<T>(4));
+        let (two_u, up) = (gamma::<T>(2), rounded_up::<T>(4));
         Self::from_entries(column.len(), self.value.ncols(), |i, j| {
             let value = self.value[(i, j)] / column[i];
-            let error = self.error[(i, j)] / column[i].abs() + u * value.abs();
+            let error = self.error[(i, j)] / column[i].abs() + two_u * value.abs();
             (value, error * up + T::MIN_POSITIVE)
         })
     }
