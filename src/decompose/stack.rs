@@ -95,7 +95,7 @@ impl By {
 
 /// Components of a value, which add up to it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Stack<T> {
+pub struct Stack<T: Scalar> {
     /// What each component is.
     pub labels: Vec<Component>,
     /// `[component, batch, pos, d]`

@@ -6,7 +6,7 @@
 //! is packed once into whole vectors, and then stays in the first cache while the rows of the left one
 //! pass by. `benches/products.rs` has both side by side.
 
-use crate::tensor::{Lanes, Scalar};
+use crate::tensor::Scalar;
 use faer::{MatMut, MatRef};
 use pulp::{Arch, Simd, WithSimd};
 
@@ -56,7 +56,7 @@ impl<'d, T: Scalar> WithSimd for Narrow<'_, 'd, T> {
         match vectors {
             // Eight sums hide an addition's latency; eight rows' addresses still fit the registers.
             1 => self.rows::<S, 8, 1>(simd, packed),
-            2 => self.rows::<S, 4, 2>(simd, packed),
+            2 => self.rows::<S, 8, 2>(simd, packed),
             3 => self.rows::<S, 4, 3>(simd, packed),
             4 => self.rows::<S, 4, 4>(simd, packed),
             // On shorter vectors than the longest there are: not worth a kernel of its own.

@@ -8,7 +8,7 @@ use crate::tensor::{Scalar, Tensor};
 ///
 /// They are the user's own: nothing changes them later.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Cache<T> {
+pub struct Cache<T: Scalar> {
     values: Vec<(Hook, Tensor<T>)>,
 }
 

@@ -27,7 +27,7 @@ use crate::tensor::Scalar;
 
 /// A transformer: what it is made of, and its parameters.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Model<T> {
+pub struct Model<T: Scalar> {
     pub(crate) config: Config,
     pub(crate) weights: Weights<T>,
 }

@@ -24,7 +24,7 @@ type HookFn<'a, T> = Box<dyn FnMut(&mut Tensor<T>, Hook) + 'a>;
 /// assert_eq!(out.cache.by_name("blocks.1.attn.hook_z")?.max_abs(), 0.0);
 /// # Ok::<(), pathsum::Error>(())
 /// ```
-pub struct Run<'a, T> {
+pub struct Run<'a, T: Scalar> {
     hooks: Vec<(String, HookFn<'a, T>)>,
     keep: Vec<String>,
     par: Par,
@@ -33,7 +33,7 @@ pub struct Run<'a, T> {
 
 /// What a run gives.
 #[derive(Clone, Debug)]
-pub struct RunOutput<T> {
+pub struct RunOutput<T: Scalar> {
     /// `[batch, pos, d_vocab_out]`
     pub logits: Tensor<T>,
     /// The values asked for.
@@ -87,7 +87,7 @@ impl<'a, T: Scalar> Run<'a, T> {
 }
 
 /// What happens at the hooks of one stretch of the batch.
-pub(super) struct Sites<'r, 'a, T> {
+pub(super) struct Sites<'r, 'a, T: Scalar> {
     hooks: &'r mut [(Vec<Hook>, HookFn<'a, T>)],
     slots: Vec<(Hook, &'r mut [T])>,
 }

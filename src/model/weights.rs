@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 /// A LayerNorm's parameters.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Norm<T> {
+pub struct Norm<T: Scalar> {
     /// `[d]`
     pub w: Tensor<T>,
     /// `[d]`
@@ -18,7 +18,7 @@ pub struct Norm<T> {
 
 /// An attention layer.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Attention<T> {
+pub struct Attention<T: Scalar> {
     /// `[n_heads, d_model, d_head]`
     pub W_Q: Tensor<T>,
     /// `[n_heads, d_head]`
@@ -39,7 +39,7 @@ pub struct Attention<T> {
 
 /// An MLP.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Mlp<T> {
+pub struct Mlp<T: Scalar> {
     /// `[d_model, d_mlp]`
     pub W_in: Tensor<T>,
     /// `[d_mlp]`
@@ -54,7 +54,7 @@ pub struct Mlp<T> {
 
 /// One block: attention, then the MLP if there is one.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Block<T> {
+pub struct Block<T: Scalar> {
     /// Before attention; only where the norms are `LN`.
     pub ln1: Option<Norm<T>>,
     /// The attention layer.
@@ -67,7 +67,7 @@ pub struct Block<T> {
 
 /// All parameters of a model.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Weights<T> {
+pub struct Weights<T: Scalar> {
     /// `[d_vocab, d_model]`
     pub W_E: Tensor<T>,
     /// `[n_ctx, d_model]`

@@ -1,9 +1,11 @@
-//! The bytes of a file, mapped into memory where the system allows it. The one unsafe place.
+//! Memory mappings: a file's bytes, and the pages of large tensors. The one unsafe place.
 
+use super::Scalar;
 use crate::error::{Error, Result};
 use std::fs::File;
 use std::io::Read;
-use std::ops::Deref;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
 use std::path::Path;
 
 /// A file's bytes: mapped, or read where mapping is refused (an empty file, a pipe).
@@ -42,5 +44,75 @@ impl Deref for FileBytes {
             FileBytes::Mapped(map) => map,
             FileBytes::Read(bytes) => bytes,
         }
+    }
+}
+
+/// From this many bytes on, values get pages of their own.
+const OWN_PAGES: usize = 2 << 20;
+
+/// A tensor's values.
+///
+/// Large ones are mapped in huge pages where the system has them: a full cache touches each of its pages
+/// once, and with small pages the system takes longer to hand them out than a small model to fill them.
+pub(super) enum Buffer<T> {
+    Heap(Vec<T>),
+    Pages(memmap2::MmapMut, PhantomData<T>),
+}
+
+impl<T: Scalar> Buffer<T> {
+    pub(super) fn zeros(len: usize) -> Self {
+        let bytes = len.saturating_mul(size_of::<T>());
+        if bytes >= OWN_PAGES
+            && let Ok(pages) = memmap2::MmapMut::map_anon(bytes)
+        {
+            // Advice only: without huge pages the mapping works all the same.
+            #[cfg(target_os = "linux")]
+            let _ = pages.advise(memmap2::Advice::HugePage);
+            return Buffer::Pages(pages, PhantomData);
+        }
+        Buffer::Heap(vec![T::ZERO; len])
+    }
+
+    pub(super) fn into_vec(self) -> Vec<T> {
+        match self {
+            Buffer::Heap(data) => data,
+            Buffer::Pages(..) => self.to_vec(),
+        }
+    }
+}
+
+impl<T: Scalar> Deref for Buffer<T> {
+    type Target = [T];
+
+    #[inline]
+    fn deref(&self) -> &[T] {
+        match self {
+            Buffer::Heap(data) => data,
+            Buffer::Pages(pages, _) => bytemuck::cast_slice(pages),
+        }
+    }
+}
+
+impl<T: Scalar> DerefMut for Buffer<T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [T] {
+        match self {
+            Buffer::Heap(data) => data,
+            Buffer::Pages(pages, _) => bytemuck::cast_slice_mut(pages),
+        }
+    }
+}
+
+impl<T: Scalar> Clone for Buffer<T> {
+    fn clone(&self) -> Self {
+        let mut copy = Buffer::zeros(self.len());
+        copy.copy_from_slice(self);
+        copy
+    }
+}
+
+impl<T: Scalar> PartialEq for Buffer<T> {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
     }
 }

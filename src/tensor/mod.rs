@@ -9,7 +9,6 @@ mod simd;
 
 pub(crate) use file::write_whole;
 pub use file::{Dtype, TensorFile, write_safetensors};
-pub(crate) use lanes::Lanes;
 pub(crate) use map::FileBytes;
 pub use scalar::{Precision, Scalar};
 pub(crate) use simd::{
@@ -17,6 +16,7 @@ pub(crate) use simd::{
 };
 
 use faer::{MatMut, MatRef};
+use map::Buffer;
 use std::fmt;
 
 /// A row-major tensor that owns its values.
@@ -29,9 +29,9 @@ use std::fmt;
 /// assert_eq!(t.mat(&[]).transpose()[(2, 1)], 12.0);
 /// ```
 #[derive(Clone, PartialEq)]
-pub struct Tensor<T> {
+pub struct Tensor<T: Scalar> {
     shape: Vec<usize>,
-    data: Vec<T>,
+    data: Buffer<T>,
 }
 
 impl<T: Scalar> Tensor<T> {
@@ -39,7 +39,7 @@ impl<T: Scalar> Tensor<T> {
     pub fn zeros(shape: &[usize]) -> Self {
         Tensor {
             shape: shape.to_vec(),
-            data: vec![T::ZERO; shape.iter().product()],
+            data: Buffer::zeros(shape.iter().product()),
         }
     }
 
@@ -47,7 +47,7 @@ impl<T: Scalar> Tensor<T> {
     pub fn full(shape: &[usize], value: T) -> Self {
         Tensor {
             shape: shape.to_vec(),
-            data: vec![value; shape.iter().product()],
+            data: Buffer::Heap(vec![value; shape.iter().product()]),
         }
     }
 
@@ -65,7 +65,7 @@ impl<T: Scalar> Tensor<T> {
         );
         Tensor {
             shape: shape.to_vec(),
-            data,
+            data: Buffer::Heap(data),
         }
     }
 
@@ -82,7 +82,7 @@ impl<T: Scalar> Tensor<T> {
             .collect();
         Tensor {
             shape: shape.to_vec(),
-            data,
+            data: Buffer::Heap(data),
         }
     }
 
@@ -118,7 +118,7 @@ impl<T: Scalar> Tensor<T> {
 
     /// The values in row-major order, given away.
     pub fn into_data(self) -> Vec<T> {
-        self.data
+        self.data.into_vec()
     }
 
     /// The same values under another shape.
@@ -240,7 +240,7 @@ impl<T: Scalar> Tensor<T> {
     pub fn cast<U: Scalar>(&self) -> Tensor<U> {
         Tensor {
             shape: self.shape.clone(),
-            data: self.data.iter().map(|&x| U::from_f64(x.to_f64())).collect(),
+            data: Buffer::Heap(self.data.iter().map(|&x| U::from_f64(x.to_f64())).collect()),
         }
     }
 
@@ -301,7 +301,7 @@ impl<T: Scalar, const N: usize> std::ops::IndexMut<[usize; N]> for Tensor<T> {
     }
 }
 
-impl<T: fmt::Debug> fmt::Debug for Tensor<T> {
+impl<T: Scalar> fmt::Debug for Tensor<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // A failed assertion should show what differs, not a million numbers.
         const SHOWN: usize = 12;
@@ -328,7 +328,7 @@ impl<T: Scalar> approx::AbsDiffEq for Tensor<T> {
             && self
                 .data
                 .iter()
-                .zip(&other.data)
+                .zip(other.data.iter())
                 .all(|(a, b)| a.abs_diff_eq(b, epsilon))
     }
 }
@@ -343,7 +343,7 @@ impl<T: Scalar> approx::RelativeEq for Tensor<T> {
             && self
                 .data
                 .iter()
-                .zip(&other.data)
+                .zip(other.data.iter())
                 .all(|(a, b)| a.relative_eq(b, epsilon, max_relative))
     }
 }
@@ -358,7 +358,7 @@ impl<T: Scalar> approx::UlpsEq for Tensor<T> {
             && self
                 .data
                 .iter()
-                .zip(&other.data)
+                .zip(other.data.iter())
                 .all(|(a, b)| a.ulps_eq(b, epsilon, max_ulps))
     }
 }

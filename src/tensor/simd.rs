@@ -4,7 +4,6 @@
 //! it: the last vector of a row is loaded and stored in part rather than value by value.
 
 use super::Scalar;
-use super::lanes::Lanes;
 use pulp::{Arch, NullaryFnOnce, Simd, WithSimd};
 
 /// Runs `f` compiled for the machine's instructions.

@@ -28,7 +28,7 @@ pub enum Invariance {
 }
 
 /// A changed model, or why the change does not apply.
-pub enum Transformed<T> {
+pub enum Transformed<T: Scalar> {
     /// The changed model.
     Model(Model<T>),
     /// Why there is none.

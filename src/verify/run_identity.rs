@@ -11,7 +11,7 @@ use faer::{Mat, MatRef};
 
 /// What identities are checked on: a model, a batch, and a run of it that kept every hook.
 #[derive(Clone, Copy)]
-pub struct Evidence<'a, T> {
+pub struct Evidence<'a, T: Scalar> {
     /// The model.
     pub model: &'a Model<T>,
     /// The batch.

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 /// factorisation by `γ_k` times the matrix's norm. So every parameter is moved by `γ_k (|w| + rms(W))`
 /// in a random direction, `k` being the number of terms that meet in one value of the model, and the
 /// logits' largest move, over several draws, is taken with a margin for what the draws missed.
-pub(super) struct Sensitivity<T> {
+pub(super) struct Sensitivity<T: Scalar> {
     pub tokens: Tokens,
     pub logits: Tensor<T>,
     /// How far rounding may move a logit.
