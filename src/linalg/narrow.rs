@@ -72,12 +72,19 @@ fn pack<T: Scalar>(B: MatRef<'_, T>, width: usize) -> Vec<T> {
     let (k, n) = (B.nrows(), B.ncols());
     let mut packed = vec![T::ZERO; k * width];
     if let Some(Bt) = B.try_as_col_major() {
-        for j in 0..n {
-            let column = Bt.col(j).as_slice();
-            column
-                .iter()
-                .enumerate()
-                .for_each(|(i, &x)| packed[i * width + j] = x);
+        // A transpose, four columns at a time: each row then takes one store of four values.
+        const COLUMNS: usize = 4;
+        let column = |j: usize| &Bt.col(j).as_slice()[..k];
+        let whole = n - n % COLUMNS;
+        for j in (0..whole).step_by(COLUMNS) {
+            let columns = [column(j), column(j + 1), column(j + 2), column(j + 3)];
+            for (i, row) in packed.chunks_exact_mut(width).enumerate() {
+                row[j..j + COLUMNS].copy_from_slice(&columns.map(|c| c[i]));
+            }
+        }
+        for j in whole..n {
+            let rows = packed.chunks_exact_mut(width);
+            rows.zip(column(j)).for_each(|(row, &x)| row[j] = x);
         }
     } else if let Some(B) = B.try_as_row_major() {
         for (i, row) in packed.chunks_exact_mut(width).enumerate() {

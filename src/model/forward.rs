@@ -24,11 +24,11 @@ impl<T: Scalar> Model<T> {
             .pad_token
             .map(|pad| tokens.iter().map(|&t| t == pad as i64).collect());
 
-        let mut embed = Tensor::zeros(&stream);
+        let mut embed = sites.scratch.take(&stream);
         ops::gather(&w.W_E, tokens, embed.data_mut());
         sites.visit(Hook::Embed, &mut embed);
 
-        let mut pos_embed = Tensor::zeros(&stream);
+        let mut pos_embed = sites.scratch.take(&stream);
         let positions = &w.W_pos.data()[..pos * c.d_model];
         pos_embed
             .data_mut()
@@ -38,6 +38,7 @@ impl<T: Scalar> Model<T> {
 
         let mut resid = embed;
         ops::add(par, &mut resid, &pos_embed);
+        sites.scratch.give(pos_embed);
 
         for (l, block) in w.blocks.iter().enumerate() {
             sites.visit(Hook::ResidPre(l), &mut resid);
@@ -48,10 +49,11 @@ impl<T: Scalar> Model<T> {
                 block.ln1.as_ref(),
             );
             let x = self.norm(&resid, ln1, sites, par);
-            let x = x.as_ref().unwrap_or(&resid);
-            let mut attn_out = self.attention(l, &block.attn, x, pad_keys.as_deref(), sites, par);
+            let mut attn_out = self.attention(l, &block.attn, &x, pad_keys.as_deref(), sites, par);
+            sites.scratch.give(x);
             sites.visit(Hook::AttnOut(l), &mut attn_out);
             ops::add(par, &mut resid, &attn_out);
+            sites.scratch.give(attn_out);
 
             if let Some(mlp) = &block.mlp {
                 sites.visit(Hook::ResidMid(l), &mut resid);
@@ -62,10 +64,11 @@ impl<T: Scalar> Model<T> {
                     block.ln2.as_ref(),
                 );
                 let x = self.norm(&resid, ln2, sites, par);
-                let x = x.as_ref().unwrap_or(&resid);
-                let mut mlp_out = self.mlp(l, mlp, x, sites, par);
+                let mut mlp_out = self.mlp(l, mlp, &x, sites, par);
+                sites.scratch.give(x);
                 sites.visit(Hook::MlpOut(l), &mut mlp_out);
                 ops::add(par, &mut resid, &mlp_out);
+                sites.scratch.give(mlp_out);
             }
             sites.visit(Hook::ResidPost(l), &mut resid);
         }
@@ -76,23 +79,29 @@ impl<T: Scalar> Model<T> {
             w.ln_final.as_ref(),
         );
         let x = self.norm(&resid, ln_final, sites, par);
-        let x = x.as_ref().unwrap_or(&resid);
         ops::linear(par, x.data(), w.W_U.mat(&[]), w.b_U.data(), logits);
+        sites.scratch.give(x);
+        sites.scratch.give(resid);
     }
 
-    /// LayerNorm, where the model has norms: `(x - mean) / scale`, times `w`, plus `b`, with
-    /// `scale = sqrt(mean((x - mean)²) + eps)`.
+    /// What a layer reads: the stream through the layer's norm, or the stream itself where the model has
+    /// no norms.
     fn norm(
         &self,
-        x: &Tensor<T>,
-        (scale_hook, normalized_hook, params): (Hook, Hook, Option<&Norm<T>>),
+        resid: &Tensor<T>,
+        norm: (Hook, Hook, Option<&Norm<T>>),
         sites: &mut Sites<'_, '_, T>,
         par: Par,
-    ) -> Option<Tensor<T>> {
-        self.config.normalization_type?;
-        Some(self.layer_norm(x, (scale_hook, normalized_hook, params), sites, par))
+    ) -> Tensor<T> {
+        if self.config.normalization_type.is_some() {
+            return self.layer_norm(resid, norm, sites, par);
+        }
+        let mut x = sites.scratch.take(resid.shape());
+        x.data_mut().copy_from_slice(resid.data());
+        x
     }
 
+    /// `(x - mean) / scale`, times `w`, plus `b`, with `scale = sqrt(mean((x - mean)²) + eps)`.
     fn layer_norm(
         &self,
         x: &Tensor<T>,
@@ -100,9 +109,21 @@ impl<T: Scalar> Model<T> {
         sites: &mut Sites<'_, '_, T>,
         par: Par,
     ) -> Tensor<T> {
-        let (mut normalized, mut scale) = ops::center(par, x, T::from_f64(self.config.eps));
+        let &[batch, pos, _] = x.shape() else {
+            unreachable!("a stream is [batch, pos, d]")
+        };
+        let mut scale = sites.scratch.take(&[batch, pos, 1]);
+        let mut normalized = sites.scratch.take(x.shape());
+        ops::center(
+            par,
+            x,
+            T::from_f64(self.config.eps),
+            &mut normalized,
+            &mut scale,
+        );
         sites.visit(scale_hook, &mut scale);
         ops::divide(par, &mut normalized, &scale, params);
+        sites.scratch.give(scale);
         sites.visit(normalized_hook, &mut normalized);
         normalized
     }
@@ -124,7 +145,7 @@ impl<T: Scalar> Model<T> {
         let per_head = [batch, pos, c.n_heads, c.d_head];
 
         let mut project = |hook: Hook, W: &Tensor<T>, b: &Tensor<T>| {
-            let mut out = Tensor::zeros(&per_head);
+            let mut out = sites.scratch.take(&per_head);
             ops::project_heads(par, x.data(), W, b, out.data_mut());
             sites.visit(hook, &mut out);
             out
@@ -135,29 +156,35 @@ impl<T: Scalar> Model<T> {
 
         let scale = T::from_f64(c.score_scale(l));
         let causal = c.attention_dir == AttentionDir::Causal;
-        let mut scores = Tensor::zeros(&[batch, c.n_heads, pos, pos]);
+        let mut scores = sites.scratch.take(&[batch, c.n_heads, pos, pos]);
         ops::scores(par, &q, &k, scale, causal, pad_keys, &mut scores);
+        sites.scratch.give(q);
+        sites.scratch.give(k);
         sites.visit(Hook::AttnScores(l), &mut scores);
 
         let mut pattern = scores;
         ops::softmax(par, &mut pattern);
         sites.visit(Hook::Pattern(l), &mut pattern);
 
-        let mut z = Tensor::zeros(&per_head);
+        let mut z = sites.scratch.take(&per_head);
         ops::mix(par, &pattern, &v, &mut z);
+        sites.scratch.give(pattern);
+        sites.scratch.give(v);
         sites.visit(Hook::Z(l), &mut z);
 
-        let mut out = Tensor::zeros(&[batch, pos, d_model]);
+        let mut out = sites.scratch.take(&[batch, pos, d_model]);
         if sites.wants(Hook::Result(l)) {
-            let mut result = Tensor::zeros(&[batch, pos, c.n_heads, d_model]);
+            let mut result = sites.scratch.take(&[batch, pos, c.n_heads, d_model]);
             ops::head_results(par, &z, &attn.W_O, &mut result);
             sites.visit(Hook::Result(l), &mut result);
             ops::sum_heads(par, &result, attn.b_O.data(), &mut out);
+            sites.scratch.give(result);
         } else {
             // The same sum as one product over all heads' z.
             let W_O = attn.W_O.rows();
             ops::linear(par, z.data(), W_O, attn.b_O.data(), out.data_mut());
         }
+        sites.scratch.give(z);
         out
     }
 
@@ -179,7 +206,7 @@ impl<T: Scalar> Model<T> {
             .mlp_act()
             .expect("a config with MLPs names their function");
 
-        let mut pre = Tensor::zeros(&[batch, pos, d_mlp]);
+        let mut pre = sites.scratch.take(&[batch, pos, d_mlp]);
         ops::linear(
             par,
             x.data(),
@@ -198,11 +225,12 @@ impl<T: Scalar> Model<T> {
                 Hook::MlpLnNormalized(l),
                 mlp.ln.as_ref(),
             );
-            post = self.layer_norm(&post, ln, sites, par);
+            let normalized = self.layer_norm(&post, ln, sites, par);
+            sites.scratch.give(std::mem::replace(&mut post, normalized));
         }
         sites.visit(Hook::Post(l), &mut post);
 
-        let mut out = Tensor::zeros(&[batch, pos, d_model]);
+        let mut out = sites.scratch.take(&[batch, pos, d_model]);
         ops::linear(
             par,
             post.data(),
@@ -210,6 +238,7 @@ impl<T: Scalar> Model<T> {
             mlp.b_out.data(),
             out.data_mut(),
         );
+        sites.scratch.give(post);
         out
     }
 }

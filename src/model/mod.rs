@@ -9,6 +9,7 @@ mod load;
 mod ops;
 pub mod process;
 mod run;
+mod scratch;
 mod tokens;
 #[cfg(feature = "torch")]
 mod torch;

@@ -87,21 +87,20 @@ pub(super) fn project_heads<T: Scalar>(
 }
 
 /// LayerNorm's first half: `x - mean(x)`, and the scale to divide it by.
-pub(super) fn center<T: Scalar>(par: Par, x: &Tensor<T>, eps: T) -> (Tensor<T>, Tensor<T>) {
-    let &[batch, pos, d] = x.shape() else {
-        unreachable!("a stream is [batch, pos, d]")
-    };
-    let mut centered = Tensor::zeros(x.shape());
-    let mut scale = Tensor::zeros(&[batch, pos, 1]);
-    let rows = match par {
-        Par::Seq => scale.len(),
-        Par::Rayon => scale.len().div_ceil(par.threads()),
-    };
-    let chunks = x.data().chunks(rows.max(1) * d);
+pub(super) fn center<T: Scalar>(
+    par: Par,
+    x: &Tensor<T>,
+    eps: T,
+    centered: &mut Tensor<T>,
+    scale: &mut Tensor<T>,
+) {
+    let d = x.shape()[2];
+    let rows = scale.len().div_ceil(par.threads()).max(1);
+    let chunks = x.data().chunks(rows * d);
     let outs = centered
         .data_mut()
-        .chunks_mut(rows.max(1) * d)
-        .zip(scale.data_mut().chunks_mut(rows.max(1)));
+        .chunks_mut(rows * d)
+        .zip(scale.data_mut().chunks_mut(rows));
     let work = |(x, (centered, scale)): (&[T], (&mut [T], &mut [T]))| {
         center_and_scale(x, eps, centered, scale);
     };
@@ -109,7 +108,6 @@ pub(super) fn center<T: Scalar>(par: Par, x: &Tensor<T>, eps: T) -> (Tensor<T>, 
         Par::Seq => chunks.zip(outs).for_each(work),
         Par::Rayon => chunks.zip(outs).par_bridge().for_each(work),
     }
-    (centered, scale)
 }
 
 /// LayerNorm's second half: `x / scale * w + b`.

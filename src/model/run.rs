@@ -1,5 +1,6 @@
 //! A run: what to change on the way, what to keep, and how the batch is split over threads.
 
+use super::scratch::Scratch;
 use super::{Cache, Model, Tokens};
 use crate::error::Result;
 use crate::linalg::Par;
@@ -90,6 +91,7 @@ impl<'a, T: Scalar> Run<'a, T> {
 pub(super) struct Sites<'r, 'a, T: Scalar> {
     hooks: &'r mut [(Vec<Hook>, HookFn<'a, T>)],
     slots: Vec<(Hook, &'r mut [T])>,
+    pub(super) scratch: &'r mut Scratch<T>,
 }
 
 impl<T: Scalar> Sites<'_, '_, T> {
@@ -143,7 +145,10 @@ impl<T: Scalar> Model<T> {
     pub fn run(&self, tokens: &Tokens, run: Run<'_, T>) -> Result<RunOutput<T>> {
         tokens.check(&self.config)?;
         let (batch, pos) = (tokens.batch(), tokens.pos());
-        let all = self.config.hooks();
+        let all = match run.hooks.is_empty() && run.keep.is_empty() {
+            true => Vec::new(),
+            false => self.config.hooks(),
+        };
         let select = |name: &str| name.parse::<HookPattern>()?.select(&all);
 
         let mut hooks = Vec::new();
@@ -170,9 +175,11 @@ impl<T: Scalar> Model<T> {
                 Par::Seq
             };
             let slots = values.iter_mut().map(|(h, t)| (*h, t.data_mut())).collect();
+            let mut scratch = Scratch::default();
             let mut sites = Sites {
                 hooks: &mut hooks,
                 slots,
+                scratch: &mut scratch,
             };
             self.forward(tokens.ids(), pos, &mut sites, par, logits.data_mut());
             done(batch);
@@ -182,21 +189,24 @@ impl<T: Scalar> Model<T> {
                 .next_multiple_of(threads)
                 .min(batch);
             let each = batch.div_ceil(stretches);
-            let work = |s: Stretch<'_, T>| {
+            let work = |scratch: &mut Scratch<T>, s: Stretch<'_, T>| {
                 let mut sites = Sites {
                     hooks: &mut [],
                     slots: s.slots,
+                    scratch,
                 };
                 self.forward(s.tokens, pos, &mut sites, Par::Seq, &mut s.logits[..]);
                 done(s.tokens.len() / pos);
             };
             let stretches = stretches_of(tokens, each, &mut logits, &mut values);
-            match run.par {
-                Par::Seq => stretches.into_iter().for_each(work),
-                Par::Rayon if self.operations(batch * pos) < WORTH_A_THREAD => {
-                    stretches.into_iter().for_each(work);
-                }
-                Par::Rayon => stretches.into_par_iter().for_each(work),
+            let worth = self.operations(batch * pos) >= WORTH_A_THREAD;
+            if run.par == Par::Rayon && worth {
+                stretches
+                    .into_par_iter()
+                    .for_each_init(Scratch::default, work);
+            } else {
+                let mut scratch = Scratch::default();
+                stretches.into_iter().for_each(|s| work(&mut scratch, s));
             }
         }
         Ok(RunOutput {

@@ -121,6 +121,14 @@ impl<T: Scalar> Tensor<T> {
         self.data.into_vec()
     }
 
+    /// The memory of the values, where it is not pages of their own.
+    pub(crate) fn into_heap(self) -> Option<Vec<T>> {
+        match self.data {
+            Buffer::Heap(data) => Some(data),
+            Buffer::Pages(..) => None,
+        }
+    }
+
     /// The same values under another shape.
     ///
     /// # Panics
