@@ -160,7 +160,7 @@ pub(crate) fn nearest_hint<'a>(name: &str, known: impl IntoIterator<Item = &'a s
             )
         })
         .filter(|&(similarity, _, _)| similarity >= NEAR)
-        .min_by_key(|&(_, distance, _)| distance);
+        .min_by(|a, b| a.1.cmp(&b.1).then(b.0.total_cmp(&a.0)));
     match near {
         Some((_, _, k)) => format!("; did you mean `{k}`?"),
         None if known.is_empty() => String::new(),

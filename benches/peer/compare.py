@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Run TransformerLens's measurement and pathsum's in turn, several times over, and print a table.
 
-Both print JSON lines, {"work": ..., "median_s": ...}. The table gives, for each work, the median over the rounds
+TransformerLens's side prints JSON lines, {"work": ..., "median_s": ...}; pathsum's is `cargo bench --bench forward`,
+whose medians criterion leaves under target/criterion. The table gives, for each work, the median over the rounds
 of each one's medians and the ratio of the two, then the same for each one's best round. Where the two ratios are
 far apart, something else was running: only the second can be trusted then, and a second run is better.
 """
@@ -17,31 +18,39 @@ from pathlib import Path
 
 EXAMPLE = """examples:
   python compare.py --reference /path/to/reference
-  python compare.py --rounds 9 --threads 1 --pathsum 'cargo bench --quiet --bench forward -- --peer'
+  python compare.py --rounds 9 --threads 1
 """
 HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
 
 
-def measurement(command, env):
-    """The medians that a command prints, by work. Lines that are not JSON objects are passed over."""
-    done = subprocess.run(command, cwd=HERE.parent.parent, env=env, stdout=subprocess.PIPE, text=True)
+def run(command, env, **options):
+    done = subprocess.run(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True, **options)
     if done.returncode != 0:
         raise SystemExit(f"`{shlex.join(command)}` failed with exit code {done.returncode}")
-    lines = [json.loads(line) for line in done.stdout.splitlines() if line.lstrip().startswith("{")]
-    medians = {line["work"]: line["median_s"] for line in lines if "work" in line}
-    if not medians:
-        raise SystemExit(f"`{shlex.join(command)}` printed no measurement; expected lines like "
-                         '{"work": "forward_2500", "median_s": 0.24}')
-    return medians
+    return done.stdout
+
+
+def transformer_lens(command, env):
+    """The medians that `forward.py` prints, by work."""
+    lines = [json.loads(line) for line in run(command, env).splitlines() if line.startswith("{")]
+    return {line["work"]: line["median_s"] for line in lines}
+
+
+def pathsum(works, env):
+    """The medians of pathsum's benchmark, by work."""
+    command = "cargo bench --quiet --bench forward -- --warm-up-time 1 --measurement-time 3"
+    run(shlex.split(command), env)
+    target = Path(json.loads(run(["cargo", "metadata", "--no-deps", "--format-version=1"], env))["target_directory"])
+    estimates = {work: target / "criterion" / "palindrome" / work / "new" / "estimates.json" for work in works}
+    return {work: json.loads(path.read_text())["median"]["point_estimate"] * 1e-9
+            for work, path in estimates.items()}
 
 
 def table(rounds):
     """`rounds`: a pair (TransformerLens's medians, pathsum's medians) for each round."""
     rows = ["| work | TransformerLens | pathsum | times faster | best rounds | times faster |", "|---|---|---|---|---|---|"]
     for work in rounds[0][0]:
-        if not all(work in theirs and work in ours for theirs, ours in rounds):
-            rows.append(f"| {work} | not measured by both | | | | |")
-            continue
         sides = [[side[work] for side in sides] for sides in zip(*rounds)]
         (theirs, ours), (their_best, our_best) = map(statistics.median, sides), map(min, sides)
         rows.append(f"| {work} | {show(theirs)} | {show(ours)} | {theirs / ours:.1f} "
@@ -59,8 +68,6 @@ def main():
     )
     parser.add_argument("--reference", type=Path, default=os.environ.get("PATHSUM_REFERENCE"),
                         help="the folder of reference models (default: $PATHSUM_REFERENCE)")
-    parser.add_argument("--pathsum", metavar="CMD", default="cargo bench --quiet --bench forward -- --peer",
-                        help="pathsum's measurement, run from the repository's root (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="how often each of the two runs (default: 5)")
     parser.add_argument("--seconds", type=float, default=5, help="TransformerLens's seconds a work (default: 5)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of each (default: all cores)")
@@ -76,7 +83,8 @@ def main():
     load, rounds = os.getloadavg()[0], []
     for i in range(args.rounds):
         print(f"round {i + 1} of {args.rounds}", file=sys.stderr)
-        rounds.append((measurement(peer, env), measurement(shlex.split(args.pathsum), env)))
+        theirs = transformer_lens(peer, env)
+        rounds.append((theirs, pathsum(theirs, env)))
     print(f"{args.rounds} rounds, {args.threads} threads, load average at the start {load:.2f}\n\n{table(rounds)}")
 
 

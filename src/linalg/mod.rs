@@ -1,7 +1,7 @@
 //! The one place that calls faer's routines: products, and the singular value decomposition of a product.
 
 mod jacobi;
-mod narrow;
+mod small;
 mod svd;
 
 pub use svd::{Svd, svd_of_product};
@@ -52,17 +52,12 @@ pub(crate) fn orthogonal_factor<T: Scalar>(M: MatRef<'_, T>) -> Mat<T> {
     M.qr().compute_Q()
 }
 
-/// `dst = alpha A B`, on the calling thread.
+/// `dst = alpha A B`, on the calling thread. Fastest where all three are row-major.
 ///
 /// # Panics
 /// When the shapes do not meet.
 #[track_caller]
-pub(crate) fn product_into<T: Scalar>(
-    dst: MatMut<'_, T>,
-    alpha: T,
-    A: MatRef<'_, T>,
-    B: MatRef<'_, T>,
-) {
+pub fn product_into<T: Scalar>(dst: MatMut<'_, T>, alpha: T, A: MatRef<'_, T>, B: MatRef<'_, T>) {
     assert!(
         A.ncols() == B.nrows() && dst.nrows() == A.nrows() && dst.ncols() == B.ncols(),
         "[{}, {}] = [{}, {}] [{}, {}]",
@@ -73,7 +68,7 @@ pub(crate) fn product_into<T: Scalar>(
         B.nrows(),
         B.ncols()
     );
-    let Some(dst) = narrow::narrow_product(dst, alpha, A, B) else {
+    let Some(dst) = small::small_product(dst, alpha, A, B) else {
         return;
     };
     // Whoever calls has split the work already; faer's own threads are slower than that, and nested

@@ -232,6 +232,9 @@ mod tests {
         }
         for i in -870_000..880_000i32 {
             let x = i as f32 * 1.000_03e-4;
+            if !(-87.0..=88.0).contains(&x) {
+                continue;
+            }
             let (ours, exact) = (x.exp_lane() as f64, (x as f64).exp());
             assert!(
                 (ours - exact).abs() <= 2.0 * f32::EPSILON as f64 * exact,

@@ -1,14 +1,16 @@
-//! Products with a narrow right factor, as a small model's are: all of an attention head's, and every
-//! projection of a stream a vector or two wide.
+//! Small products: an attention head's over a short sequence, a projection of one sequence.
 //!
-//! faer's routine spends on such a product as long on its set-up as on the product: for the
-//! `[22, 14] [14, 22]` of an attention head 0.35 µs, of which the arithmetic is 0.1. Here the right factor
-//! is packed once into whole vectors, and then stays in the first cache while the rows of the left one
-//! pass by. `benches/products.rs` has both side by side.
+//! On these faer's routine spends as long on its set-up as on the product. Here the right factor is packed
+//! once into whole vectors and stays in the first cache while the rows of the left one pass by: for the
+//! `[22, 14] [14, 22]` and `[22, 22] [22, 14]` of a small attention head that takes three quarters of
+//! faer's time (`benches/products.rs` has both side by side). With more rows there is nothing to gain.
 
 use crate::tensor::Scalar;
 use faer::{MatMut, MatRef};
 use pulp::{Arch, Simd, WithSimd};
+
+/// The most rows of the left factor: with more, faer's set-up no longer counts.
+const MAX_ROWS: usize = 64;
 
 /// The widest right factor, in vectors: its accumulators must stay in registers.
 const MAX_VECTORS: usize = 4;
@@ -16,9 +18,9 @@ const MAX_VECTORS: usize = 4;
 /// The largest packed right factor, in values: it must stay in the first cache.
 const MAX_PACKED: usize = 4096;
 
-/// `dst = alpha A B` where `B` is narrow and the rows of `A` and `dst` are
+/// `dst = alpha A B` where all three are small and the rows of `A` and `dst` are
 /// contiguous; else gives `dst` back untouched.
-pub(super) fn narrow_product<'d, T: Scalar>(
+pub(super) fn small_product<'d, T: Scalar>(
     dst: MatMut<'d, T>,
     alpha: T,
     A: MatRef<'_, T>,
@@ -28,23 +30,23 @@ pub(super) fn narrow_product<'d, T: Scalar>(
     let contiguous = A.col_stride() == 1 && dst.col_stride() == 1;
     // A vector is 64 bytes at the most.
     let lanes = 64 / size_of::<T>();
-    if !contiguous || k == 0 || n == 0 || n.div_ceil(lanes) > MAX_VECTORS {
+    if !contiguous || A.nrows() > MAX_ROWS || k == 0 || n == 0 || n.div_ceil(lanes) > MAX_VECTORS {
         return Some(dst);
     }
     if k * n.next_multiple_of(lanes) > MAX_PACKED {
         return Some(dst);
     }
-    Arch::new().dispatch(Narrow { dst, alpha, A, B })
+    Arch::new().dispatch(Small { dst, alpha, A, B })
 }
 
-struct Narrow<'a, 'd, T> {
+struct Small<'a, 'd, T> {
     dst: MatMut<'d, T>,
     alpha: T,
     A: MatRef<'a, T>,
     B: MatRef<'a, T>,
 }
 
-impl<'d, T: Scalar> WithSimd for Narrow<'_, 'd, T> {
+impl<'d, T: Scalar> WithSimd for Small<'_, 'd, T> {
     type Output = Option<MatMut<'d, T>>;
 
     #[inline(always)]
@@ -101,7 +103,7 @@ fn pack<T: Scalar>(B: MatRef<'_, T>, width: usize) -> Vec<T> {
     packed
 }
 
-impl<T: Scalar> Narrow<'_, '_, T> {
+impl<T: Scalar> Small<'_, '_, T> {
     /// All rows, `R` at a time.
     #[inline(always)]
     fn rows<S: Simd, const R: usize, const V: usize>(mut self, simd: S, packed: &[T::V<S>]) {
