@@ -106,7 +106,7 @@ fn orthonormalise<T: Scalar>(U: &mut Mat<T>) {
             candidate += 1;
         }
         for i in 0..m {
-            U[(i, j)] = U[(i, j)] / norm;
+            U[(i, j)] /= norm;
         }
     }
 }

@@ -169,7 +169,7 @@ fn fold_norm_into<T: Scalar>(norm: &Norm<T>, W: &mut [T], b: &mut [T]) {
         }
     }
     let d = T::from_f64(rows(W) as f64);
-    mean.iter_mut().for_each(|m| *m = *m / d);
+    mean.iter_mut().for_each(|m| *m /= d);
     for row in W.chunks_exact_mut(d_out) {
         row.iter_mut().zip(&mean).for_each(|(x, &m)| *x -= m);
     }

@@ -82,6 +82,9 @@ pub struct Weights<T: Scalar> {
     pub b_U: Tensor<T>,
 }
 
+/// Makes a parameter from its name and shape.
+type Make<'m, T> = dyn FnMut(&str, &[usize]) -> Result<Tensor<T>> + 'm;
+
 /// The one list of names, for reading and for changing.
 macro_rules! named_tensors {
     ($(#[$doc:meta])* $name:ident, $iter:ident, $as:ident, $($mut:tt)?) => {
@@ -142,10 +145,7 @@ impl<T: Scalar> Weights<T> {
     ) -> Result<Self> {
         let c = config;
         let has_norms = c.normalization_type == Some(NormalizationType::LN);
-        let norm = |make: &mut dyn FnMut(&str, &[usize]) -> Result<Tensor<T>>,
-                    present: bool,
-                    name: &str,
-                    d: usize| {
+        let norm = |make: &mut Make<'_, T>, present: bool, name: &str, d: usize| {
             if !(present && has_norms) {
                 return Ok(None);
             }

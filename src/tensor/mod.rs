@@ -217,7 +217,7 @@ impl<T: Scalar> Tensor<T> {
     /// All values as one matrix, the leading axes flattened into rows, without copying.
     pub fn rows(&self) -> MatRef<'_, T> {
         let cols = self.shape.last().copied().unwrap_or(1);
-        let rows = if cols == 0 { 0 } else { self.data.len() / cols };
+        let rows = self.data.len().checked_div(cols).unwrap_or(0);
         MatRef::from_row_major_slice(&self.data, rows, cols)
     }
 
@@ -385,9 +385,7 @@ impl<T: Scalar + nalgebra::Scalar> Tensor<T> {
 
     /// A copy of nalgebra's matrix, as `[rows, columns]`.
     pub fn from_nalgebra(mat: &nalgebra::DMatrix<T>) -> Self {
-        Tensor::from_fn(&[mat.nrows(), mat.ncols()], |at| {
-            mat[(at[0], at[1])].clone()
-        })
+        Tensor::from_fn(&[mat.nrows(), mat.ncols()], |at| mat[(at[0], at[1])])
     }
 }
 

@@ -30,7 +30,7 @@ pub enum Invariance {
 /// A changed model, or why the change does not apply.
 pub enum Transformed<T: Scalar> {
     /// The changed model.
-    Model(Model<T>),
+    Model(Box<Model<T>>),
     /// Why there is none.
     NotApplicable(&'static str),
 }
@@ -169,7 +169,7 @@ impl Invariance {
                 }
             }
         }
-        Ok(Transformed::Model(changed))
+        Ok(Transformed::Model(Box::new(changed)))
     }
 
     /// Whether a model that is said to compute the same does, on a batch.

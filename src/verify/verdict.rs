@@ -127,14 +127,13 @@ impl Comparison {
     /// Takes in what was collected elsewhere.
     pub fn merge(&mut self, other: Comparison) {
         self.compared += other.compared;
-        if let Some(theirs) = other.worst {
-            if self
+        if let Some(theirs) = other.worst
+            && self
                 .worst
                 .as_ref()
                 .is_none_or(|ours| theirs.ratio > ours.ratio)
-            {
-                self.worst = Some(theirs);
-            }
+        {
+            self.worst = Some(theirs);
         }
     }
 
