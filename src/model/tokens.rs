@@ -2,10 +2,14 @@
 
 use crate::error::{Error, Result};
 use crate::model::Config;
-use crate::tensor::TensorFile;
+use crate::tensor::{Saved, TensorFile, write_safetensors};
 use rand::RngExt;
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
+use std::path::Path;
+
+/// The tensor's name in files.
+const NAME: &str = "tokens";
 
 /// `[batch, pos]` tokens.
 ///
@@ -75,7 +79,6 @@ impl Tokens {
     /// # Errors
     /// When there is no such tensor, or it is of another type or rank.
     pub fn from_file(file: &TensorFile) -> Result<Self> {
-        const NAME: &str = "tokens";
         let (shape, ids) = file.integer(NAME)?;
         match *shape.as_slice() {
             [batch, pos] => Ok(Tokens { batch, pos, ids }),
@@ -84,6 +87,18 @@ impl Tokens {
                 "tensor `{NAME}` has shape {shape:?}, expected [batch, pos]"
             ))),
         }
+    }
+
+    /// Writes `tokens`, `[batch, pos]`, as a safetensors file that [`Tokens::from_file`] reads.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let shape = [self.batch, self.pos];
+        write_safetensors(
+            path,
+            [(NAME.to_string(), Saved::integers(&shape, &self.ids))],
+        )
     }
 
     /// Sequences.

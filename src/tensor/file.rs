@@ -249,26 +249,70 @@ fn decode_integer(dtype: Dtype, bytes: &[u8]) -> Option<Vec<i64>> {
     }
 }
 
-/// Writes named tensors as a safetensors file, in the precision they have.
+/// A tensor as it is to be written: its element type, its shape, and its bytes.
+pub struct Saved<'a> {
+    dtype: safetensors::Dtype,
+    shape: &'a [usize],
+    bytes: &'a [u8],
+}
+
+impl<'a, T: Scalar> From<&'a Tensor<T>> for Saved<'a> {
+    fn from(t: &'a Tensor<T>) -> Self {
+        let dtype = match T::PRECISION {
+            Precision::F32 => safetensors::Dtype::F32,
+            Precision::F64 => safetensors::Dtype::F64,
+        };
+        Saved {
+            dtype,
+            shape: t.shape(),
+            bytes: bytemuck::cast_slice(t.data()),
+        }
+    }
+}
+
+impl<'a> Saved<'a> {
+    /// Integers of a shape, in row-major order, as I64.
+    ///
+    /// # Panics
+    /// When their number is not the product of the shape.
+    #[track_caller]
+    pub fn integers(shape: &'a [usize], data: &'a [i64]) -> Self {
+        let len: usize = shape.iter().product();
+        assert_eq!(
+            len,
+            data.len(),
+            "shape {shape:?} does not hold {} integers",
+            data.len()
+        );
+        Saved {
+            dtype: safetensors::Dtype::I64,
+            shape,
+            bytes: bytemuck::cast_slice(data),
+        }
+    }
+}
+
+/// Writes named tensors as a safetensors file: floating-point ones in the precision they have, integers as
+/// I64.
 ///
 /// The file appears whole or not at all: it is written beside its place and then renamed.
 ///
 /// # Errors
 /// When the file cannot be written; what was there before is then still there.
-pub fn write_safetensors<'a, T: Scalar>(
+pub fn write_safetensors<'a, S: Into<Saved<'a>>>(
     path: impl AsRef<Path>,
-    tensors: impl IntoIterator<Item = (String, &'a Tensor<T>)>,
+    tensors: impl IntoIterator<Item = (String, S)>,
 ) -> Result<()> {
     let path = path.as_ref();
-    let dtype = match T::PRECISION {
-        Precision::F32 => safetensors::Dtype::F32,
-        Precision::F64 => safetensors::Dtype::F64,
-    };
     let views: Vec<(String, TensorView<'_>)> = tensors
         .into_iter()
-        .map(|(name, t)| {
-            let bytes = bytemuck::cast_slice(t.data());
-            let view = TensorView::new(dtype, t.shape().to_vec(), bytes);
+        .map(|(name, saved)| {
+            let Saved {
+                dtype,
+                shape,
+                bytes,
+            } = saved.into();
+            let view = TensorView::new(dtype, shape.to_vec(), bytes);
             (name, view.expect("a tensor's data fits its shape"))
         })
         .collect();
@@ -361,6 +405,17 @@ mod tests {
         let path = dir.path().join("x.safetensors");
         let t = Tensor::from_fn(&[3, 2], |at| (at[0] as f64 + 0.1).sqrt() * at[1] as f64);
         write_safetensors(&path, [("a".to_string(), &t)]).unwrap();
+        let integers = (vec![2, 1], vec![i64::MIN, 7]);
+        let both = dir.path().join("both.safetensors");
+        let saved = [
+            ("t".to_string(), Saved::from(&t)),
+            ("i".to_string(), Saved::integers(&integers.0, &integers.1)),
+        ];
+        write_safetensors(&both, saved).unwrap();
+        let file = TensorFile::open(&both).unwrap();
+        assert_eq!(file.integer("i").unwrap(), integers);
+        assert_eq!(file.float::<f64>("t").unwrap(), t);
+        std::fs::remove_file(both).unwrap();
         assert_eq!(
             TensorFile::open(&path).unwrap().float::<f64>("a").unwrap(),
             t
