@@ -439,9 +439,26 @@ fn affine<T: Scalar>(centered: &Bounded<T>, scale: &[T], norm: Option<&Norm<T>>)
     }
 }
 
-/// `x W + b`, and the bound on it.
+/// `x W + b` with the bound that holds for every order of its terms, evaluated term by term: row `i` of `W`
+/// times column `i` of `x`, and no matrix product.
 fn linear<T: Scalar>(x: MatRef<'_, T>, W: MatRef<'_, T>, b: &[T]) -> Bounded<T> {
-    Bounded::exact(x).times_plus(&Bounded::exact(W), b)
+    let mut sum = Mat::from_fn(x.nrows(), b.len(), |_, j| b[j]);
+    for j in 0..b.len() {
+        let sum = sum
+            .col_mut(j)
+            .try_as_col_major_mut()
+            .expect("a matrix's own column")
+            .as_slice_mut();
+        for term in 0..x.ncols() {
+            let w = W[(term, j)];
+            sum.iter_mut()
+                .enumerate()
+                .for_each(|(i, s)| *s += x[(i, term)] * w);
+        }
+    }
+    Bounded::exact(x)
+        .times_plus(&Bounded::exact(W), b)
+        .claimed(sum.as_ref())
 }
 
 fn projections<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Result<()> {
@@ -786,18 +803,9 @@ fn activation<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Result<()
 fn mlp_out<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Result<()> {
     for (l, mlp) in mlps(e) {
         let post = e.value(Hook::Post(l))?.rows();
-        let bounded = linear(post, mlp.W_out.mat(&[]), mlp.b_out.data());
-        let left = bounded.claimed(e.value(Hook::MlpOut(l))?.rows());
-        // Neuron by neuron, each one's activation times its row of W_out, and no matrix product.
-        let mut sum = Mat::from_fn(post.nrows(), mlp.b_out.len(), |_, j| mlp.b_out.data()[j]);
-        for neuron in 0..post.ncols() {
-            let direction = mlp.W_out.slice(&[neuron]);
-            for (j, &d) in direction.iter().enumerate() {
-                (0..post.nrows()).for_each(|i| sum[(i, j)] += post[(i, neuron)] * d);
-            }
-        }
-        let right = bounded.claimed(sum.as_ref());
-        e.compare_rows(cmp, Hook::MlpOut(l), &left, &right);
+        let neurons = linear(post, mlp.W_out.mat(&[]), mlp.b_out.data());
+        let found = neurons.claimed(e.value(Hook::MlpOut(l))?.rows());
+        e.compare_rows(cmp, Hook::MlpOut(l), &found, &neurons);
     }
     Ok(())
 }

@@ -4,17 +4,20 @@ use crate::error::Result;
 use crate::linalg::Par;
 use crate::model::{Model, Run, Tokens};
 use crate::tensor::{Scalar, Tensor};
-use crate::verify::bounded::gamma;
+use crate::verify::bounded::unit;
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 use std::collections::BTreeMap;
 
 /// A model's logits on a batch, and an estimate of how far rounding may move them.
 ///
-/// A product's rounding is that of a matrix off by `γ_k |W|` (its backward error), that of a
-/// factorisation by `γ_k` times the matrix's norm. So every parameter is moved by `γ_k (|w| + rms(W))`
-/// in a random direction, `k` being the number of terms that meet in one value of the model, and the
-/// logits' largest move, over several draws, is taken with a margin for what the draws missed.
+/// A sum of `k` terms is off by `√k u` of their size, as a rule (`k u` at worst; the errors are as often of
+/// one sign as of the other), as if its terms had been off by so much; a factorisation by as much of its
+/// matrix's norm. So every parameter is moved by `√k u (|w| + rms(W))` in a random direction, `k` being the
+/// number of terms that meet in one value of the model, and the logits' largest move, over several draws,
+/// is taken with a margin for what the draws missed.
+///
+/// Source of the rule: Higham and Mary, "A New Approach to Probabilistic Rounding Error Analysis" (2019).
 pub(super) struct Sensitivity<T: Scalar> {
     pub tokens: Tokens,
     pub logits: Tensor<T>,
@@ -36,18 +39,19 @@ impl<T: Scalar> Sensitivity<T> {
         let logits = run(model, tokens, par)?;
         let log_probs = log_softmax(&logits);
         let terms = c.d_model + c.d_head + tokens.pos() + c.d_mlp.unwrap_or(0) + 4 * c.n_layers;
+        let relative = T::from_f64((terms as f64).sqrt()) * unit::<T>();
         let mut moved = (0f64, 0f64);
         for seed in 0..DRAWS {
-            let perturbed = perturb(model, gamma::<T>(terms), seed);
+            let perturbed = perturb(model, relative, seed);
             let theirs = run(&perturbed, tokens, par)?;
             moved.0 = larger(moved.0, furthest(&logits, &theirs));
             moved.1 = larger(moved.1, furthest(&log_probs, &log_softmax(&theirs)));
         }
         // What is moved nowhere is still rounded once where it is computed.
-        let rounding = |t: &Tensor<T>| gamma::<T>(terms).to_f64() * t.max_abs().to_f64();
+        let rounding = |t: &Tensor<T>| (relative * t.max_abs()).to_f64();
         Ok(Sensitivity {
-            logit: MARGIN * moved.0 + rounding(&logits),
-            log_prob: MARGIN * moved.1 + rounding(&log_probs),
+            logit: MARGIN * (moved.0 + rounding(&logits)),
+            log_prob: MARGIN * (moved.1 + rounding(&log_probs)),
             tokens: tokens.clone(),
             logits,
         })
