@@ -4,6 +4,7 @@
 mod act;
 mod cache;
 mod config;
+mod config_json;
 mod forward;
 mod load;
 mod ops;

@@ -265,6 +265,62 @@ fn is_zero<T: Scalar>(M: &Mat<T>) -> bool {
     M.col_iter().all(|c| c.iter().all(|&x| x == T::ZERO))
 }
 
+/// `x W + b` with the bound that holds for every order of its terms, evaluated term by term: row `i` of `W`
+/// times column `i` of `x`, and no matrix product.
+pub(super) fn linear<T: Scalar>(x: MatRef<'_, T>, W: MatRef<'_, T>, b: &[T]) -> Bounded<T> {
+    let mut sum = Mat::from_fn(x.nrows(), b.len(), |_, j| b[j]);
+    for j in 0..b.len() {
+        let sum = sum
+            .col_mut(j)
+            .try_as_col_major_mut()
+            .expect("a matrix's own column")
+            .as_slice_mut();
+        for term in 0..x.ncols() {
+            let w = W[(term, j)];
+            sum.iter_mut()
+                .enumerate()
+                .for_each(|(i, s)| *s += x[(i, term)] * w);
+        }
+    }
+    Bounded::exact(x)
+        .times_plus(&Bounded::exact(W), b)
+        .claimed(sum.as_ref())
+}
+
+/// The error of an elementary function of this crate or the system's, in units of roundoff; each is
+/// documented or tested to be within 2 units in the last place, that is 4 of roundoff.
+pub(super) const ELEMENTARY: f64 = 4.0;
+
+/// `softmax(row)` on the system's `exp`, with the bound of either evaluation.
+///
+/// `exp(s - max)` is off by `|s - max| u`, from the difference, and by the function's own error; the
+/// quotient by that of its own exponential, the weighted mean of the others', and the sum's `γ_n`.
+pub(super) fn bounded_softmax<T: Scalar>(row: &[T]) -> (Vec<T>, Vec<T>) {
+    let max = row
+        .iter()
+        .copied()
+        .fold(-T::INFINITY, |a, b| if b > a { b } else { a });
+    let exps: Vec<T> = row.iter().map(|&s| (s - max).exp()).collect();
+    let total: T = exps.iter().copied().sum();
+    let u = unit::<T>();
+    let relative = |s: T| ((s - max).abs() + T::from_f64(ELEMENTARY)) * u;
+    let seen = || row.iter().zip(&exps).filter(|(_, e)| **e > T::ZERO);
+    let mean: T = seen().map(|(&s, &e)| e / total * relative(s)).sum();
+    let others = mean + gamma::<T>(row.len() + 4);
+    let up = rounded_up::<T>(row.len() + 16);
+    let values: Vec<T> = exps.iter().map(|&e| e / total).collect();
+    let errors = row
+        .iter()
+        .zip(&values)
+        // What underflows is off by less than the smallest normal number.
+        .map(|(&s, &p)| {
+            let own = if p > T::ZERO { relative(s) } else { T::ZERO };
+            p * (own + others) * up + T::MIN_POSITIVE
+        })
+        .collect();
+    (values, errors)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

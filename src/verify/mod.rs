@@ -7,14 +7,19 @@
 //!
 //! A NaN or an infinity where a number belongs is a refutation.
 
+mod attention;
 mod bounded;
+mod evidence;
 mod invariance;
+mod mlp;
 mod run_identity;
 mod sensitivity;
+mod stream;
 mod verdict;
 
+pub use evidence::Evidence;
 pub use invariance::{Invariance, Transformed};
-pub use run_identity::{Evidence, RunIdentity};
+pub use run_identity::RunIdentity;
 pub use verdict::{BoundKind, Finding, Measure, Verdict};
 
 use crate::error::Result;

@@ -1,0 +1,225 @@
+//! Identities of an attention layer.
+
+use super::bounded::{Bounded, bounded_softmax, gamma, linear, rounded_up, unit};
+use super::evidence::{Evidence, Mask, compare};
+use super::verdict::Comparison;
+use crate::error::Result;
+use crate::model::PAD_SCORE;
+use crate::names::{Head, Hook};
+use crate::tensor::Scalar;
+use faer::{Mat, MatRef};
+
+pub(super) fn projections<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Result<()> {
+    let c = e.model.config();
+    for (l, block) in e.model.weights().blocks.iter().enumerate() {
+        let x = e.layer_input(Hook::Ln1Normalized(l), Hook::ResidPre(l))?;
+        let attn = &block.attn;
+        for (hook, W, b) in [
+            (Hook::Q(l), &attn.W_Q, &attn.b_Q),
+            (Hook::K(l), &attn.W_K, &attn.b_K),
+            (Hook::V(l), &attn.W_V, &attn.b_V),
+        ] {
+            let found = e.value(hook)?;
+            for h in 0..c.n_heads {
+                let expected = linear(x.rows(), W.mat(&[h]), b.slice(&[h]));
+                let rows = found.len() / (c.n_heads * c.d_head);
+                let flat = MatRef::from_row_major_slice(found.data(), rows, c.n_heads * c.d_head);
+                let found = expected.claimed(flat.subcols(h * c.d_head, c.d_head));
+                compare(cmp, &found, &expected, |i, j| e.place(hook, i, &[h, j]));
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn scores<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Result<()> {
+    let c = e.model.config();
+    for (l, block) in e.model.weights().blocks.iter().enumerate() {
+        let x = e.layer_input(Hook::Ln1Normalized(l), Hook::ResidPre(l))?;
+        let found = e.value(Hook::AttnScores(l))?;
+        let inverse = T::ONE / T::from_f64(c.score_scale(l));
+        for h in 0..c.n_heads {
+            let head = Head { layer: l, head: h };
+            let W_Q = Bounded::exact(e.model.weights().W_Q(head));
+            let W_K = Bounded::exact(e.model.weights().W_K(head));
+            let b_Q = Bounded::exact_row(block.attn.b_Q.slice(&[h]));
+            let b_K = Bounded::exact_row(block.attn.b_K.slice(&[h]));
+            let W_QK = W_Q.times(&W_K.transposed());
+            let query_bias = W_Q.times(&b_K.transposed());
+            let key_bias = b_Q.times(&W_K.transposed());
+            let constant = b_Q.times(&b_K.transposed());
+            for b in 0..e.tokens.batch() {
+                let x = Bounded::exact(x.mat(&[b]));
+                // As the forward pass has it, for the bound on what it found…
+                let q = x.times_plus(&W_Q, block.attn.b_Q.slice(&[h]));
+                let k = x.times_plus(&W_K, block.attn.b_K.slice(&[h]));
+                let from_qk = q.times(&k.transposed()).scaled(inverse, unit::<T>());
+                let left = from_qk.claimed(found.mat(&[b, h]));
+                // … and through W_QK.
+                let right = x
+                    .times(&W_QK)
+                    .times(&x.transposed())
+                    .plus(&x.times(&query_bias))
+                    .plus(&key_bias.times(&x.transposed()))
+                    .plus(&constant)
+                    .scaled(inverse, unit::<T>());
+                for query in 0..e.tokens.pos() {
+                    for key in 0..e.tokens.pos() {
+                        if e.masked(b, query, key) != Mask::Seen {
+                            continue;
+                        }
+                        let at = (query, key);
+                        let bound = left.error[at].to_f64() + right.error[at].to_f64();
+                        let (found, expected) = (left.value[at].to_f64(), right.value[at].to_f64());
+                        cmp.entry(found, expected, bound, || {
+                            scores_place(e, Hook::AttnScores(l), b, h, at)
+                        });
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn scores_place<T: Scalar>(
+    e: &Evidence<'_, T>,
+    hook: Hook,
+    b: usize,
+    h: usize,
+    (query, key): (usize, usize),
+) -> String {
+    format!("{hook}[{}, {h}, {query}, {key}]", e.first_sequence + b)
+}
+
+/// Every score is what the mask says it is: 1 where it is masked, 0 where it is not.
+pub(super) fn mask<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Result<()> {
+    let c = e.model.config();
+    let is = |condition: bool| f64::from(u8::from(condition));
+    for l in 0..c.n_layers {
+        let (scores, pattern) = (e.value(Hook::AttnScores(l))?, e.value(Hook::Pattern(l))?);
+        for (flat, (&score, &weight)) in scores.data().iter().zip(pattern.data()).enumerate() {
+            let &[b, h, query, key] = scores.place(flat).as_slice() else {
+                unreachable!("four axes")
+            };
+            let place = |hook| scores_place(e, hook, b, h, (query, key));
+            let mask = e.masked(b, query, key);
+            let future = score == -T::INFINITY;
+            cmp.entry(is(future), is(mask == Mask::Future), 0.0, || {
+                place(Hook::AttnScores(l))
+            });
+            if mask == Mask::Pad {
+                cmp.entry(score.to_f64(), PAD_SCORE, 0.0, || {
+                    place(Hook::AttnScores(l))
+                });
+            }
+            if mask == Mask::Future {
+                cmp.entry(weight.to_f64(), 0.0, 0.0, || place(Hook::Pattern(l)));
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn softmax<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Result<()> {
+    for l in 0..e.model.config().n_layers {
+        let (scores, pattern) = (e.value(Hook::AttnScores(l))?, e.value(Hook::Pattern(l))?);
+        let keys = e.tokens.pos();
+        let rows = scores
+            .data()
+            .chunks_exact(keys)
+            .zip(pattern.data().chunks_exact(keys));
+        for (row, (scores_row, found)) in rows.enumerate() {
+            let (expected, error) = bounded_softmax(scores_row);
+            for key in 0..keys {
+                let bound = 2.0 * error[key].to_f64();
+                cmp.entry(found[key].to_f64(), expected[key].to_f64(), bound, || {
+                    let at = scores.place(row * keys + key);
+                    scores_place(e, Hook::Pattern(l), at[0], at[1], (at[2], at[3]))
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Each weight is its exponential over their sum, with three roundings; the sums here and there are
+/// within `γ_n` each.
+pub(super) fn pattern_rows<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Result<()> {
+    for l in 0..e.model.config().n_layers {
+        let pattern = e.value(Hook::Pattern(l))?;
+        let keys = e.tokens.pos();
+        let bound = (gamma::<T>(2 * keys + 4) * rounded_up::<T>(4)).to_f64()
+            + keys as f64 * T::MIN_POSITIVE.to_f64();
+        for (row, weights) in pattern.data().chunks_exact(keys).enumerate() {
+            let sum: T = weights.iter().copied().sum();
+            cmp.entry(sum.to_f64(), 1.0, bound, || {
+                let at = pattern.place(row * keys);
+                format!(
+                    "{}[{}, {}, {}, :]",
+                    Hook::Pattern(l),
+                    e.first_sequence + at[0],
+                    at[1],
+                    at[2]
+                )
+            });
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn head_results<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Result<()> {
+    let c = e.model.config();
+    for l in 0..c.n_layers {
+        let hook = Hook::Result(l);
+        let (pattern, v, found) = (
+            e.value(Hook::Pattern(l))?,
+            e.value(Hook::V(l))?,
+            e.value(hook)?,
+        );
+        for h in 0..c.n_heads {
+            let W_O = Bounded::exact(e.model.weights().W_O(Head { layer: l, head: h }));
+            for b in 0..e.tokens.batch() {
+                let pattern = Bounded::exact(pattern.mat(&[b, h]));
+                let v = Bounded::exact(v.head(b, h));
+                // The forward pass mixes the values first; here each is written out first.
+                let left = pattern.times(&v).times(&W_O).claimed(found.head(b, h));
+                let right = pattern.times(&v.times(&W_O));
+                compare(cmp, &left, &right, |i, j| {
+                    e.place(hook, b * e.tokens.pos() + i, &[h, j])
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn attn_out<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Result<()> {
+    let c = e.model.config();
+    for (l, block) in e.model.weights().blocks.iter().enumerate() {
+        let hook = Hook::AttnOut(l);
+        let (result, found) = (e.value(Hook::Result(l))?, e.value(hook)?.rows());
+        let rows = found.nrows();
+        let flat = MatRef::from_row_major_slice(result.data(), rows, c.n_heads * c.d_model);
+        let mut sum = Bounded::exact(Mat::<T>::zeros(rows, c.d_model).as_ref());
+        for h in 0..c.n_heads {
+            sum = sum.plus(&Bounded::exact(flat.subcols(h * c.d_model, c.d_model)));
+        }
+        let sum = sum.plus(&Bounded::exact_row(block.attn.b_O.data()));
+        // Another order's error: by the magnitudes of the terms, not of this order's partial sums.
+        let b_O = block.attn.b_O.data();
+        let g = gamma::<T>(c.n_heads + 1) * rounded_up::<T>(c.n_heads + 4);
+        let error = Mat::from_fn(rows, c.d_model, |i, j| {
+            let heads: T = (0..c.n_heads)
+                .map(|h| flat[(i, h * c.d_model + j)].abs())
+                .sum();
+            g * (heads + b_O[j].abs())
+        });
+        let left = Bounded {
+            value: found.to_owned(),
+            error,
+        };
+        e.compare_rows(cmp, hook, &left, &sum);
+    }
+    Ok(())
+}

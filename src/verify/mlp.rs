@@ -1,0 +1,109 @@
+//! Identities of an MLP.
+
+use super::bounded::{ELEMENTARY, bounded_softmax, linear, unit};
+use super::evidence::Evidence;
+use super::verdict::Comparison;
+use crate::error::Result;
+use crate::model::{ActFn, Mlp};
+use crate::names::Hook;
+use crate::tensor::Scalar;
+
+/// The MLPs, with their layers.
+fn mlps<'a, T: Scalar>(e: &Evidence<'a, T>) -> impl Iterator<Item = (usize, &'a Mlp<T>)> {
+    let blocks = e.model.weights().blocks.iter().enumerate();
+    blocks.filter_map(|(l, block)| block.mlp.as_ref().map(|mlp| (l, mlp)))
+}
+
+pub(super) fn neurons<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Result<()> {
+    for (l, mlp) in mlps(e) {
+        let x = e.layer_input(Hook::Ln2Normalized(l), Hook::ResidMid(l))?;
+        let expected = linear(x.rows(), mlp.W_in.mat(&[]), mlp.b_in.data());
+        let found = expected.claimed(e.value(Hook::Pre(l))?.rows());
+        e.compare_rows(cmp, Hook::Pre(l), &found, &expected);
+    }
+    Ok(())
+}
+
+/// The function of one neuron, in f64.
+fn act<T: Scalar>(act_fn: ActFn, x: T) -> f64 {
+    let x = x.to_f64();
+    let gelu = |k: f64| 0.5 * x * (1.0 + (k * (x + 0.044715 * x * x * x)).tanh());
+    match act_fn {
+        ActFn::Relu => x.max(0.0),
+        ActFn::Gelu => 0.5 * x * libm::erfc(-x * std::f64::consts::FRAC_1_SQRT_2),
+        ActFn::GeluNew | ActFn::GeluPytorchTanh => gelu((2.0 / std::f64::consts::PI).sqrt()),
+        ActFn::GeluFast => gelu(0.7978845608),
+        ActFn::Silu => x / (1.0 + (-x).exp()),
+        ActFn::Solu | ActFn::SoluLn => unreachable!("SoLU is no function of one neuron"),
+    }
+}
+
+/// How far `x · g(x)` may be off, in units of roundoff of `x`, for `g` a sigmoid, a `(1 + tanh)/2` or a
+/// `(1 + erf)/2` of an argument with six roundings. The argument's error moves `g` by at most
+/// `6 |y g'(y)| u`, and `|y g'(y)| < 1/2` for all of them; `1 + tanh` and the elementary function add
+/// one unit each and [`ELEMENTARY`]; the products two. In f64 the reference has the same.
+const SIGMOIDAL: f64 = 2.0 * (6.0 * 0.5 + 1.0 + 1.0 + ELEMENTARY + 2.0);
+
+pub(super) fn activation<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Result<()> {
+    let act_fn = e
+        .model
+        .config()
+        .mlp_act()
+        .expect("a model with MLPs names their function");
+    for (l, mlp) in mlps(e) {
+        let pre = e.value(Hook::Pre(l))?;
+        let d_mlp = mlp.b_in.len();
+        // Where a LayerNorm follows, it is `layer_norm` that speaks of the rest; but its output is `post`.
+        let hook = if e.model.config().solu() {
+            Hook::Mid(l)
+        } else {
+            Hook::Post(l)
+        };
+        let found = e.value(hook)?;
+        for (row, (x, y)) in pre
+            .data()
+            .chunks_exact(d_mlp)
+            .zip(found.data().chunks_exact(d_mlp))
+            .enumerate()
+        {
+            let solu = matches!(act_fn, ActFn::Solu | ActFn::SoluLn).then(|| bounded_softmax(x));
+            for j in 0..d_mlp {
+                let (expected, bound) = match &solu {
+                    Some((p, error)) => {
+                        let value = x[j] * p[j];
+                        let error =
+                            x[j].abs() * error[j] + T::EPSILON * value.abs() + T::MIN_POSITIVE;
+                        (value.to_f64(), 2.0 * error.to_f64())
+                    }
+                    None if act_fn == ActFn::Relu => (act(act_fn, x[j]), 0.0),
+                    None => {
+                        let size = x[j].to_f64().abs();
+                        let bound =
+                            SIGMOIDAL * unit::<T>().to_f64() * size + T::MIN_POSITIVE.to_f64();
+                        (act(act_fn, x[j]), bound)
+                    }
+                };
+                cmp.entry(y[j].to_f64(), expected, bound, || e.place(hook, row, &[j]));
+            }
+        }
+        if e.model.config().solu() {
+            let (post, normalized) = (e.value(Hook::Post(l))?, e.value(Hook::MlpLnNormalized(l))?);
+            for (flat, (p, n)) in post.data().iter().zip(normalized.data()).enumerate() {
+                cmp.entry(p.to_f64(), n.to_f64(), 0.0, || {
+                    e.place(Hook::Post(l), flat / d_mlp, &[flat % d_mlp])
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn mlp_out<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Result<()> {
+    for (l, mlp) in mlps(e) {
+        let post = e.value(Hook::Post(l))?.rows();
+        let neurons = linear(post, mlp.W_out.mat(&[]), mlp.b_out.data());
+        let found = neurons.claimed(e.value(Hook::MlpOut(l))?.rows());
+        e.compare_rows(cmp, Hook::MlpOut(l), &found, &neurons);
+    }
+    Ok(())
+}
