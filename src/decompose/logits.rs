@@ -8,12 +8,44 @@ use crate::names::Hook;
 use crate::tensor::{Scalar, Tensor};
 
 /// A direction in the logits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Logit {
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Logit<'a, T> {
     /// One logit.
     Of(usize),
     /// One logit less another.
     Difference(usize, usize),
+    /// Any combination: a weight for each of the `d_vocab_out` logits.
+    Along(&'a [T]),
+}
+
+impl<T: Scalar> Logit<'_, T> {
+    /// The sum of `f` over the logits, each by its weight in this direction.
+    fn weigh(&self, f: impl Fn(usize) -> T) -> T {
+        match *self {
+            Logit::Of(i) => f(i),
+            Logit::Difference(i, j) => f(i) - f(j),
+            Logit::Along(weights) => weights.iter().enumerate().map(|(i, &w)| w * f(i)).sum(),
+        }
+    }
+
+    fn check(&self, d_vocab_out: usize) -> Result<()> {
+        let there = |i: usize| match i < d_vocab_out {
+            true => Ok(()),
+            false => Err(Error::Request(format!(
+                "logit {i}: this model's logits are 0..={}",
+                d_vocab_out - 1
+            ))),
+        };
+        match *self {
+            Logit::Of(i) => there(i),
+            Logit::Difference(i, j) => there(i).and_then(|()| there(j)),
+            Logit::Along(weights) if weights.len() != d_vocab_out => Err(Error::Request(format!(
+                "a direction of {} weights, expected one for each of the {d_vocab_out} logits",
+                weights.len()
+            ))),
+            Logit::Along(_) => Ok(()),
+        }
+    }
 }
 
 /// The LayerNorm that is to be applied to a stack.
@@ -85,7 +117,7 @@ pub fn layer_norm_stack<T: Scalar>(
 /// column for each of `logits`.
 ///
 /// # Errors
-/// When the cache lacks `ln_final.hook_scale`, or there is no such logit.
+/// When the cache lacks `ln_final.hook_scale`, there is no such logit, or a direction has not one weight a logit.
 ///
 /// # Cost
 /// `2 d_model` operations for each component, position and logit.
@@ -95,32 +127,18 @@ pub fn direct_logit_attribution<T: Scalar>(
     model: &Model<T>,
     cache: &Cache<T>,
     stack: Stack<T>,
-    logits: &[Logit],
+    logits: &[Logit<'_, T>],
 ) -> Result<Stack<T>> {
     let c = model.config();
     let (W_U, b_U) = (model.weights().W_U.mat(&[]), model.weights().b_U.data());
     let mut directions = Tensor::zeros(&[c.d_model, logits.len()]);
     let mut biases = Vec::with_capacity(logits.len());
-    for (column, &logit) in logits.iter().enumerate() {
-        let (plus, minus) = match logit {
-            Logit::Of(i) => (i, None),
-            Logit::Difference(i, j) => (i, Some(j)),
-        };
-        let wrong = [Some(plus), minus]
-            .into_iter()
-            .flatten()
-            .find(|&i| i >= c.d_vocab_out);
-        if let Some(i) = wrong {
-            return Err(Error::Request(format!(
-                "logit {i}: this model's logits are 0..={}",
-                c.d_vocab_out - 1
-            )));
-        }
-        let of = |f: &dyn Fn(usize) -> T| minus.map_or(f(plus), |j| f(plus) - f(j));
+    for (column, logit) in logits.iter().enumerate() {
+        logit.check(c.d_vocab_out)?;
         for i in 0..c.d_model {
-            directions[[i, column]] = of(&|logit| W_U[(i, logit)]);
+            directions[[i, column]] = logit.weigh(|j| W_U[(i, j)]);
         }
-        biases.push(of(&|logit| b_U[logit]));
+        biases.push(logit.weigh(|j| b_U[j]));
     }
     let stack = layer_norm_stack(model, cache, stack, Hook::LnFinalScale)?;
     let along = product(stack.values.rows(), directions.mat(&[]));
@@ -141,4 +159,59 @@ pub fn direct_logit_attribution<T: Scalar>(
         labels,
         values: Tensor::from_vec(&shape, data),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decompose::{By, residual_stack};
+    use crate::fixture;
+    use crate::model::Run;
+
+    #[test]
+    fn directions_are_combinations_of_logits() {
+        let model = fixture::induction::<f64>();
+        let tokens = fixture::repeated_sequences(2, 5, 0);
+        let out = model.run(&tokens, Run::new().cache("*")).unwrap();
+        let stack = || residual_stack(&model, &out.cache, Hook::ResidPost(1), By::Head).unwrap();
+        let mut weights = vec![0.0; model.config().d_vocab_out];
+        (weights[2], weights[5]) = (1.0, -1.0);
+        let directions = [
+            Logit::Of(2),
+            Logit::Of(5),
+            Logit::Difference(2, 5),
+            Logit::Along(&weights),
+        ];
+        let sum = direct_logit_attribution(&model, &out.cache, stack(), &directions)
+            .unwrap()
+            .sum();
+        // The bound: the logits' size times the roundings of a sum over the stream.
+        let bound = 4.0 * model.config().d_model as f64 * f64::EPSILON * out.logits.max_abs();
+        for (row, logits) in sum
+            .data()
+            .chunks_exact(4)
+            .zip(out.logits.data().chunks_exact(16))
+        {
+            let expected = [
+                logits[2],
+                logits[5],
+                logits[2] - logits[5],
+                logits[2] - logits[5],
+            ];
+            for (found, expected) in row.iter().zip(expected) {
+                assert!((found - expected).abs() <= bound, "{found} {expected}");
+            }
+        }
+        let wrong =
+            |logit| direct_logit_attribution(&model, &out.cache, stack(), &[logit]).unwrap_err();
+        assert_eq!(
+            wrong(Logit::Of(16)).to_string(),
+            "logit 16: this model's logits are 0..=15"
+        );
+        assert!(
+            wrong(Logit::Along(&weights[1..]))
+                .to_string()
+                .contains("15 weights")
+        );
+    }
 }

@@ -123,7 +123,7 @@ impl<T: Scalar> Sites<'_, '_, T> {
 
 /// How many positions a stretch of the batch has, about: enough for the products to be fast, few enough
 /// for the stretch's values to stay in a core's own cache between one operation and the next.
-const STRETCH: usize = 512;
+const STRETCH: usize = 256;
 
 /// Below this many operations, waking another thread costs more than it gains.
 const WORTH_A_THREAD: usize = 1 << 21;

@@ -210,7 +210,7 @@ pub(super) fn direct_attribution<T: Scalar>(
     if let Some(norm) = norm {
         bounded = bounded.plus(&Bounded::exact_row(norm.b.data()).times(&W_U));
     }
-    let logits: Vec<Logit> = chosen.iter().map(|&i| Logit::Of(i)).collect();
+    let logits: Vec<Logit<T>> = chosen.iter().map(|&i| Logit::Of(i)).collect();
     let attributions = direct_logit_attribution(e.model, &e.out.cache, stack, &logits)?;
     // The library adds in another order than the bound was carried: by magnitudes, both are covered.
     let by_magnitude = stack_sum(&attributions);
