@@ -56,7 +56,7 @@ fn execute<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
         .iter()
         .map(|(h, t)| json!({"name": h.to_string(), "shape": t.shape()}))
         .collect();
-    let result = json!({"hooks": hooks, "out": args.out, "dtype": T::PRECISION.to_string()});
+    let result = json!({"hooks": hooks, "out": args.out.display().to_string(), "dtype": T::PRECISION.to_string()});
     report(common, &result, || {
         format!(
             "wrote {} hooks and logits in {} to {}\n",

@@ -35,7 +35,7 @@ pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
         Precision::F32 => convert::<f32>(args, path, &file)?,
         Precision::F64 => convert::<f64>(args, path, &file)?,
     }
-    let result = json!({"out": args.out, "dtype": precision.to_string()});
+    let result = json!({"out": args.out.display().to_string(), "dtype": precision.to_string()});
     report(common, &result, || {
         format!("wrote {} in {precision}\n", args.out.display())
     })?;

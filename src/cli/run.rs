@@ -40,7 +40,7 @@ fn execute<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
     bar.finish_and_clear();
     write_safetensors(&args.out, [("logits".to_string(), &out.logits)])?;
     let shape = out.logits.shape();
-    let result = json!({"logits": shape, "out": args.out, "dtype": T::PRECISION.to_string()});
+    let result = json!({"logits": shape, "out": args.out.display().to_string(), "dtype": T::PRECISION.to_string()});
     report(common, &result, || {
         format!(
             "wrote logits {shape:?} in {} to {}\n",
