@@ -3,7 +3,7 @@
 use crate::error::{Error, Result, nearest_hint};
 use crate::model::weights::layout;
 use crate::model::{Config, Model, Weights};
-use crate::tensor::{Scalar, TensorFile, write_safetensors, write_whole};
+use crate::tensor::{Scalar, Staged, TensorFile, stage_safetensors};
 use std::path::Path;
 
 /// The names of a model folder's two files.
@@ -73,19 +73,32 @@ impl<T: Scalar> Model<T> {
     /// Writes a folder with `config.json` and `model.safetensors`, in the model's precision.
     ///
     /// # Errors
-    /// When the folder or a file cannot be written. A folder made here is removed again then.
+    /// When the folder or a file cannot be written. Folders made here are removed again then, and what
+    /// an existing one held is still there.
     pub fn save(&self, folder: impl AsRef<Path>) -> Result<()> {
         let folder = folder.as_ref();
-        let existed = folder.exists();
-        std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+        if folder.exists() && !folder.is_dir() {
+            return Err(Error::format(
+                folder,
+                "is a file, expected a folder to write",
+            ));
+        }
+        // "" is where a relative path starts, and is said not to exist.
+        let missing = |p: &&Path| !p.as_os_str().is_empty() && !p.exists();
+        let made = folder.ancestors().take_while(missing).last();
         let write = || {
-            write_safetensors(folder.join(WEIGHTS), self.weights.tensors())?;
-            write_whole(&folder.join(CONFIG), self.config.to_json().as_bytes())
+            std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+            // Both files are whole before either takes its place: no disk that fills up leaves one
+            // model's weights beside another's configuration.
+            let weights = stage_safetensors(&folder.join(WEIGHTS), self.weights.tensors())?;
+            let config = Staged::new(&folder.join(CONFIG), self.config.to_json().as_bytes())?;
+            weights.commit()?;
+            config.commit()
         };
         write().inspect_err(|_| {
-            if !existed {
+            if let Some(made) = made {
                 // The first error is the one to report.
-                let _ = std::fs::remove_dir_all(folder);
+                let _ = std::fs::remove_dir_all(made);
             }
         })
     }
