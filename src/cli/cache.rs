@@ -36,7 +36,7 @@ pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
 
 fn execute<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
     let model = args.model.load::<T>()?;
-    let tokens = read_tokens(&args.tokens, common.limit)?;
+    let tokens = read_tokens(&args.tokens, common, model.config())?;
     let mut run = Run::new();
     for name in &args.names {
         run = run.cache(name.parse::<HookPattern>()?);

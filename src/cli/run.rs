@@ -33,7 +33,7 @@ pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
 
 fn execute<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
     let model = args.model.load::<T>()?;
-    let tokens = read_tokens(&args.tokens, common.limit)?;
+    let tokens = read_tokens(&args.tokens, common, model.config())?;
     let bar = progress(common, "running", tokens.batch());
     let advance = |n: usize| bar.inc(n as u64);
     let out = model.run(&tokens, Run::new().progress(&advance))?;
