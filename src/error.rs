@@ -149,9 +149,12 @@ pub(crate) fn nearest_hint<'a>(name: &str, known: impl IntoIterator<Item = &'a s
     const NEAR: f64 = 0.7;
     // A list that still fits one line of a terminal.
     const SHORT: usize = 8;
+    // Longer than any name there is; comparing takes time and memory with both lengths.
+    const LONG: usize = 200;
     let known: Vec<&str> = known.into_iter().collect();
     let near = known
         .iter()
+        .filter(|_| name.len() <= LONG)
         .map(|k| {
             (
                 strsim::jaro_winkler(name, k),

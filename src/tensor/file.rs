@@ -203,7 +203,11 @@ impl TensorFile {
         let (stored, bytes) = self.stored(name, EXPECTED)?;
         let data = decode_integer(stored.dtype, bytes).ok_or_else(|| Error::Dtype {
             name: name.into(),
-            found: format!("{:?}", stored.dtype),
+            found: match stored.dtype {
+                // The one type of integers that can be beyond i64.
+                Dtype::U64 => "U64 of 2^63 or more".into(),
+                other => format!("{other:?}"),
+            },
             expected: EXPECTED,
         })?;
         Ok((stored.shape.clone(), data))
@@ -302,7 +306,7 @@ impl Staged {
             _ => Path::new("."),
         };
         if !folder.is_dir() {
-            let reason = format!("there is no folder {}", folder.display());
+            let reason = format!("there is no folder `{}`", folder.display());
             return Err(Error::format(path, reason));
         }
         let there = std::fs::metadata(path);
