@@ -156,14 +156,16 @@ pub(crate) fn nearest_hint<'a>(name: &str, known: impl IntoIterator<Item = &'a s
         .iter()
         .filter(|_| name.len() <= LONG)
         .map(|k| {
+            // In one case, so that `b_o` is told `b_O` and not `b_K`.
+            let (name, lower) = (name.to_lowercase(), k.to_lowercase());
             (
-                strsim::jaro_winkler(name, k),
-                strsim::damerau_levenshtein(name, k),
+                strsim::jaro_winkler(&name, &lower),
+                strsim::damerau_levenshtein(&name, &lower),
                 *k,
             )
         })
         .filter(|&(similarity, _, _)| similarity >= NEAR)
-        .min_by_key(|&(_, distance, _)| distance);
+        .min_by(|a, b| a.1.cmp(&b.1).then(b.0.total_cmp(&a.0)));
     match near {
         Some((_, _, k)) => format!("; did you mean `{k}`?"),
         None if known.is_empty() => String::new(),

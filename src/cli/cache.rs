@@ -11,7 +11,7 @@ use std::process::ExitCode;
 /// Run a model and write the values at hooks, and the `logits`
 #[derive(clap::Args)]
 #[command(
-    after_help = "Example:\n  pathsum cache model/ --tokens dataset.safetensors --names 'blocks.0.attn.*' --out cache.safetensors"
+    after_help = "Example:\n  pathsum cache model/ --tokens dataset.safetensors --names '*.hook_z' --out cache.safetensors"
 )]
 pub struct Args {
     #[command(flatten)]
