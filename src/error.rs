@@ -149,13 +149,18 @@ pub(crate) fn nearest_hint<'a>(name: &str, known: impl IntoIterator<Item = &'a s
     const NEAR: f64 = 0.7;
     // A list that still fits one line of a terminal.
     const SHORT: usize = 8;
+    // Longer than any name there is; comparing takes time and memory with both lengths.
+    const LONG: usize = 200;
     let known: Vec<&str> = known.into_iter().collect();
     let near = known
         .iter()
+        .filter(|_| name.len() <= LONG)
         .map(|k| {
+            // In one case, so that `b_o` is told `b_O` and not `b_K`.
+            let (name, lower) = (name.to_lowercase(), k.to_lowercase());
             (
-                strsim::jaro_winkler(name, k),
-                strsim::damerau_levenshtein(name, k),
+                strsim::jaro_winkler(&name, &lower),
+                strsim::damerau_levenshtein(&name, &lower),
                 *k,
             )
         })

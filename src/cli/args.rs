@@ -1,6 +1,6 @@
 //! The arguments that several subcommands share, and what they become.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use pathsum::fixture::Fixture;
 use pathsum::model::{Config, Model, Tokens};
 use pathsum::{Precision, Scalar, TensorFile};
@@ -9,15 +9,15 @@ use std::path::{Path, PathBuf};
 /// What every subcommand understands.
 #[derive(clap::Args)]
 pub struct Common {
-    /// Precision to compute in: f64 or f32
-    #[arg(long, global = true, value_name = "DTYPE", default_value = "f64")]
-    dtype: Precision,
+    /// Precision to compute in: f64 or f32 (f64 unless given; convert keeps the file's)
+    #[arg(long, global = true, value_name = "DTYPE")]
+    pub dtype: Option<Precision>,
     /// Use the first N sequences only
-    #[arg(long, global = true, value_name = "N")]
-    pub limit: Option<usize>,
+    #[arg(long, global = true, value_name = "N", value_parser = at_least_one)]
+    limit: Option<usize>,
     /// Threads to use (all cores unless given)
-    #[arg(long, global = true, value_name = "N")]
-    threads: Option<std::num::NonZeroUsize>,
+    #[arg(long, global = true, value_name = "N", value_parser = threads)]
+    threads: Option<usize>,
     /// Print JSON
     #[arg(long, global = true)]
     pub json: bool,
@@ -29,20 +29,38 @@ pub struct Common {
 impl Common {
     /// The precision to compute in.
     pub fn dtype(&self) -> Precision {
-        self.dtype
+        self.dtype.unwrap_or(Precision::F64)
+    }
+
+    /// The sequences to use: those asked for, of those there are.
+    pub fn limited(&self, tokens: Tokens) -> Tokens {
+        match self.limit {
+            Some(n) => tokens.truncate(n),
+            None => tokens,
+        }
     }
 
     /// Runs `f` with as many threads as were asked for.
     pub fn in_pool<R: Send>(&self, f: impl FnOnce() -> Result<R> + Send) -> Result<R> {
-        match self.threads {
-            None => f(),
-            Some(n) => {
-                let pool = rayon::ThreadPoolBuilder::new().num_threads(n.get()).build();
-                pool.with_context(|| format!("cannot start {n} threads"))?
-                    .install(f)
-            }
-        }
+        // Rayon's word for as many threads as there are cores, or RAYON_NUM_THREADS.
+        const ALL: usize = 0;
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads.unwrap_or(ALL));
+        pool.build()
+            .map_err(|e| anyhow!("cannot start the threads: {e}"))?
+            .install(f)
     }
+}
+
+fn at_least_one(s: &str) -> Result<usize, String> {
+    let n = s.parse().ok().filter(|&n| n >= 1);
+    n.ok_or_else(|| "expected a whole number of at least 1".into())
+}
+
+fn threads(s: &str) -> Result<usize, String> {
+    // Far more than any machine has cores; starting some ten thousand takes minutes.
+    const MOST: usize = 1024;
+    let n = at_least_one(s).ok().filter(|&n| n <= MOST);
+    n.ok_or_else(|| format!("expected a whole number from 1 to {MOST}"))
 }
 
 /// A model, and the configuration of one whose file holds none.
@@ -74,22 +92,8 @@ impl ModelArg {
                 path.display()
             );
         }
-        Ok(Model::load_with_config(path, self.config_of(path)?)?)
-    }
-
-    /// The configuration for a checkpoint file: the one given, or the one beside it.
-    pub fn config_of(&self, checkpoint: &Path) -> Result<Config> {
-        if let Some(config) = &self.config {
-            return Ok(Config::open(config)?);
-        }
-        let beside = checkpoint.with_file_name("config.json");
-        if !beside.exists() {
-            bail!(
-                "{}: a state dict has no configuration, expected --config FILE",
-                checkpoint.display()
-            );
-        }
-        Ok(Config::open(beside)?)
+        let config = config_of(path, self.config.as_deref())?;
+        Ok(Model::load_with_config(path, config)?)
     }
 
     fn without_config(&self, what: &str) -> Result<()> {
@@ -100,16 +104,32 @@ impl ModelArg {
     }
 }
 
-/// Reads the tokens of a safetensors file, or the first `limit` of its sequences.
-pub fn read_tokens(path: &Path, limit: Option<usize>) -> Result<Tokens> {
-    let tokens =
-        Tokens::from_file(&TensorFile::open(path)?).with_context(|| path.display().to_string())?;
-    let tokens = match limit {
-        Some(n) => tokens.truncate(n),
-        None => tokens,
-    };
-    if tokens.batch() == 0 {
-        bail!("{}: `tokens` holds no sequences", path.display());
+/// The configuration for a checkpoint file: the one given, or the one beside it.
+pub fn config_of(checkpoint: &Path, given: Option<&Path>) -> Result<Config> {
+    if let Some(config) = given {
+        return Ok(Config::open(config)?);
     }
-    Ok(tokens)
+    let beside = checkpoint.with_file_name("config.json");
+    if !beside.exists() {
+        bail!(
+            "{}: a state dict has no configuration, expected --config FILE",
+            checkpoint.display()
+        );
+    }
+    Ok(Config::open(beside)?)
+}
+
+/// Reads the tokens of a safetensors file, as many as were asked for, for a model of this configuration.
+pub fn read_tokens(path: &Path, common: &Common, config: &Config) -> Result<Tokens> {
+    let file = TensorFile::open(path)?;
+    let read = || {
+        let tokens = common.limited(Tokens::from_file(&file)?);
+        if tokens.batch() == 0 {
+            bail!("`tokens` holds no sequences, expected at least 1");
+        }
+        // Running the model would check this too, and not say which file is wrong.
+        tokens.check(config)?;
+        Ok(tokens)
+    };
+    read().with_context(|| path.display().to_string())
 }

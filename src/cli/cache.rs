@@ -11,7 +11,7 @@ use std::process::ExitCode;
 /// Run a model and write the values at hooks, and the `logits`
 #[derive(clap::Args)]
 #[command(
-    after_help = "Example:\n  pathsum cache model/ --tokens dataset.safetensors --names 'blocks.0.attn.*' hook_embed --out cache.safetensors"
+    after_help = "Example:\n  pathsum cache model/ --tokens dataset.safetensors --names '*.hook_z' --out cache.safetensors"
 )]
 pub struct Args {
     #[command(flatten)]
@@ -36,7 +36,7 @@ pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
 
 fn execute<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
     let model = args.model.load::<T>()?;
-    let tokens = read_tokens(&args.tokens, common.limit)?;
+    let tokens = read_tokens(&args.tokens, common, model.config())?;
     let mut run = Run::new();
     for name in &args.names {
         run = run.cache(name.parse::<HookPattern>()?);
@@ -56,7 +56,7 @@ fn execute<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
         .iter()
         .map(|(h, t)| json!({"name": h.to_string(), "shape": t.shape()}))
         .collect();
-    let result = json!({"hooks": hooks, "out": args.out, "dtype": T::PRECISION.to_string()});
+    let result = json!({"hooks": hooks, "out": args.out.display().to_string(), "dtype": T::PRECISION.to_string()});
     report(common, &result, || {
         format!(
             "wrote {} hooks and logits in {} to {}\n",

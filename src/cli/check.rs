@@ -34,12 +34,8 @@ pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
 fn check<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
     let model = args.model.load::<T>()?;
     let (tokens, source) = match &args.tokens {
-        Some(path) => (read_tokens(path, common.limit)?, "given"),
-        None => {
-            let tokens = verify::default_tokens(&model);
-            let n = common.limit.unwrap_or(tokens.batch()).max(1);
-            (tokens.truncate(n), "random")
-        }
+        Some(path) => (read_tokens(path, common, model.config())?, "given"),
+        None => (common.limited(verify::default_tokens(&model)), "random"),
     };
     let bar = progress(common, "checking", 1);
     let findings = verify::check(&model, &tokens, Par::Rayon, &mut |done, all| {

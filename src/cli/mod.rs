@@ -64,7 +64,7 @@ pub fn main() -> ExitCode {
                 .split(" For more information,")
                 .next()
                 .unwrap_or_default();
-            eprintln!("{line} (see pathsum --help)");
+            output::complain(&format!("{line} (see pathsum --help)"));
             return ExitCode::from(BAD_INPUT);
         }
         Err(e) => e.exit(),
@@ -73,7 +73,7 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(e) if output::is_broken_pipe(&e) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("error: {e:#}");
+            output::complain(&format!("error: {e:#}"));
             ExitCode::from(BAD_INPUT)
         }
     }

@@ -1,7 +1,7 @@
 //! What goes to the terminal: text on stdout, progress bars on stderr when it is a terminal.
 
 use super::args::Common;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use comfy_table::{ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
@@ -10,8 +10,29 @@ use std::io::Write;
 /// Prints a whole text.
 pub fn print(text: &str) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
-    Ok(stdout.flush()?)
+    let written = stdout.write_all(text.as_bytes());
+    written.and_then(|()| stdout.flush()).context("stdout")
+}
+
+/// Prints an error as one line, however much of a damaged file it quotes.
+pub fn complain(message: &str) {
+    // Room for two paths and a reason; the reason stands at the end.
+    const MOST: usize = 2000;
+    let mut line: Vec<char> = Vec::new();
+    for c in message.chars() {
+        // What a file calls its tensors must neither break the line nor command the terminal.
+        if c.is_control() {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    if line.len() > MOST {
+        line.splice(MOST / 2..line.len() - MOST / 2, ['…']);
+    }
+    let line: String = line.into_iter().collect();
+    // Where stderr is full or closed there is nobody left to tell; the exit status still says it.
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Prints a result: as JSON when asked for, else as text, or not at all when quiet.

@@ -56,7 +56,7 @@ fn process<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
         outcomes.push(json!({"step": step.name(), "skipped": reason}));
     }
     model.save(&args.out)?;
-    let result = json!({"steps": outcomes, "out": args.out, "dtype": T::PRECISION.to_string()});
+    let result = json!({"steps": outcomes, "out": args.out.display().to_string(), "dtype": T::PRECISION.to_string()});
     report(common, &result, || {
         format!("{lines}wrote {} in {}\n", args.out.display(), T::PRECISION)
     })?;

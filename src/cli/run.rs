@@ -33,14 +33,14 @@ pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
 
 fn execute<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
     let model = args.model.load::<T>()?;
-    let tokens = read_tokens(&args.tokens, common.limit)?;
+    let tokens = read_tokens(&args.tokens, common, model.config())?;
     let bar = progress(common, "running", tokens.batch());
     let advance = |n: usize| bar.inc(n as u64);
     let out = model.run(&tokens, Run::new().progress(&advance))?;
     bar.finish_and_clear();
     write_safetensors(&args.out, [("logits".to_string(), &out.logits)])?;
     let shape = out.logits.shape();
-    let result = json!({"logits": shape, "out": args.out, "dtype": T::PRECISION.to_string()});
+    let result = json!({"logits": shape, "out": args.out.display().to_string(), "dtype": T::PRECISION.to_string()});
     report(common, &result, || {
         format!(
             "wrote logits {shape:?} in {} to {}\n",

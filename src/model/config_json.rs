@@ -209,7 +209,16 @@ impl Raw {
             };
             let alone = serde_json::Map::from_iter([(field.to_string(), value.clone())]);
             if let Err(e) = serde_json::from_value::<Field>(serde_json::Value::Object(alone)) {
-                return refuse(field, format!("{value}: {e}"));
+                // Rust's names of types are no words for a user.
+                let reason = e
+                    .to_string()
+                    .replace(
+                        "expected usize",
+                        "expected a whole number that is not negative",
+                    )
+                    .replace("expected i64", "expected a whole number")
+                    .replace("expected f64", "expected a number");
+                return refuse(field, format!("{value}: {reason}"));
             }
         }
         serde_json::from_value(serde_json::Value::Object(fields))
@@ -227,6 +236,7 @@ impl Raw {
         let count = |field, n: i64, default: Option<usize>| match (usize::try_from(n), default) {
             (Ok(n), _) => positive(field, n),
             (Err(_), Some(default)) if n == -1 => positive(field, default),
+            (Err(_), None) if n == unset() => refuse(field, "is missing, expected at least 1"),
             (Err(_), _) => refuse(field, format!("{n}, expected at least 1")),
         };
         if self.n_layers > LARGEST {

@@ -3,7 +3,8 @@
 use crate::error::{Error, Result, nearest_hint};
 use crate::model::weights::layout;
 use crate::model::{Config, Model, Weights};
-use crate::tensor::{Scalar, TensorFile, write_safetensors, write_whole};
+use crate::tensor::{Scalar, Staged, TensorFile, stage_safetensors};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// The names of a model folder's two files.
@@ -22,6 +23,10 @@ impl<T: Scalar> Model<T> {
     /// gives it, or has no place in the model.
     pub fn load(folder: impl AsRef<Path>) -> Result<Self> {
         let folder = folder.as_ref();
+        if let Some(name) = [CONFIG, WEIGHTS].iter().find(|n| !folder.join(n).exists()) {
+            let reason = format!("has no {name}, expected a folder with {CONFIG} and {WEIGHTS}");
+            return Err(Error::format(folder, reason));
+        }
         let config = Config::open(folder.join(CONFIG))?;
         let path = folder.join(WEIGHTS);
         Self::from_file(config, &TensorFile::open(&path)?).map_err(|e| Error::format(&path, e))
@@ -41,23 +46,36 @@ impl<T: Scalar> Model<T> {
     /// # Errors
     /// When a tensor is missing, has another shape than the configuration gives it, or has no place.
     pub fn from_file(config: Config, file: &TensorFile) -> Result<Self> {
-        let layout = layout(&config);
-        let known = |name: &str| layout.iter().any(|(n, _)| n == name);
+        // A layer has several tensors. A configuration with more layers than the file has tensors is
+        // wrong, and a list of its names may be too long to make: the first missing name is error enough.
+        let layout = if config.n_layers <= file.names().count() {
+            layout(&config)
+        } else {
+            Vec::new()
+        };
+        let names: BTreeSet<&str> = layout.iter().map(|(name, _)| name.as_str()).collect();
+        let known = |name: &str| names.is_empty() || names.contains(name);
         let buffer = |name: &str| BUFFERS.iter().any(|b| name.ends_with(b));
         if let Some(name) = file.names().find(|n| !known(n) && !buffer(n)) {
             return Err(Error::UnexpectedTensor {
                 name: name.into(),
                 reason: format!(
                     "the configuration does not call for it{}",
-                    nearest_hint(name, layout.iter().map(|(n, _)| n.as_str()))
+                    nearest_hint(name, names.iter().copied())
                 ),
             });
         }
         let weights = Weights::build(&config, |name, expected| {
-            let found = file.shape(name).ok_or_else(|| Error::MissingTensor {
-                name: name.into(),
-                expected: expected.to_vec(),
-            })?;
+            let found = file
+                .shape(name)
+                .ok_or_else(|| match file.float::<T>(name) {
+                    // It is there, of a type that has no shape here.
+                    Err(foreign @ Error::Dtype { .. }) => foreign,
+                    _ => Error::MissingTensor {
+                        name: name.into(),
+                        expected: expected.to_vec(),
+                    },
+                })?;
             if found != expected {
                 return Err(Error::Shape {
                     name: name.into(),
@@ -73,19 +91,32 @@ impl<T: Scalar> Model<T> {
     /// Writes a folder with `config.json` and `model.safetensors`, in the model's precision.
     ///
     /// # Errors
-    /// When the folder or a file cannot be written. A folder made here is removed again then.
+    /// When the folder or a file cannot be written. Folders made here are removed again then, and what
+    /// an existing one held is still there.
     pub fn save(&self, folder: impl AsRef<Path>) -> Result<()> {
         let folder = folder.as_ref();
-        let existed = folder.exists();
-        std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+        if folder.exists() && !folder.is_dir() {
+            return Err(Error::format(
+                folder,
+                "is a file, expected a folder to write",
+            ));
+        }
+        // "" is where a relative path starts, and is said not to exist.
+        let missing = |p: &&Path| !p.as_os_str().is_empty() && !p.exists();
+        let made = folder.ancestors().take_while(missing).last();
         let write = || {
-            write_safetensors(folder.join(WEIGHTS), self.weights.tensors())?;
-            write_whole(&folder.join(CONFIG), self.config.to_json().as_bytes())
+            std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+            // Both files are whole before either takes its place: no disk that fills up leaves one
+            // model's weights beside another's configuration.
+            let weights = stage_safetensors(&folder.join(WEIGHTS), self.weights.tensors())?;
+            let config = Staged::new(&folder.join(CONFIG), self.config.to_json().as_bytes())?;
+            weights.commit()?;
+            config.commit()
         };
         write().inspect_err(|_| {
-            if !existed {
+            if let Some(made) = made {
                 // The first error is the one to report.
-                let _ = std::fs::remove_dir_all(folder);
+                let _ = std::fs::remove_dir_all(made);
             }
         })
     }

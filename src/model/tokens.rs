@@ -157,7 +157,10 @@ impl Tokens {
     }
 
     /// Whether a model can run on these.
-    pub(crate) fn check(&self, config: &Config) -> Result<()> {
+    ///
+    /// # Errors
+    /// When the sequences are empty or too long, or a token is not in the vocabulary.
+    pub fn check(&self, config: &Config) -> Result<()> {
         if self.pos == 0 || self.pos > config.n_ctx {
             return Err(Error::SequenceLength {
                 len: self.pos,

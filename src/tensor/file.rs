@@ -6,8 +6,10 @@ use half::{bf16, f16};
 use safetensors::SafeTensors;
 use safetensors::tensor::{TensorView, serialize};
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use tempfile::NamedTempFile;
 
 const _: () = assert!(
     cfg!(target_endian = "little"),
@@ -201,7 +203,11 @@ impl TensorFile {
         let (stored, bytes) = self.stored(name, EXPECTED)?;
         let data = decode_integer(stored.dtype, bytes).ok_or_else(|| Error::Dtype {
             name: name.into(),
-            found: format!("{:?}", stored.dtype),
+            found: match stored.dtype {
+                // The one type of integers that can be beyond i64.
+                Dtype::U64 => "U64 of 2^63 or more".into(),
+                other => format!("{other:?}"),
+            },
             expected: EXPECTED,
         })?;
         Ok((stored.shape.clone(), data))
@@ -303,7 +309,14 @@ pub fn write_safetensors<'a, S: Into<Saved<'a>>>(
     path: impl AsRef<Path>,
     tensors: impl IntoIterator<Item = (String, S)>,
 ) -> Result<()> {
-    let path = path.as_ref();
+    stage_safetensors(path.as_ref(), tensors)?.commit()
+}
+
+/// As [`write_safetensors`], but for the last step.
+pub(crate) fn stage_safetensors<'a, S: Into<Saved<'a>>>(
+    path: &Path,
+    tensors: impl IntoIterator<Item = (String, S)>,
+) -> Result<Staged> {
     let views: Vec<(String, TensorView<'_>)> = tensors
         .into_iter()
         .map(|(name, saved)| {
@@ -317,42 +330,70 @@ pub fn write_safetensors<'a, S: Into<Saved<'a>>>(
         })
         .collect();
     let bytes = serialize(views, None).map_err(|e| Error::format(path, e))?;
-    write_whole(path, &bytes)
+    Staged::new(path, &bytes)
 }
 
-/// Writes a file so that it appears whole or not at all.
-///
-/// What exists and is not a regular file (a pipe, a device) is written to as it is.
-pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let io = |e| Error::io(path, e);
-    if std::fs::metadata(path).is_ok_and(|m| !m.is_file()) {
-        let mut file = std::fs::OpenOptions::new()
-            .write(true)
-            .open(path)
-            .map_err(io)?;
-        return file
-            .write_all(bytes)
-            .and_then(|()| file.flush())
-            .map_err(io);
+/// A file that is written whole beside its place, and takes it when it is committed. Dropped before
+/// that, it leaves nothing, and what was there before is still there.
+pub(crate) struct Staged {
+    path: PathBuf,
+    /// Nothing where the bytes went straight to a pipe or a device, which have no whole.
+    file: Option<NamedTempFile>,
+}
+
+impl Staged {
+    /// Writes the bytes: to what is there as it is, where that is neither a file nor a folder.
+    pub(crate) fn new(path: &Path, bytes: &[u8]) -> Result<Self> {
+        let io = |e| Error::io(path, e);
+        let folder = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        if !folder.is_dir() {
+            let reason = format!("there is no folder `{}`", folder.display());
+            return Err(Error::format(path, reason));
+        }
+        let there = std::fs::metadata(path);
+        if there.as_ref().is_ok_and(|m| m.is_dir()) {
+            return Err(Error::format(path, "is a folder, expected a file to write"));
+        }
+        let file = if there.is_ok_and(|m| !m.is_file()) {
+            let mut file = File::options().write(true).open(path).map_err(io)?;
+            file.write_all(bytes)
+                .and_then(|()| file.flush())
+                .map_err(io)?;
+            None
+        } else {
+            // Made here and not by tempfile's own functions: the umask decides who may read it, as for
+            // any program's output, and errors do not name the temporary file.
+            let mut file = tempfile::Builder::new()
+                .prefix(".pathsum-")
+                .suffix(".tmp")
+                .make_in(folder, |at| {
+                    File::options().write(true).create_new(true).open(at)
+                })
+                .map_err(io)?;
+            let inner = file.as_file_mut();
+            inner
+                .write_all(bytes)
+                .and_then(|()| inner.sync_all())
+                .map_err(io)?;
+            Some(file)
+        };
+        Ok(Staged {
+            path: path.into(),
+            file,
+        })
     }
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".pathsum-").suffix(".tmp");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // As any program's output: the umask decides, not a temporary file's privacy.
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
+
+    /// Puts the file in its place.
+    pub(crate) fn commit(self) -> Result<()> {
+        if let Some(file) = self.file {
+            file.persist(&self.path)
+                .map_err(|e| Error::io(&self.path, e.error))?;
+        }
+        Ok(())
     }
-    let mut file = builder.tempfile_in(folder).map_err(io)?;
-    file.write_all(bytes)
-        .and_then(|()| file.as_file().sync_all())
-        .map_err(io)?;
-    file.persist(path).map_err(|e| io(e.error))?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@ mod map;
 mod scalar;
 mod simd;
 
-pub(crate) use file::write_whole;
 pub use file::{Dtype, Saved, TensorFile, write_safetensors};
+pub(crate) use file::{Staged, stage_safetensors};
 pub(crate) use map::FileBytes;
 pub use scalar::{Precision, Scalar};
 pub(crate) use simd::{

@@ -2,7 +2,7 @@
 
 use super::sensitivity::{Sensitivity, log_softmax, run};
 use super::verdict::{BoundKind, Comparison, Finding, Verdict};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::linalg::{Par, orthogonal_factor, product};
 use crate::model::process::{Outcome, Step};
 use crate::model::{Model, Tokens};
@@ -193,16 +193,19 @@ impl Invariance {
         sensitivity: &Sensitivity<T>,
         par: Par,
     ) -> Result<Finding> {
-        match self.transform(model)? {
-            Transformed::Model(changed) => self.judge(&changed, sensitivity, par),
-            Transformed::NotApplicable(reason) => Ok(Finding {
-                id: self.id(),
-                statement: self.statement(),
-                verdict: Verdict::NotApplicable {
-                    reason: reason.into(),
-                },
-            }),
-        }
+        let reason = match self.transform(model) {
+            Ok(Transformed::Model(changed)) => return self.judge(&changed, sensitivity, par),
+            Ok(Transformed::NotApplicable(reason)) => reason.to_string(),
+            // There is no changed model, as for weights with a NaN. That must not keep the other
+            // identities from being reported, which refute such a model and say where.
+            Err(Error::Numeric(reason)) => reason,
+            Err(e) => return Err(e),
+        };
+        Ok(Finding {
+            id: self.id(),
+            statement: self.statement(),
+            verdict: Verdict::NotApplicable { reason },
+        })
     }
 
     fn judge<T: Scalar>(

@@ -1,0 +1,1187 @@
+//! The program from outside: what each subcommand does, and that whatever is wrong with its input is
+//! said in one line on stderr, with status 2, leaving every file as it was.
+#![cfg(feature = "cli")]
+
+use pathsum::fixture::{self, Fixture};
+use pathsum::model::layout;
+use pathsum::model::process::{Outcome, Step};
+use pathsum::tensor::Dtype;
+use pathsum::{Config, Model, Run, Scalar, Tensor, TensorFile, Tokens, Weights};
+use rand::rngs::ChaCha8Rng;
+use rand::{RngExt, SeedableRng};
+use safetensors::tensor::TensorView;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_pathsum");
+const SUBCOMMANDS: [&str; 6] = ["info", "convert", "process", "run", "cache", "check"];
+
+/// How far two ways to compute the same logits may be apart in f64, relative to the largest: the models
+/// here have a few hundred operations a logit.
+const ROUNDING: f64 = 1e-12;
+
+// ---- Models and files
+
+/// A model with everything that a model can have, small.
+const CONFIG: &str = r#"{"n_layers": 2, "d_model": 8, "n_ctx": 6, "d_head": 4, "n_heads": 2, "d_mlp": 12,
+    "act_fn": "gelu_new", "d_vocab": 7, "d_vocab_out": 5}"#;
+
+/// [`CONFIG`] with other values for some fields; those that are to be `"absent"` are left out.
+fn config(changes: Value) -> String {
+    let mut fields: Value = serde_json::from_str(CONFIG).unwrap();
+    let fields = fields.as_object_mut().unwrap();
+    for (name, value) in changes.as_object().unwrap() {
+        if value == "absent" {
+            fields.remove(name).unwrap();
+        } else {
+            fields.insert(name.clone(), value.clone());
+        }
+    }
+    json!(fields).to_string()
+}
+
+fn random_model<T: Scalar>(config: &str) -> Model<T> {
+    let config = Config::from_json(config).unwrap();
+    let mut rng = ChaCha8Rng::seed_from_u64(11);
+    let weights = Weights::build(&config, |_, shape| {
+        Ok(Tensor::from_fn(shape, |_| {
+            // Values of f32, so that a checkpoint of either precision holds them all.
+            T::from_f64(rng.random_range(-0.5f32..0.5) as f64)
+        }))
+    });
+    Model::new(config, weights.unwrap()).unwrap()
+}
+
+fn small_model() -> Model<f64> {
+    random_model(CONFIG)
+}
+
+fn small_tokens() -> Tokens {
+    Tokens::random(small_model().config(), 5, 3)
+}
+
+/// A safetensors file of one tensor.
+fn one_tensor(name: &str, dtype: safetensors::Dtype, shape: &[usize], bytes: &[u8]) -> Vec<u8> {
+    let view = TensorView::new(dtype, shape.to_vec(), bytes).unwrap();
+    safetensors::serialize([(name, view)], None).unwrap()
+}
+
+fn integers(name: &str, shape: &[usize], values: &[i64]) -> Vec<u8> {
+    let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+    one_tensor(name, safetensors::Dtype::I64, shape, &bytes)
+}
+
+fn tokens_file(tokens: &Tokens) -> Vec<u8> {
+    integers("tokens", &[tokens.batch(), tokens.pos()], tokens.ids())
+}
+
+/// A file of the model that TransformerLens made: `tests/data/torch/model/make.py` says how.
+fn torch_model(name: &str) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    root.join("tests/data/torch/model").join(name)
+}
+
+#[track_caller]
+fn assert_close(found: &Tensor<f64>, expected: &Tensor<f64>, tolerance: f64) {
+    assert_eq!(found.shape(), expected.shape());
+    let size = expected.data().iter().fold(0f64, |m, x| m.max(x.abs()));
+    assert!(size > 0.0 && size.is_finite());
+    for (f, e) in found.data().iter().zip(expected.data()) {
+        assert!((f - e).abs() <= tolerance * size, "{f} where {e} is meant");
+    }
+}
+
+// ---- Running the program
+
+/// A folder in which the program runs, with the folder `model` and its `data`, and with a state dict
+/// of TransformerLens's, `model.pt` and `config.json`.
+struct Scratch(tempfile::TempDir);
+
+type Contents = BTreeMap<PathBuf, Option<Vec<u8>>>;
+
+impl Scratch {
+    fn new() -> Self {
+        let s = Scratch(tempfile::tempdir().unwrap());
+        small_model().save(s.path("model")).unwrap();
+        s.write("data", &tokens_file(&small_tokens()));
+        for name in ["model.pt", "config.json"] {
+            s.write(name, &std::fs::read(torch_model(name)).unwrap());
+        }
+        s
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    fn read(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.path(name)).unwrap()
+    }
+
+    /// Every file of the folder with its bytes, and every folder in it with none.
+    fn contents(&self) -> Contents {
+        fn add(folder: &Path, all: &mut Contents) {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    add(&path, all);
+                    all.insert(path, None);
+                } else {
+                    let bytes = std::fs::read(&path).unwrap();
+                    all.insert(path, Some(bytes));
+                }
+            }
+        }
+        let mut all = Contents::new();
+        add(self.0.path(), &mut all);
+        all
+    }
+
+    #[track_caller]
+    fn assert_unchanged(&self, before: &Contents, what: &str) {
+        let after = self.contents();
+        let paths = |all: &Contents| all.keys().cloned().collect::<Vec<_>>();
+        assert_eq!(paths(before), paths(&after), "{what}: other files");
+        for (path, bytes) in before {
+            assert!(after[path] == *bytes, "{what} changed {}", path.display());
+        }
+    }
+
+    /// The folder `wrong`: the weights of `model` with another configuration.
+    fn wrong_config(&self, config: &str) {
+        let weights = self.read("model/model.safetensors");
+        self.write("wrong/model.safetensors", &weights);
+        self.write("wrong/config.json", config.as_bytes());
+    }
+
+    /// The folder `wrong`: the configuration of `model` with other tensors.
+    fn wrong_tensors(&self, change: impl FnOnce(&mut BTreeMap<String, Tensor<f64>>)) {
+        let model = small_model();
+        let tensors = model.weights().tensors().into_iter();
+        let mut tensors = tensors.map(|(n, t)| (n, t.clone())).collect();
+        change(&mut tensors);
+        self.wrong_config(CONFIG);
+        let named = tensors.iter().map(|(n, t)| (n.clone(), t));
+        pathsum::write_safetensors(self.path("wrong/model.safetensors"), named).unwrap();
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(PROGRAM);
+        command.args(args).current_dir(self.0.path());
+        // The program's own defaults, whatever the machine that tests it says.
+        for name in ["RAYON_NUM_THREADS", "RUST_BACKTRACE", "COLUMNS"] {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    /// What a command line without quotes prints where all is well: nothing of it on stderr.
+    #[track_caller]
+    fn ok(&self, line: &str) -> String {
+        let args: Vec<&str> = line.split_whitespace().collect();
+        let (status, stdout, stderr) = texts(self.command(&args).output());
+        assert_eq!((status, stderr.as_str()), (Some(0), ""), "{line}");
+        assert!(!stdout.contains('\x1b'), "colours in a pipe: {stdout:?}");
+        stdout
+    }
+
+    #[track_caller]
+    fn json(&self, line: &str) -> Value {
+        let text = self.ok(&format!("{line} --json"));
+        serde_json::from_str(&text).unwrap_or_else(|e| panic!("{line}: {e}: {text}"))
+    }
+
+    /// The contract for bad input: status 2, nothing on stdout, one line on stderr that says what is
+    /// said here, and every file and folder as it was.
+    #[track_caller]
+    fn bad(&self, line: &str, said: &str) {
+        let args: Vec<&str> = line.split_whitespace().collect();
+        self.bad_args(&args, said);
+    }
+
+    #[track_caller]
+    fn bad_args(&self, args: &[&str], said: &str) {
+        let before = self.contents();
+        let what = args.join(" ");
+        check_complaint(&what, texts(self.command(args).output()), said);
+        self.assert_unchanged(&before, &what);
+    }
+
+    #[track_caller]
+    fn tensors(&self, name: &str) -> TensorFile {
+        TensorFile::open(self.path(name)).unwrap()
+    }
+
+    #[track_caller]
+    fn logits(&self, name: &str) -> Tensor<f64> {
+        self.tensors(name).float("logits").unwrap()
+    }
+}
+
+/// Status, stdout, stderr.
+type Texts = (Option<i32>, String, String);
+
+fn texts(output: std::io::Result<Output>) -> Texts {
+    let output = output.unwrap();
+    (
+        output.status.code(),
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
+}
+
+/// `said` has a `…` wherever the message may say more.
+#[track_caller]
+fn check_complaint(what: &str, (status, stdout, stderr): Texts, said: &str) {
+    assert_eq!(status, Some(2), "{what}: {stderr}");
+    assert_eq!(stdout, "", "{what}");
+    let line = stderr.strip_prefix("error: ").unwrap_or_else(|| {
+        panic!("{what}: {stderr}");
+    });
+    let newlines = line.matches('\n').count();
+    assert!(newlines == 1 && line.ends_with('\n'), "{what}: {stderr}");
+    assert!(line.chars().count() < 2100, "{what}: too long");
+    let mut rest = line;
+    for part in said.split('…').map(str::trim) {
+        let at = rest.find(part);
+        let at = at.unwrap_or_else(|| panic!("{what}: `{part}` is not said: {line}"));
+        rest = &rest[at + part.len()..];
+    }
+}
+
+/// Pairs on lines, with `=>` between them.
+fn table(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    text.lines().map(|line| {
+        let (left, right) = line.split_once("=>").expect("a pair");
+        (left.trim(), right.trim())
+    })
+}
+
+// ---- What each subcommand does
+
+#[test]
+fn info_shows_sizes_parameters_and_hooks() {
+    let s = Scratch::new();
+    let induction = Fixture::Induction.load::<f64>().config().clone();
+    let small = small_model().config().clone();
+    for (name, config) in [("fixture:induction", &induction), ("model", &small)] {
+        let json = s.json(&format!("info {name}"));
+        let fields: Value = serde_json::from_str(&config.to_json()).unwrap();
+        assert_eq!(json["config"], fields);
+        let listed = |key: &str| -> Vec<String> {
+            let all = json[key].as_array().unwrap().iter();
+            all.map(|x| x["name"].as_str().unwrap().to_string())
+                .collect()
+        };
+        let hooks: Vec<String> = config.hooks().iter().map(|h| h.to_string()).collect();
+        assert_eq!(listed("hooks"), hooks);
+        let layout = layout(config);
+        let names: Vec<String> = layout.iter().map(|(n, _)| n.clone()).collect();
+        assert_eq!(listed("tensors"), names);
+        let sizes = layout.iter().map(|(_, s)| s.iter().product::<usize>());
+        let count: usize = sizes.sum();
+        assert_eq!(json["parameters"], count);
+
+        let text = s.ok(&format!("info {name}"));
+        let fields = fields.as_object().unwrap().keys();
+        let in_all = format!("{count} parameters in all");
+        for word in hooks.iter().chain(&names).chain(fields).chain([&in_all]) {
+            assert!(text.contains(word), "{word} is not in {text}");
+        }
+    }
+    let text = s.ok("info model/");
+    for shape in ["[2, 8, 4]", "[batch, pos, 2, 4]", "[batch, 2, pos, pos]"] {
+        assert!(text.contains(shape), "{shape} is not in {text}");
+    }
+}
+
+/// TransformerLens's own state dict, held to TransformerLens's own logits.
+#[cfg(feature = "torch")]
+#[test]
+fn convert_reads_a_state_dict_of_transformer_lens() {
+    let s = Scratch::new();
+    let said = s.ok("convert model.pt converted");
+    assert_eq!(said, "wrote converted in f32\n");
+    let reference = TensorFile::open(torch_model("logits.safetensors")).unwrap();
+    let expected = reference.float::<f64>("logits").unwrap();
+    let tokens = Tokens::from_file(&reference).unwrap();
+    s.write("tokens", &tokens_file(&tokens));
+    // The folder, and the state dict itself: with the configuration beside it, and with one named.
+    s.write("lone/model.pt", &s.read("model.pt"));
+    for model in [
+        "converted",
+        "model.pt",
+        "lone/model.pt --config config.json",
+    ] {
+        s.ok(&format!("run {model} --tokens tokens --out l"));
+        assert_close(&s.logits("l"), &expected, ROUNDING);
+    }
+
+    // Its buffers (the mask, IGNORE) are no weights, and its values are those of the file.
+    let file = s.tensors("converted/model.safetensors");
+    assert!(file.names().all(|n| !n.contains("mask")));
+    assert!(file.names().all(|n| file.dtype(n) == Some(Dtype::F32)));
+    let config = Config::open(s.path("config.json")).unwrap();
+    let direct = Model::<f32>::load_with_config(s.path("model.pt"), config).unwrap();
+    assert_eq!(Model::<f32>::load(s.path("converted")).unwrap(), direct);
+
+    let json = s.json("convert model.pt wide --dtype f64");
+    assert_eq!(json, json!({"out": "wide", "dtype": "f64"}));
+    let wide = s.tensors("wide/model.safetensors");
+    assert!(wide.names().all(|n| wide.dtype(n) == Some(Dtype::F64)));
+    assert_eq!(Model::<f32>::load(s.path("wide")).unwrap(), direct);
+}
+
+#[test]
+fn process_takes_the_steps_asked_for() {
+    let s = Scratch::new();
+    let tokens = small_tokens();
+    for (model, flag, steps) in [
+        ("model", "", &Step::DEFAULT[..]),
+        (
+            "model",
+            "--steps refactor_factored_attn_matrices",
+            &[Step::RefactorFactoredAttnMatrices],
+        ),
+        (
+            "model",
+            "--steps center_unembed,fold_layer_norm",
+            &[Step::CenterUnembed, Step::FoldLayerNorm],
+        ),
+        (
+            "fixture:induction",
+            "--steps fold_ln",
+            &[Step::FoldLayerNorm],
+        ),
+    ] {
+        let _ = std::fs::remove_dir_all(s.path("made"));
+        let text = s.ok(&format!("process {model} made/here {flag}"));
+        let done = steps.iter().map(|step| format!("{step}: done\n"));
+        let lines = done.chain(["wrote made/here in f64\n".to_string()]);
+        assert_eq!(text, lines.collect::<String>());
+
+        let before = match model {
+            "model" => small_model(),
+            _ => Fixture::Induction.load(),
+        };
+        let mut expected = before.clone();
+        for step in steps {
+            assert_eq!(step.apply(&mut expected).unwrap(), Outcome::Done);
+        }
+        // The weights of the library, in every bit, and the configuration it began with.
+        let found = Model::<f64>::load(s.path("made/here")).unwrap();
+        assert_eq!(found, expected);
+        assert_eq!(found.config(), before.config());
+        let entries = std::fs::read_dir(s.path("made/here")).unwrap();
+        let mut files: Vec<_> = entries.map(|e| e.unwrap().file_name()).collect();
+        files.sort();
+        assert_eq!(files, ["config.json", "model.safetensors"]);
+        if model == "model" && !steps.contains(&Step::CenterUnembed) {
+            let (found, before) = (found.logits(&tokens), before.logits(&tokens));
+            assert_close(&found.unwrap(), &before.unwrap(), ROUNDING);
+        }
+        // What was written is a model like any other.
+        s.ok("check made/here --quiet");
+    }
+    // In f32 from the start, and silent.
+    assert_eq!(s.ok("process model narrow --dtype f32 --quiet"), "");
+    let file = s.tensors("narrow/model.safetensors");
+    assert!(file.names().all(|n| file.dtype(n) == Some(Dtype::F32)));
+}
+
+#[test]
+fn process_says_which_steps_do_not_apply() {
+    let s = Scratch::new();
+    let bare = config(json!({"normalization_type": null}));
+    let model = random_model::<f64>(&bare);
+    model.save(s.path("bare")).unwrap();
+    let text = s.ok("process bare made");
+    for line in [
+        "fold_layer_norm: skipped: the model has no LayerNorm",
+        "center_writing_weights: skipped: the model has no LayerNorm: the stream's mean is read",
+        "center_unembed: done",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line} is not in {text}");
+    }
+    let json = s.json("process bare made");
+    let (first, third) = (&json["steps"][0], &json["steps"][2]);
+    let skipped = json!({"step": "fold_layer_norm", "skipped": "the model has no LayerNorm"});
+    assert_eq!(*first, skipped);
+    assert_eq!(*third, json!({"step": "center_unembed", "skipped": null}));
+    let made = Model::<f64>::load(s.path("made")).unwrap();
+    assert_eq!(made.config(), model.config());
+}
+
+#[test]
+fn process_may_write_over_its_own_model() {
+    let s = Scratch::new();
+    s.ok("process model model --steps center_unembed");
+    let mut expected = small_model();
+    Step::CenterUnembed.apply(&mut expected).unwrap();
+    assert_eq!(Model::<f64>::load(s.path("model")).unwrap(), expected);
+}
+
+#[test]
+fn run_writes_the_logits() {
+    let s = Scratch::new();
+    let expected = small_model().logits(&small_tokens()).unwrap();
+    // An output replaces what was there.
+    s.write("l", b"what was there");
+    const RUN: &str = "run model --tokens data --out l";
+    assert_eq!(s.ok(RUN), "wrote logits [5, 6, 5] in f64 to l\n");
+    let file = s.tensors("l");
+    assert_eq!(file.names().collect::<Vec<_>>(), ["logits"]);
+    assert_eq!(file.dtype("logits"), Some(Dtype::F64));
+    assert_close(&s.logits("l"), &expected, ROUNDING);
+
+    let json = json!({"logits": [5, 6, 5], "out": "l", "dtype": "f64"});
+    assert_eq!(s.json(RUN), json);
+    assert_eq!(s.ok(&format!("{RUN} --quiet")), "");
+    assert_eq!(s.ok(&format!("{RUN} -q")), "");
+    // Asked for both, JSON is what was asked for.
+    assert_eq!(s.json(&format!("{RUN} -q")), json);
+
+    for threads in [1, 2, 5] {
+        s.ok(&format!("{RUN} --threads {threads}"));
+        assert_close(&s.logits("l"), &expected, ROUNDING);
+    }
+
+    // The first sequences, not any; and all where there are fewer.
+    s.ok(&format!("{RUN} --limit 2"));
+    let first = expected.data()[..2 * 6 * 5].to_vec();
+    let first = Tensor::from_vec(&[2, 6, 5], first);
+    assert_close(&s.logits("l"), &first, ROUNDING);
+    s.ok(&format!("{RUN} --limit 500"));
+    assert_close(&s.logits("l"), &expected, ROUNDING);
+
+    s.ok(&format!("{RUN} --dtype f32"));
+    assert_eq!(s.tensors("l").dtype("logits"), Some(Dtype::F32));
+    assert_close(&s.logits("l"), &expected, 100.0 * f32::EPSILON as f64);
+
+    // One sequence may be [pos], and shorter than the context.
+    s.write("one", &integers("tokens", &[2], &[6, 0]));
+    s.ok("run model --tokens one --out l");
+    assert_eq!(s.logits("l").shape(), [1, 2, 5]);
+
+    // Embedded models run as any other.
+    let tokens = fixture::repeated_sequences(2, 4, 0);
+    s.write("repeated", &tokens_file(&tokens));
+    s.ok("run fixture:induction --tokens repeated --out l");
+    let expected = Fixture::Induction.load().logits(&tokens).unwrap();
+    assert_close(&s.logits("l"), &expected, ROUNDING);
+}
+
+#[test]
+fn cache_writes_the_hooks_asked_for() {
+    let s = Scratch::new();
+    let run = Run::new().cache("*");
+    let out = small_model().run(&small_tokens(), run).unwrap();
+    let of = |covered: &dyn Fn(&str) -> bool| -> Vec<String> {
+        let all = out.cache.iter().map(|(h, _)| h.to_string());
+        all.filter(|n| covered(n)).collect()
+    };
+    for (patterns, hooks) in [
+        ("hook_embed", of(&|n| n == "hook_embed")),
+        ("*", of(&|_| true)),
+        (
+            "blocks.1.attn.* hook_embed",
+            of(&|n| n.starts_with("blocks.1.attn.") || n == "hook_embed"),
+        ),
+        ("blocks.?.hook_resid_*", of(&|n| n.contains(".hook_resid_"))),
+        // Asked for twice, written once.
+        (
+            "*.hook_z blocks.0.attn.hook_z",
+            of(&|n| n.ends_with(".hook_z")),
+        ),
+    ] {
+        let json = s.json(&format!(
+            "cache model --tokens data --out c --names {patterns}"
+        ));
+        let listed = json["hooks"].as_array().unwrap().iter();
+        let listed: Vec<&str> = listed.map(|h| h["name"].as_str().unwrap()).collect();
+        assert_eq!(listed, hooks);
+        let file = s.tensors("c");
+        let mut names: Vec<&str> = hooks.iter().map(String::as_str).collect();
+        names.push("logits");
+        names.sort_unstable();
+        assert_eq!(file.names().collect::<Vec<_>>(), names);
+        for name in &hooks {
+            let expected = out.cache.by_name(name).unwrap();
+            let found = file.float::<f64>(name).unwrap();
+            assert_eq!(found.shape(), expected.shape(), "{name}");
+            for (f, e) in found.data().iter().zip(expected.data()) {
+                let near = (f - e).abs() <= ROUNDING * e.abs().max(1.0);
+                // Masked scores are -inf.
+                assert!(f == e || near, "{name}: {f} where {e} is meant");
+            }
+        }
+        assert_close(&s.logits("c"), &out.logits, ROUNDING);
+    }
+    let text = s.ok("cache model --tokens data --out c --names *.hook_z --limit 1 --dtype f32");
+    assert_eq!(text, "wrote 2 hooks and logits in f32 to c\n");
+    let file = s.tensors("c");
+    const Z: &str = "blocks.1.attn.hook_z";
+    assert_eq!(file.shape(Z), Some(&[1, 6, 2, 4][..]));
+    assert_eq!(file.dtype(Z), Some(Dtype::F32));
+    let text = s.ok("cache model --tokens data --out c --names *.hook_z --quiet");
+    assert_eq!(text, "");
+}
+
+#[test]
+fn check_says_what_holds() {
+    let s = Scratch::new();
+    for (model, neurons) in [("fixture:induction", "not applicable"), ("model", "holds")] {
+        for dtype in ["f64", "f32"] {
+            let json = s.json(&format!("check {model} --dtype {dtype}"));
+            assert_eq!(json["model"], model);
+            assert_eq!(json["dtype"], dtype);
+            assert_eq!(json["refuted"], 0);
+            assert_eq!(json["tokens"]["source"], "random");
+            let findings = json["findings"].as_array().unwrap();
+            assert!(findings.len() > 20);
+            let verdict = |id: &str| {
+                let finding = findings.iter().find(|f| f["id"] == id);
+                finding.unwrap_or_else(|| panic!("no {id}"))["verdict"].clone()
+            };
+            assert_eq!(verdict("residual_sum"), "holds");
+            assert_eq!(verdict("fold_layer_norm"), "holds");
+            assert_eq!(verdict("neurons"), neurons);
+            for f in findings.iter().filter(|f| f["verdict"] == "holds") {
+                assert!(f["compared"].as_u64().unwrap() > 0, "{f}");
+                assert!(f["ratio"].as_f64().unwrap() <= 1.0, "{f}");
+            }
+        }
+    }
+    let text = s.ok("check model");
+    let first = "model in f64, 16 random sequences of 6 tokens\n";
+    assert!(text.starts_with(first), "{text}");
+    let last = " hold, 0 refuted, 0 not applicable\n";
+    assert!(text.ends_with(last), "{text}");
+    let text = s.ok("check fixture:induction");
+    let line = "not applicable: neurons: the model has no MLPs";
+    assert!(text.lines().any(|l| l == line), "{text}");
+    assert_eq!(s.ok("check model --quiet --threads 1"), "");
+
+    let tokens = |line: &str| s.json(line)["tokens"].clone();
+    assert_eq!(
+        tokens("check model --limit 3"),
+        json!({"source": "random", "batch": 3, "pos": 6})
+    );
+    assert_eq!(
+        tokens("check model --tokens data"),
+        json!({"source": "given", "batch": 5, "pos": 6})
+    );
+    assert_eq!(
+        tokens("check model --tokens data --limit 2"),
+        json!({"source": "given", "batch": 2, "pos": 6})
+    );
+}
+
+#[test]
+fn check_refutes_a_model_with_a_nan_and_says_where() {
+    let s = Scratch::new();
+    for (tensor, at, id, place) in [
+        ("unembed.b_U", 2, "direct_attribution", "logits[0, 0, 2]"),
+        (
+            "blocks.1.attn.b_Q",
+            5,
+            "projections",
+            "blocks.1.attn.hook_q[0, 0, 1, 1]",
+        ),
+        (
+            "blocks.0.mlp.b_in",
+            0,
+            "neurons",
+            "blocks.0.mlp.hook_pre[0, 0, 0]",
+        ),
+    ] {
+        s.wrong_tensors(|tensors| {
+            tensors.get_mut(tensor).unwrap().data_mut()[at] = f64::NAN;
+        });
+        for dtype in ["f64", "f32"] {
+            let args = ["check", "wrong", "--dtype", dtype];
+            let (status, stdout, stderr) = texts(s.command(&args).output());
+            assert_eq!((status, stderr.as_str()), (Some(1), ""), "{stdout}");
+            let line =
+                format!("refuted: {id}: at {place} the left side is NaN, the right side NaN");
+            assert!(stdout.lines().any(|l| l == line), "no `{line}` in {stdout}");
+
+            let (status, stdout, stderr) = texts(s.command(&args).arg("--json").output());
+            assert_eq!((status, stderr.as_str()), (Some(1), ""), "{stdout}");
+            let json: Value = serde_json::from_str(&stdout).unwrap();
+            let findings = json["findings"].as_array().unwrap();
+            let finding = findings.iter().find(|f| f["id"] == id).unwrap();
+            assert_eq!(finding["verdict"], "refuted");
+            assert_eq!(finding["place"], place);
+            let refuted = findings.iter().filter(|f| f["verdict"] == "refuted");
+            assert_eq!(json["refuted"], refuted.count());
+        }
+        // Silent, it still says so by its status.
+        let silent = texts(s.command(&["check", "wrong", "--quiet"]).output());
+        assert_eq!(silent, (Some(1), String::new(), String::new()));
+    }
+}
+
+#[test]
+fn every_help_has_an_example_that_runs() {
+    let s = Scratch::new();
+    s.write("dataset.safetensors", &s.read("data"));
+    let folder = Path::new(PROGRAM).parent().unwrap().to_path_buf();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = [folder].into_iter().chain(std::env::split_paths(&path));
+    let path = std::env::join_paths(path).unwrap();
+    for subcommand in [""].into_iter().chain(SUBCOMMANDS) {
+        let help = s.ok(&format!("{subcommand} --help"));
+        let (_, example) = help.split_once("Example:\n").expect("an example");
+        let example = example.trim();
+        // On one line, or it cannot be copied.
+        assert_eq!(example.lines().count(), 1, "{example}");
+        assert!(
+            example.starts_with(&format!("pathsum {subcommand}")),
+            "{example}"
+        );
+        if cfg!(unix) && (cfg!(feature = "torch") || subcommand != "convert") {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", example]).current_dir(s.0.path());
+            let output = shell.env("PATH", &path).output().unwrap();
+            assert!(output.status.success(), "{example}: {output:?}");
+        }
+    }
+    let version = format!("pathsum {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(s.ok("--version"), version);
+    // Without arguments there is help, but nothing was done.
+    let (status, _, stderr) = texts(s.command(&[]).output());
+    assert_eq!(status, Some(2));
+    assert!(stderr.contains("Usage: pathsum"), "{stderr}");
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let s = Scratch::new();
+    for args in [
+        &["info", "fixture:induction"][..],
+        &["info", "model", "--json"],
+        &["check", "model"],
+        &["--help"],
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        // Gone before the first byte: what `head` does late, without the race.
+        drop(reader);
+        let mut command = s.command(args);
+        let stderr = std::process::Stdio::piped();
+        let child = command.stdout(writer).stderr(stderr).spawn().unwrap();
+        let all = texts(child.wait_with_output());
+        assert_eq!(all, (Some(0), String::new(), String::new()), "{args:?}");
+    }
+}
+
+// ---- What is wrong with a model
+
+#[test]
+fn files_that_are_not_there() {
+    let s = Scratch::new();
+    s.write("empty/README", b"");
+    s.write("half/config.json", CONFIG.as_bytes());
+    for (line, said) in table(
+        "info nowhere                    => nowhere: there is no such folder or file, expected a model folder
+         check nowhere/model.pt          => nowhere/model.pt: there is no such folder or file
+         info empty                      => empty: has no config.json, expected a folder with config.json and
+         info half                       => half: has no model.safetensors, expected a folder with config.json
+         info fixture:inductoin          => unknown fixture `inductoin`; did you mean `induction`?
+         info fixture:                   => unknown fixture ``; there are: induction
+         run model --tokens no --out l   => no: No such file
+         run model --tokens model --out l => model: is a folder, expected a file",
+    ) {
+        s.bad(line, said);
+    }
+    // A name that would break the line is shown on one.
+    let said = r"no\nsuch\u{1b}[31m: there is no such folder or file";
+    s.bad_args(&["info", "no\nsuch\x1b[31m"], said);
+}
+
+#[test]
+fn a_state_dict_needs_a_configuration_and_a_folder_has_one() {
+    let s = Scratch::new();
+    s.write("lone/model.pt", &s.read("model.pt"));
+    for (line, said) in table(
+        "info lone/model.pt              => lone/model.pt: a state dict has no configuration, expected --config
+         info lone/model.pt --config no  => no: No such file
+         info lone/model.pt --config model => model: Is a directory
+         info model --config config.json => --config config.json: a folder has its own
+         process model out --config config.json => --config config.json: a folder has its own
+         info fixture:induction --config config.json => --config config.json: an embedded model has its own",
+    ) {
+        s.bad(line, said);
+    }
+}
+
+#[test]
+fn unsound_model_files() {
+    let s = Scratch::new();
+    s.wrong_config(CONFIG);
+    let sound = s.read("model/model.safetensors");
+    let header = u64::from_le_bytes(sound[..8].try_into().unwrap()) as usize;
+    let mut flipped = sound.clone();
+    flipped[20] = 0xff;
+    let mut long = sound.clone();
+    long[..8].copy_from_slice(&u64::MAX.to_le_bytes());
+    const UNSOUND: &str = "not a sound safetensors file";
+    for (bytes, said) in [
+        (&b""[..], "is empty, expected a safetensors file"),
+        (&sound[..5], UNSOUND),
+        (&sound[..100], UNSOUND),
+        (&sound[..8 + header], UNSOUND),
+        (&sound[..sound.len() - 1], UNSOUND),
+        (&[&sound[..], b"x"].concat(), UNSOUND),
+        (&flipped, UNSOUND),
+        (&long, UNSOUND),
+        (b"No model, but long enough to look like one.", UNSOUND),
+        (&[0; 64], UNSOUND),
+    ] {
+        s.write("wrong/model.safetensors", bytes);
+        for line in ["info wrong", "check wrong", "process wrong out"] {
+            s.bad(line, &format!("wrong/model.safetensors: {said}"));
+        }
+        s.write("wrong.safetensors", bytes);
+        for line in [
+            "info wrong.safetensors --config model/config.json",
+            "run model --tokens wrong.safetensors --out l",
+        ] {
+            s.bad(line, &format!("wrong.safetensors: {said}"));
+        }
+    }
+}
+
+#[cfg(feature = "torch")]
+#[test]
+fn unsound_state_dicts() {
+    let s = Scratch::new();
+    let sound = s.read("model.pt");
+    for (bytes, said) in [
+        (&b""[..], "is empty, expected a state dict"),
+        (
+            &sound[..sound.len() / 2],
+            "is a truncated or damaged archive, expected a state dict",
+        ),
+        (
+            b"Nothing of the sort.",
+            "is not a sound PyTorch checkpoint, expected a state dict",
+        ),
+    ] {
+        s.write("wrong.pt", bytes);
+        s.bad("info wrong.pt", &format!("wrong.pt: {said}"));
+        s.bad("convert wrong.pt out", &format!("wrong.pt: {said}"));
+    }
+    s.write("lone/model.pt", &sound);
+    s.write("other.json", config(json!({})).as_bytes());
+    for (line, said) in table(
+        "convert nowhere.pt out     => nowhere.pt: No such file
+         convert model out          => model: is a folder, expected a state dict
+         convert lone/model.pt out  => lone/model.pt: a state dict has no configuration, expected --config FILE
+         convert model.pt out --config other.json => model.pt: tensor `blocks.1.ln1.w` is missing",
+    ) {
+        s.bad(line, said);
+    }
+}
+
+#[test]
+fn tensors_that_the_configuration_does_not_describe() {
+    let s = Scratch::new();
+    let bad = |said: &str| s.bad("info wrong", &format!("wrong/model.safetensors: {said}"));
+    s.wrong_tensors(|t| drop(t.remove("blocks.1.attn.b_O")));
+    bad("tensor `blocks.1.attn.b_O` is missing, expected shape [8]");
+    s.wrong_tensors(|t| {
+        let b_O = t.remove("blocks.1.attn.b_O").unwrap();
+        t.insert("blocks.1.attn.b_o".into(), b_O);
+    });
+    bad("tensor `blocks.1.attn.b_o` has no place … did you mean `blocks.1.attn.b_O`?");
+    let insert = |name: &str, shape: &[usize]| {
+        s.wrong_tensors(|t| drop(t.insert(name.into(), Tensor::zeros(shape))));
+    };
+    insert("blocks.2.attn.b_O", &[8]);
+    bad("tensor `blocks.2.attn.b_O` has no place in this model … did you mean");
+    insert("unembed.W_U", &[8, 7]);
+    bad("tensor `unembed.W_U` has shape [8, 7], expected [8, 5]");
+    insert("unembed.b_U", &[5, 1]);
+    bad("tensor `unembed.b_U` has shape [5, 1], expected [5]");
+    // Names are a file's own words: they must not break the line, nor fill the screen.
+    insert("a\nb\x1b[2J", &[1]);
+    bad(r"tensor `a\nb\u{1b}[2J` has no place in this model");
+    insert(&"W".repeat(1 << 20), &[1]);
+    bad("tensor `WWW … has no place in this model");
+
+    for (dtype, bytes, found) in [
+        (safetensors::Dtype::I32, [0; 20].as_slice(), "I32"),
+        (safetensors::Dtype::C64, &[0; 40], "C64"),
+    ] {
+        let sound = s.read("model/model.safetensors");
+        let sound = safetensors::SafeTensors::deserialize(&sound).unwrap();
+        let other = TensorView::new(dtype, vec![5], bytes).unwrap();
+        let views = sound.iter().map(|(name, view)| match name {
+            "unembed.b_U" => (name, other.clone()),
+            _ => (name, view),
+        });
+        let file = safetensors::serialize(views.collect::<Vec<_>>(), None).unwrap();
+        s.write("wrong/model.safetensors", &file);
+        bad(&format!(
+            "tensor `unembed.b_U` holds {found}, expected F64, F32, F16 or BF16"
+        ));
+    }
+}
+
+#[test]
+fn configurations_that_make_no_sense() {
+    let s = Scratch::new();
+    let bad = |config: &str, said: &str| {
+        s.wrong_config(config);
+        let said = format!("wrong/config.json: config{said}");
+        s.bad("info wrong", &said);
+        // The same file, given for a checkpoint.
+        let line = "info model/model.safetensors --config wrong/config.json";
+        s.bad(line, &said);
+    };
+    bad("", ": not JSON");
+    bad(&CONFIG[..CONFIG.len() / 2], ": not JSON");
+    bad(&"[".repeat(100_000), ": not JSON");
+    bad("[]", ": expected a JSON object");
+    bad(
+        &config(json!({"d_model": "absent"})),
+        ": missing field `d_model`",
+    );
+    for (field, said) in table(
+        r#"d_vocab "absent"  => is missing, expected at least 1
+           act_fn "absent"   => is missing
+           n_layers "2"      => "2" … expected a whole number
+           n_layers -1       => -1 … expected a whole number that is not negative
+           n_layers 1.5      => 1.5 … expected a whole number
+           d_model null      => null … expected a whole number
+           d_model 0         => is 0, expected at least 1
+           d_head 18446744073709551615 => 18446744073709551615 is larger than any model
+           attn_only "no"    => "no" … expected a boolean
+           eps "small"       => "small" … expected a number
+           eps -1.5          => -1.5, expected a number that is not negative
+           act_fn "swish"    => "swish" … expected one of `relu`, … `solu_ln`
+           normalization_type "RMS" => "RMS" … expected `LN` or `LNPre`
+           positional_embedding_type "rotary" => "rotary" … expected `standard`
+           gated_mlp true    => true is not covered, expected false
+           attn_scale 0      => 0, expected a number other than 0
+           pad_token 7       => 7 is no token: d_vocab is 7"#,
+    ) {
+        let (field, value) = field.split_once(' ').unwrap();
+        let value: Value = serde_json::from_str(value.trim()).unwrap();
+        let said = format!(" field `{field}`: {said}");
+        bad(&config(json!({field: value})), &said);
+    }
+    // A configuration of another model.
+    for (field, said) in table(
+        r#"n_layers 1          => `blocks.1.attn.W_K` has no place in this model
+           n_layers 3          => `blocks.2.ln1.w` is missing, expected shape [8]
+           n_layers 2147483648 => `blocks.2.ln1.w` is missing, expected shape [8]
+           n_ctx 2147483648    => `pos_embed.W_pos` has shape [6, 8], expected [2147483648, 8]
+           attn_only true      => `blocks.0.ln2.b` has no place in this model
+           normalization_type "LNPre" => `blocks.0.ln1.b` has no place in this model"#,
+    ) {
+        let (field, value) = field.split_once(' ').unwrap();
+        let value: Value = serde_json::from_str(value.trim()).unwrap();
+        s.wrong_config(&config(json!({field: value})));
+        let said = format!("wrong/model.safetensors: tensor {said}");
+        s.bad("info wrong", &said);
+    }
+    for (field, said) in [
+        ("n_head", "`n_head`; did you mean `n_heads`?"),
+        ("no\nsuch", r"`no\nsuch`; there are"),
+    ] {
+        s.wrong_config(&config(json!({field: 2})));
+        let said = format!("wrong/config.json: unknown config field {said}");
+        s.bad("info wrong", &said);
+    }
+    s.write("wrong/config.json", b"\xff\xfe{}");
+    let said = "wrong/config.json: stream did not contain valid UTF-8";
+    s.bad("info wrong", said);
+}
+
+// ---- What is wrong with tokens, names and options
+
+#[test]
+fn tokens_that_the_model_cannot_take() {
+    use safetensors::Dtype::{F32, U64};
+    let s = Scratch::new();
+    s.write("l", b"what was there");
+    let bad = |file: Vec<u8>, said: &str| {
+        s.write("wrong", &file);
+        for line in [
+            "run model --tokens wrong --out l",
+            "run model --tokens wrong --out new",
+            "cache model --tokens wrong --out l --names *",
+            "check model --tokens wrong",
+        ] {
+            s.bad(line, &format!("wrong: {said}"));
+        }
+    };
+    let file = one_tensor("tokens", F32, &[1, 2], &[0; 8]);
+    bad(file, "tensor `tokens` holds F32, expected integers");
+    let file = one_tensor("tokens", U64, &[1, 1], &[0xff; 8]);
+    bad(
+        file,
+        "tensor `tokens` holds U64 of 2^63 or more, expected integers",
+    );
+    let file = integers("token", &[1, 2], &[1, 2]);
+    bad(file, "unknown tensor `tokens`; did you mean `token`?");
+
+    let tokens = |shape: &[usize], ids: &[i64]| integers("tokens", shape, ids);
+    let file = tokens(&[1, 1, 2], &[1, 2]);
+    bad(
+        file,
+        "tensor `tokens` has shape [1, 1, 2], expected [batch, pos]",
+    );
+    let file = tokens(&[], &[1]);
+    bad(file, "tensor `tokens` has shape [], expected [batch, pos]");
+    let file = tokens(&[2, 3], &[1, 2, 3, 4, 5, 7]);
+    bad(
+        file,
+        "token 7 of sequence 1 at position 2 is out of range … 0..=6",
+    );
+    let file = tokens(&[2, 3], &[1, 2, 3, -4, 5, 6]);
+    bad(
+        file,
+        "token -4 of sequence 1 at position 0 is out of range … 0..=6",
+    );
+    let file = tokens(&[1, 7], &[0; 7]);
+    bad(
+        file,
+        "the sequences have 7 positions, this model takes 1 to 6 (n_ctx)",
+    );
+    let file = tokens(&[3, 0], &[]);
+    bad(
+        file,
+        "the sequences have 0 positions, this model takes 1 to 6 (n_ctx)",
+    );
+    let file = tokens(&[0, 3], &[]);
+    bad(file, "`tokens` holds no sequences, expected at least 1");
+}
+
+#[test]
+fn hooks_that_the_model_does_not_have() {
+    let s = Scratch::new();
+    let bad = |name: &str, said: &str| {
+        let said = format!("unknown hook `{said}");
+        let args = [
+            "cache", "model", "--tokens", "data", "--out", "c", "--names",
+        ];
+        // Alone, and behind one that is right.
+        s.bad_args(&[&args[..], &[name]].concat(), &said);
+        s.bad_args(&[&args[..], &["hook_embed", name]].concat(), &said);
+    };
+    for (name, said) in table(
+        "blocks.0.attn.hook_patern => ; did you mean `blocks.0.attn.hook_pattern`?
+         blocks.1.hook_resid_pst   => ; did you mean `blocks.1.hook_resid_post`?
+         blocks.2.attn.hook_q      => in this model; did you mean `blocks.0.attn.hook_q`?
+         blocks.2.*                => in this model
+         zzz*                      => in this model; there are
+         *a*a*a*a*a*a*a*a*a*a*a*b  => in this model",
+    ) {
+        bad(name, &format!("{name}`…{said}"));
+    }
+    bad("", "`");
+    bad(&"blocks.".repeat(10_000), "blocks.blocks.");
+}
+
+#[test]
+fn steps_and_options_that_there_are_not() {
+    let s = Scratch::new();
+    for (line, said) in table(
+        "process model out --steps fold_layernorm => unknown step `fold_layernorm`; did you mean `fold_layer_norm`?
+         process model out --steps center_unembed,, => unknown step ``; there are: fold_layer_norm, 
+         process model out --steps    => a value is required for '--steps <STEP>'
+         inf model                    => unrecognized subcommand 'inf' … 'info'
+         info                         => required arguments were not provided: <MODEL>
+         run model                    => required arguments were not provided: --tokens <FILE> --out <FILE>
+         process model                => required arguments were not provided: <OUT_DIR>
+         cache model --tokens data --out c => required arguments were not provided: --names <PATTERN>...
+         info model model             => unexpected argument 'model'
+         info model --jsno            => unexpected argument '--jsno' … '--json'
+         info model --dtype f16       => invalid value 'f16' for '--dtype <DTYPE>' … there are: f64, f32
+         info model --dtype F64       => invalid value 'F64' for '--dtype <DTYPE>' … did you mean `f64`?",
+    ) {
+        s.bad(line, said);
+    }
+    let said = "invalid value 'a b' for '--dtype <DTYPE>'";
+    s.bad_args(&["info", "model", "--dtype", "a\nb"], said);
+    let said = "invalid value '' for '--dtype <DTYPE>'";
+    s.bad_args(&["info", "model", "--dtype", ""], said);
+    for n in ["0", "1025", "99999999999999999999", "two", "1.5"] {
+        let said = format!("'{n}' for '--threads <N>': expected a whole number from 1 to 1024");
+        s.bad(&format!("info model --threads {n}"), &said);
+    }
+    for n in ["0", "two"] {
+        let said = format!("'{n}' for '--limit <N>': expected a whole number of at least 1");
+        s.bad(&format!("check model --limit {n}"), &said);
+    }
+}
+
+// ---- What cannot be written
+
+#[test]
+fn outputs_that_cannot_be_written() {
+    let s = Scratch::new();
+    for (out, said) in table(
+        "nowhere/l     => nowhere/l: there is no folder `nowhere`
+         config.json/l => config.json/l: there is no folder `config.json`
+         model         => model: is a folder, expected a file to write",
+    ) {
+        s.bad(&format!("run model --tokens data --out {out}"), said);
+        let line = format!("cache model --tokens data --names * --out {out}");
+        s.bad(&line, said);
+    }
+    s.write("taken/config.json/in_the_way", b"");
+    s.write("taken/model.safetensors", b"what was there");
+    for (out, said) in table(
+        "config.json           => config.json: is a file, expected a folder to write
+         config.json/made      => config.json/made: Not a directory
+         config.json/made/here => config.json/made/here: Not a directory
+         taken                 => taken/config.json: is a folder, expected a file to write",
+    ) {
+        // The weights could be written to the last, the configuration cannot: then neither is.
+        s.bad(&format!("process model {out}"), said);
+        if cfg!(feature = "torch") {
+            s.bad(&format!("convert model.pt {out}"), said);
+        }
+    }
+}
+
+/// Root can write into a folder that is read-only, but not into one that the kernel makes.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_folder_that_nobody_can_write_to() {
+    let s = Scratch::new();
+    s.bad(
+        "run model --tokens data --out /proc/self/l",
+        "/proc/self/l: ",
+    );
+    s.bad("process model /proc/self/made", "/proc/self/made: ");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_device_is_an_error_and_stays_a_device() {
+    use std::os::unix::fs::FileTypeExt;
+    let s = Scratch::new();
+    let is_device = |path: &str| {
+        std::fs::metadata(path)
+            .unwrap()
+            .file_type()
+            .is_char_device()
+    };
+    s.bad(
+        "run model --tokens data --out /dev/full",
+        "/dev/full: No space left on device",
+    );
+    assert!(is_device("/dev/full"));
+    // And a device with room takes what it is given.
+    s.ok("run model --tokens data --out /dev/null");
+    assert!(is_device("/dev/null"));
+
+    let full = || {
+        std::fs::OpenOptions::new()
+            .write(true)
+            .open("/dev/full")
+            .unwrap()
+    };
+    for args in [&["info", "model"][..], &["check", "model", "--json"]] {
+        let output = texts(s.command(args).stdout(full()).output());
+        check_complaint("a full stdout", output, "stdout: No space left on device");
+    }
+    // Nobody to tell, and still no panic.
+    for args in [&["info", "nowhere"][..], &["nothing"]] {
+        let (status, stdout, _) = texts(s.command(args).stderr(full()).output());
+        assert_eq!((status, stdout.as_str()), (Some(2), ""));
+    }
+}
+
+/// A disk that fills up half-way through a file: the largest file that the process may write is smaller
+/// than what it writes.
+#[cfg(unix)]
+#[test]
+fn a_file_that_cannot_be_finished_is_not_there() {
+    // 1 block is 512 bytes or 1 KB. The signal that comes with the error would end the program.
+    const SCRIPT: &str = r#"trap "" XFSZ; ulimit -f 1; exec "$0" "$@""#;
+    let s = Scratch::new();
+    s.write("l", b"what was there");
+    small_model().save(s.path("old")).unwrap();
+    s.write("many", &tokens_file(&fixture::repeated_sequences(8, 16, 0)));
+    for line in [
+        "run fixture:induction --tokens many --out l",
+        "run fixture:induction --tokens many --out new",
+        "cache fixture:induction --tokens many --names * --out new",
+        "process fixture:induction new",
+        "process fixture:induction new/folder/in/folder",
+        "process fixture:induction old",
+    ] {
+        let before = s.contents();
+        let mut shell = Command::new("sh");
+        shell.args(["-c", SCRIPT, PROGRAM]).args(line.split(' '));
+        let output = texts(shell.current_dir(s.0.path()).output());
+        check_complaint(line, output, ": File too large");
+        s.assert_unchanged(&before, line);
+    }
+}
+
+/// The same on a real file system without room, where this process may mount one.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_keeps_what_it_held() {
+    const SCRIPT: &str = r#"
+        mount -t tmpfs -o size=12k tmpfs disk || { echo "no tmpfs"; exit 0; }
+        echo "what was there" > disk/l
+        "$0" run fixture:induction --tokens many --out disk/l; echo "status $?"
+        "$0" process fixture:induction disk/made; echo "status $?"
+        ls -A disk; cat disk/l"#;
+    let s = Scratch::new();
+    s.write("disk/below", b"");
+    s.write("many", &tokens_file(&fixture::repeated_sequences(8, 16, 0)));
+    // The mount ends with the script that made it.
+    let mut shell = Command::new("unshare");
+    shell.args(["-rm", "sh", "-c", SCRIPT, PROGRAM]);
+    let output = shell.current_dir(s.0.path()).output();
+    let may_not = output
+        .as_ref()
+        .map_or(true, |o| !o.status.success() || o.stdout == b"no tmpfs\n");
+    if may_not {
+        eprintln!("skipped: no right to mount a tmpfs: {output:?}");
+        return;
+    }
+    let (_, stdout, stderr) = texts(output);
+    assert_eq!(
+        stdout, "status 2\nstatus 2\nl\nwhat was there\n",
+        "{stderr}"
+    );
+    assert_eq!(
+        stderr,
+        "error: disk/l: No space left on device (os error 28)\n\
+         error: disk/made/model.safetensors: No space left on device (os error 28)\n"
+    );
+}
+
+/// File names are bytes; JSON and messages show them as well as text can.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_output_whose_name_is_not_utf8() {
+    use std::os::unix::ffi::OsStrExt;
+    let s = Scratch::new();
+    let name = std::ffi::OsStr::from_bytes(b"l\xff");
+    for more in [&[][..], &["--json"]] {
+        let mut command = s.command(&["run", "model", "--tokens", "data", "--out"]);
+        let (status, stdout, stderr) = texts(command.arg(name).args(more).output());
+        assert_eq!((status, stderr.as_str()), (Some(0), ""));
+        assert!(stdout.contains("l\u{fffd}"), "{stdout}");
+        assert!(s.0.path().join(name).exists());
+    }
+}
