@@ -54,6 +54,8 @@ pub mod fixture;
 pub mod linalg;
 pub mod model;
 pub mod names;
+#[cfg(feature = "proptest")]
+pub mod strategies;
 pub mod tensor;
 pub mod verify;
 
