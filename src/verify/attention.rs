@@ -171,23 +171,21 @@ pub(super) fn pattern_rows<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison)
 pub(super) fn head_results<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Result<()> {
     let c = e.model.config();
     for l in 0..c.n_layers {
-        let hook = Hook::Result(l);
-        let (pattern, v, found) = (
-            e.value(Hook::Pattern(l))?,
-            e.value(Hook::V(l))?,
-            e.value(hook)?,
-        );
+        let (pattern, v) = (e.value(Hook::Pattern(l))?, e.value(Hook::V(l))?);
+        let (z, result) = (e.value(Hook::Z(l))?, e.value(Hook::Result(l))?);
         for h in 0..c.n_heads {
             let W_O = Bounded::exact(e.model.weights().W_O(Head { layer: l, head: h }));
             for b in 0..e.tokens.batch() {
+                let place = |hook, i, j| e.place(hook, b * e.tokens.pos() + i, &[h, j]);
                 let pattern = Bounded::exact(pattern.mat(&[b, h]));
                 let v = Bounded::exact(v.head(b, h));
+                let mixed = pattern.times(&v);
+                let found = mixed.claimed(z.head(b, h));
+                compare(cmp, &found, &mixed, |i, j| place(Hook::Z(l), i, j));
                 // The forward pass mixes the values first; here each is written out first.
-                let left = pattern.times(&v).times(&W_O).claimed(found.head(b, h));
+                let left = mixed.times(&W_O).claimed(result.head(b, h));
                 let right = pattern.times(&v.times(&W_O));
-                compare(cmp, &left, &right, |i, j| {
-                    e.place(hook, b * e.tokens.pos() + i, &[h, j])
-                });
+                compare(cmp, &left, &right, |i, j| place(Hook::Result(l), i, j));
             }
         }
     }

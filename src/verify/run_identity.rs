@@ -26,7 +26,7 @@ pub enum RunIdentity {
     Softmax,
     /// Patterns' rows sum to one.
     PatternRows,
-    /// A head's result from its pattern, values and `W_O`.
+    /// A head's `z` from its pattern and values, and its result from those and `W_O`.
     HeadResults,
     /// Attention is the sum of its heads.
     AttnOut,
@@ -102,7 +102,9 @@ impl RunIdentity {
             RunIdentity::Mask => "scores are masked after the query and at pad tokens, there only",
             RunIdentity::Softmax => "pattern = softmax(scores) over the keys",
             RunIdentity::PatternRows => "Σ_key pattern = 1",
-            RunIdentity::HeadResults => "result[h] = pattern[h] · v[h] · W_O[h]",
+            RunIdentity::HeadResults => {
+                "z[h] = pattern[h] · v[h], result[h] = pattern[h] · v[h] · W_O[h]"
+            }
             RunIdentity::AttnOut => "attn_out = Σ_h result[h] + b_O",
             RunIdentity::Neurons => "pre = x W_in + b_in",
             RunIdentity::Activation => "post = act_fn(pre)",
@@ -116,7 +118,10 @@ impl RunIdentity {
     /// Why the identity says nothing about such a model, if so.
     fn inapplicable(self, config: &Config) -> Option<&'static str> {
         match self {
-            RunIdentity::LayerNorm if config.normalization_type.is_none() && !config.solu() => {
+            RunIdentity::LayerNorm
+                if config.normalization_type.is_none()
+                    && (!config.solu() || config.n_layers == 0) =>
+            {
                 Some(NO_NORMS)
             }
             RunIdentity::Neurons | RunIdentity::Activation | RunIdentity::MlpOut

@@ -3,7 +3,7 @@
 use super::bounded::{Bounded, gamma, rounded_up, unit};
 use super::evidence::{Evidence, compare};
 use super::verdict::Comparison;
-use crate::decompose::{By, Logit, Stack, direct_logit_attribution, residual_stack};
+use crate::decompose::{By, Component, Logit, Stack, direct_logit_attribution, residual_stack};
 use crate::error::Result;
 use crate::model::{Model, Norm};
 use crate::names::Hook;
@@ -55,6 +55,20 @@ fn stack_sum<T: Scalar>(stack: &Stack<T>) -> Bounded<T> {
     }
 }
 
+/// The components of the stream at its end. Where there are no layers it has no hook, but it is there:
+/// the two embeddings.
+fn last_stack<T: Scalar>(e: &Evidence<'_, T>) -> Result<Stack<T>> {
+    if let Some(last) = e.model.config().n_layers.checked_sub(1) {
+        return residual_stack(e.model, &e.out.cache, Hook::ResidPost(last), By::Layer);
+    }
+    let (embed, pos_embed) = (e.value(Hook::Embed)?, e.value(Hook::PosEmbed)?);
+    let values = [embed.data(), pos_embed.data()].concat();
+    Ok(Stack {
+        labels: vec![Component::Embed, Component::PosEmbed],
+        values: Tensor::from_vec(&[&[2], embed.shape()].concat(), values),
+    })
+}
+
 pub(super) fn residual_sum<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Result<()> {
     let c = e.model.config();
     for l in 0..c.n_layers {
@@ -70,22 +84,25 @@ pub(super) fn residual_sum<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison)
     Ok(())
 }
 
-/// A norm of the model: its parameters, and the hooks of its input, scale and output.
-fn norms<T: Scalar>(model: &Model<T>) -> Vec<(Option<&Norm<T>>, Hook, Hook, Hook)> {
+/// A norm of the model: its parameters, and the hooks of its input, scale and output. Where there are no
+/// layers, the last norm's input has no hook.
+type NormSite<'a, T> = (Option<&'a Norm<T>>, Option<Hook>, Hook, Hook);
+
+fn norms<T: Scalar>(model: &Model<T>) -> Vec<NormSite<'_, T>> {
     let (c, w) = (model.config(), model.weights());
     let mut all = Vec::new();
     for (l, block) in w.blocks.iter().enumerate() {
         if c.normalization_type.is_some() {
             all.push((
                 block.ln1.as_ref(),
-                Hook::ResidPre(l),
+                Some(Hook::ResidPre(l)),
                 Hook::Ln1Scale(l),
                 Hook::Ln1Normalized(l),
             ));
             if !c.attn_only {
                 all.push((
                     block.ln2.as_ref(),
-                    Hook::ResidMid(l),
+                    Some(Hook::ResidMid(l)),
                     Hook::Ln2Scale(l),
                     Hook::Ln2Normalized(l),
                 ));
@@ -95,26 +112,19 @@ fn norms<T: Scalar>(model: &Model<T>) -> Vec<(Option<&Norm<T>>, Hook, Hook, Hook
             let ln = block.mlp.as_ref().and_then(|m| m.ln.as_ref());
             all.push((
                 ln,
-                Hook::Mid(l),
+                Some(Hook::Mid(l)),
                 Hook::MlpLnScale(l),
                 Hook::MlpLnNormalized(l),
             ));
         }
     }
     if c.normalization_type.is_some() {
-        let last = if c.n_layers > 0 {
-            Some(Hook::ResidPost(c.n_layers - 1))
-        } else {
-            None
-        };
-        if let Some(last) = last {
-            all.push((
-                w.ln_final.as_ref(),
-                last,
-                Hook::LnFinalScale,
-                Hook::LnFinalNormalized,
-            ));
-        }
+        all.push((
+            w.ln_final.as_ref(),
+            c.n_layers.checked_sub(1).map(Hook::ResidPost),
+            Hook::LnFinalScale,
+            Hook::LnFinalNormalized,
+        ));
     }
     all
 }
@@ -122,7 +132,10 @@ fn norms<T: Scalar>(model: &Model<T>) -> Vec<(Option<&Norm<T>>, Hook, Hook, Hook
 pub(super) fn layer_norm<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Result<()> {
     let eps = T::from_f64(e.model.config().eps);
     for (norm, input, scale_hook, normalized_hook) in norms(e.model) {
-        let x = Bounded::exact(e.value(input)?.rows());
+        let x = match input {
+            Some(hook) => Bounded::exact(e.value(hook)?.rows()),
+            None => stack_sum(&last_stack(e)?),
+        };
         let d = T::from_f64(x.value.ncols() as f64);
         let centered = x.centered();
         let mean_square = centered
@@ -164,9 +177,6 @@ pub(super) fn direct_attribution<T: Scalar>(
     cmp: &mut Comparison,
 ) -> Result<()> {
     let (c, w) = (e.model.config(), e.model.weights());
-    let Some(last) = c.n_layers.checked_sub(1).map(Hook::ResidPost) else {
-        return Ok(());
-    };
     let step = c.d_vocab_out.div_ceil(LOGITS);
     let chosen: Vec<usize> = (0..c.d_vocab_out).step_by(step).collect();
     let W_U = w.W_U.mat(&[]);
@@ -179,10 +189,13 @@ pub(super) fn direct_attribution<T: Scalar>(
         Some(_) => Some(e.value(Hook::LnFinalScale)?.data()),
         None => None,
     };
-    let stack = residual_stack(e.model, &e.out.cache, last, By::Layer)?;
+    let stack = last_stack(e)?;
 
     // What the run computed: from the stream, which is the components' sum to within rounding.
-    let stream = stack_sum(&stack).claimed(e.value(last)?.rows());
+    let mut stream = stack_sum(&stack);
+    if let Some(last) = c.n_layers.checked_sub(1).map(Hook::ResidPost) {
+        stream = stream.claimed(e.value(last)?.rows());
+    }
     let normalized = scale.map_or(stream.clone(), |s| affine(&stream.centered(), s, norm));
     let found = e.out.logits.rows();
     let found = Mat::from_fn(found.nrows(), chosen.len(), |i, j| found[(i, chosen[j])]);
