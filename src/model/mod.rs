@@ -22,6 +22,7 @@ pub use load::open_checkpoint;
 pub(crate) use ops::PAD_SCORE;
 pub use run::{Run, RunOutput};
 pub use tokens::Tokens;
+#[cfg(feature = "proptest")]
 pub(crate) use weights::is_norm_scale;
 pub use weights::{Attention, Block, Mlp, Norm, Weights, layout};
 

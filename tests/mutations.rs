@@ -1,0 +1,1369 @@
+//! Mistakes made on purpose, each on an otherwise right model or result, and which check catches which.
+//!
+//! What catches nothing proves nothing: every mistake here must be refuted by an identity or an
+//! invariance, or, where none can see it, by the formulas in plain loops. The table of who catches what
+//! is `docs/mutations.md`; set `PATHSUM_WRITE_TABLES` to write it anew.
+
+mod naive;
+
+use naive::forward::forward;
+use naive::{Rounding, params, process};
+use pathsum::decompose::{By, Component, residual_stack};
+use pathsum::model::process::Step;
+use pathsum::model::{ActFn, AttentionDir, Norm, NormalizationType};
+use pathsum::strategies::models_of;
+use pathsum::verify::{self, Evidence, Finding, Invariance, RunIdentity, Transformed, Verdict};
+use pathsum::{
+    Cache, Config, Hook, Model, Par, Precision, Run, RunOutput, Scalar, Tensor, Tokens, Weights,
+};
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::TestRunner;
+use std::collections::HashMap;
+use std::fmt::Write;
+
+// ---- The models -----------------------------------------------------------------------------------
+
+/// A model on which mistakes matter, its batch, and its run.
+struct Case<T: Scalar> {
+    kind: &'static str,
+    model: Model<T>,
+    tokens: Tokens,
+    right: RunOutput<T>,
+}
+
+/// Two layers of two heads each, with every bias, and an `eps` that is felt.
+const COMMON: &str =
+    r#""n_layers": 2, "n_heads": 2, "d_vocab": 7, "d_vocab_out": 6, "n_ctx": 6, "eps": 0.01"#;
+
+/// The kinds of models, by the headings of the table: what they have beside [`COMMON`].
+const KINDS: [(&str, &str); 3] = [
+    (
+        "with MLPs",
+        r#""d_model": 12, "d_head": 5, "d_mlp": 16, "act_fn": "gelu_new", "pad_token": 0,
+           "scale_attn_by_inverse_layer_idx": true"#,
+    ),
+    // Heads as wide as the stream: a factor's transpose then fits in its place.
+    (
+        "attention only",
+        r#""d_model": 8, "d_head": 8, "attn_only": true, "normalization_type": "LNPre""#,
+    ),
+    (
+        "bidirectional, SoLU",
+        r#""d_model": 9, "d_head": 4, "d_mlp": 10, "act_fn": "solu_ln", "attention_dir": "bidirectional""#,
+    ),
+];
+
+fn cases<T: Scalar>() -> Vec<Case<T>> {
+    let mut runner = TestRunner::deterministic();
+    let tokens = Tokens::from_rows(&[[1, 2, 0, 3, 4, 5], [6, 5, 4, 0, 0, 1], [2, 2, 3, 1, 6, 0]]);
+    let case = |(kind, extra): &(&'static str, &str)| {
+        let config = Config::from_json(&format!("{{{COMMON}, {extra}}}")).unwrap();
+        let model = models_of::<f64>(&config).new_tree(&mut runner).unwrap();
+        let model = model.current().cast::<T>();
+        let right = run(&model, &tokens, Run::new());
+        Case {
+            kind,
+            model,
+            tokens: tokens.clone(),
+            right,
+        }
+    };
+    KINDS.iter().map(case).collect()
+}
+
+fn run<T: Scalar>(model: &Model<T>, tokens: &Tokens, with: Run<'_, T>) -> RunOutput<T> {
+    model.run(tokens, with.cache("*").par(Par::Seq)).unwrap()
+}
+
+// ---- The mistakes ---------------------------------------------------------------------------------
+
+/// What a mistake leads to.
+enum Claim<T: Scalar> {
+    /// An output that is said to be the model's.
+    Output(RunOutput<T>),
+    /// A model that is said to compute the same, as an invariance has it.
+    Same(Invariance, Model<T>),
+    /// A model that is said to be one.
+    Sound(Model<T>),
+}
+
+/// A mistake's claims on a model; none where the model has nothing to make it on.
+type Make<T> = Box<dyn Fn(&Case<T>) -> Vec<Claim<T>>>;
+
+struct Mutation<T: Scalar> {
+    what: &'static str,
+    make: Make<T>,
+    /// Whether rounding in f32 is larger.
+    below_f32: bool,
+}
+
+/// The values that a run has computed so far.
+type Saved<T> = HashMap<Hook, Tensor<T>>;
+
+impl<T: Scalar> Case<T> {
+    fn config(&self) -> &Config {
+        self.model.config()
+    }
+
+    /// The run of a model with other weights; nothing where the change changes nothing.
+    fn weights(&self, change: impl Fn(&mut Weights<T>)) -> Option<Claim<T>> {
+        let mut weights = self.model.weights().clone();
+        change(&mut weights);
+        if weights == *self.model.weights() {
+            return None;
+        }
+        let model = Model::new(self.config().clone(), weights).unwrap();
+        Some(Claim::Output(run(&model, &self.tokens, Run::new())))
+    }
+
+    /// The run with some parameters, by the ends of their names, everywhere the same.
+    fn constant(&self, parameter: &str, value: f64) -> Option<Claim<T>> {
+        self.weights(|weights| {
+            let tensors = weights.tensors_mut().into_iter();
+            let named = tensors.filter(|(name, _)| name.ends_with(parameter));
+            named.for_each(|(_, t)| t.data_mut().fill(T::from_f64(value)));
+        })
+    }
+
+    /// The run with another configuration, which the same weights fit.
+    fn configured(&self, change: impl Fn(&mut Config)) -> Option<Claim<T>> {
+        let mut config = self.config().clone();
+        change(&mut config);
+        if config == *self.config() {
+            return None;
+        }
+        let model = Model::new(config, self.model.weights().clone()).unwrap();
+        Some(Claim::Output(run(&model, &self.tokens, Run::new())))
+    }
+
+    /// A run whose values a closure changes, knowing those before; nothing where it changes none.
+    fn computing(&self, change: impl Fn(Hook, &mut Tensor<T>, &Saved<T>)) -> Option<Claim<T>> {
+        let mut saved = Saved::new();
+        let hooks = Run::new().hook("*", |t, hook| {
+            change(hook, t, &saved);
+            saved.insert(hook, t.clone());
+        });
+        let out = run(&self.model, &self.tokens, hooks);
+        (out.cache != self.right.cache).then_some(Claim::Output(out))
+    }
+
+    /// The right run's output, changed afterwards.
+    fn afterwards(&self, change: impl Fn(&mut RunOutput<T>)) -> Option<Claim<T>> {
+        let mut out = self.right.clone();
+        change(&mut out);
+        Some(Claim::Output(out))
+    }
+
+    /// A model said to be the same.
+    fn same(&self, invariance: Invariance, weights: Weights<T>) -> Option<Claim<T>> {
+        let model = Model::new(self.config().clone(), weights).unwrap();
+        Some(Claim::Same(invariance, model))
+    }
+
+    fn step(&self, step: Step, change: impl Fn(&mut Weights<T>)) -> Option<Claim<T>> {
+        let mut weights = self.model.weights().clone();
+        change(&mut weights);
+        self.same(Invariance::Step(step), weights)
+    }
+
+    /// What the library makes of the model, and what is then done to it.
+    fn transformed(
+        &self,
+        invariance: Invariance,
+        change: impl Fn(&mut Weights<T>, &Weights<T>),
+    ) -> Option<Claim<T>> {
+        let Transformed::Model(model) = invariance.transform(&self.model).unwrap() else {
+            return None;
+        };
+        let mut weights = model.into_weights();
+        change(&mut weights, self.model.weights());
+        self.same(invariance, weights)
+    }
+
+    /// Another order of a `[batch, pos, head, ..]` tensor's heads.
+    fn heads_swapped(&self, t: &Tensor<T>) -> Tensor<T> {
+        let shape = t.shape();
+        let mut swapped = t.clone();
+        for at in 0..shape[0] * shape[1] {
+            let at = [at / shape[1], at % shape[1]];
+            let width = shape[3];
+            swapped.slice_mut(&at).rotate_left(width);
+        }
+        swapped
+    }
+}
+
+/// `a - b`, entry by entry.
+fn minus<T: Scalar>(a: &Tensor<T>, b: &Tensor<T>) -> Tensor<T> {
+    let data = a
+        .data()
+        .iter()
+        .zip(b.data())
+        .map(|(&a, &b)| a - b)
+        .collect();
+    Tensor::from_vec(a.shape(), data)
+}
+
+fn add<T: Scalar>(t: &mut Tensor<T>, other: &[T]) {
+    t.data_mut()
+        .iter_mut()
+        .zip(other)
+        .for_each(|(t, &o)| *t += o);
+}
+
+/// The mean of every row of `x`, `[batch, pos]`.
+fn means<T: Scalar>(x: &Tensor<T>) -> Vec<T> {
+    let d = x.shape()[2];
+    let mean = |row: &[T]| row.iter().copied().sum::<T>() / T::from_f64(d as f64);
+    x.data().chunks_exact(d).map(mean).collect()
+}
+
+/// The norm of a stream, as the model has it.
+fn layer_norm<T: Scalar>(x: &Tensor<T>, eps: f64, norm: Option<&Norm<T>>) -> Tensor<T> {
+    let d = x.shape()[2];
+    let mut out = x.clone();
+    for (row, mean) in out.data_mut().chunks_exact_mut(d).zip(means(x)) {
+        row.iter_mut().for_each(|x| *x -= mean);
+        let square = row.iter().map(|&x| x * x).sum::<T>() / T::from_f64(d as f64);
+        let scale = (square + T::from_f64(eps)).sqrt();
+        for (i, x) in row.iter_mut().enumerate() {
+            *x /= scale;
+            if let Some(norm) = norm {
+                *x = *x * norm.w.data()[i] + norm.b.data()[i];
+            }
+        }
+    }
+    out
+}
+
+/// The softmax of every line along the last axis.
+fn softmax<T: Scalar>(t: &mut Tensor<T>) {
+    let keys = t.shape()[3];
+    for row in t.data_mut().chunks_exact_mut(keys) {
+        let max = row
+            .iter()
+            .copied()
+            .fold(-T::INFINITY, |a, b| if b > a { b } else { a });
+        row.iter_mut().for_each(|x| *x = (*x - max).exp());
+        let total: T = row.iter().copied().sum();
+        row.iter_mut().for_each(|x| *x /= total);
+    }
+}
+
+/// Queries and keys exchanged.
+fn transposed<T: Scalar>(t: &Tensor<T>) -> Tensor<T> {
+    Tensor::from_fn(t.shape(), |at| t[[at[0], at[1], at[3], at[2]]])
+}
+
+/// The scores before any mask.
+fn unmasked<T: Scalar>(c: &Config, l: usize, saved: &Saved<T>) -> Tensor<T> {
+    let (q, k) = (&saved[&Hook::Q(l)], &saved[&Hook::K(l)]);
+    let &[batch, pos, heads, d_head] = q.shape() else {
+        unreachable!("queries have four axes")
+    };
+    let scale = T::from_f64(c.score_scale(l));
+    Tensor::from_fn(&[batch, heads, pos, pos], |at| {
+        let &[b, h, query, key] = at else {
+            unreachable!("scores have four axes")
+        };
+        let dot: T = (0..d_head)
+            .map(|j| q[[b, query, h, j]] * k[[b, key, h, j]])
+            .sum();
+        dot / scale
+    })
+}
+
+/// How a LayerNorm is folded, rightly or not.
+#[derive(Clone, Copy)]
+struct Fold {
+    w: bool,
+    b: Order,
+    centered: Centered,
+    norms_reset: bool,
+    unembed: bool,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Order {
+    BeforeW,
+    AfterW,
+    Never,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Centered {
+    OverInputs,
+    OverOutputs,
+    Twice,
+}
+
+const RIGHT_FOLD: Fold = Fold {
+    w: true,
+    b: Order::BeforeW,
+    centered: Centered::OverInputs,
+    norms_reset: true,
+    unembed: true,
+};
+
+fn fold<T: Scalar>(weights: &mut Weights<T>, how: Fold) {
+    for block in &mut weights.blocks {
+        let attn = &mut block.attn;
+        for (W, b) in [
+            (&mut attn.W_Q, &mut attn.b_Q),
+            (&mut attn.W_K, &mut attn.b_K),
+            (&mut attn.W_V, &mut attn.b_V),
+        ] {
+            for h in 0..W.shape()[0] {
+                fold_norm(&mut block.ln1, W.slice_mut(&[h]), b.slice_mut(&[h]), how);
+            }
+        }
+        reset(&mut block.ln1, how);
+        if let Some(mlp) = &mut block.mlp {
+            fold_norm(
+                &mut block.ln2,
+                mlp.W_in.data_mut(),
+                mlp.b_in.data_mut(),
+                how,
+            );
+            reset(&mut block.ln2, how);
+            fold_norm(&mut mlp.ln, mlp.W_out.data_mut(), mlp.b_out.data_mut(), how);
+            reset(&mut mlp.ln, how);
+        }
+    }
+    if how.unembed {
+        let (W, b) = (&mut weights.W_U, &mut weights.b_U);
+        fold_norm(&mut weights.ln_final, W.data_mut(), b.data_mut(), how);
+    }
+    reset(&mut weights.ln_final, how);
+}
+
+fn fold_norm<T: Scalar>(norm: &mut Option<Norm<T>>, W: &mut [T], b: &mut [T], how: Fold) {
+    let Some(norm) = norm else { return };
+    let fold_b = |W: &[T], b: &mut [T]| {
+        for (row, &ln_b) in W.chunks_exact(b.len()).zip(norm.b.data()) {
+            b.iter_mut().zip(row).for_each(|(b, &x)| *b += ln_b * x);
+        }
+    };
+    if how.b == Order::BeforeW {
+        fold_b(W, b);
+    }
+    if how.w {
+        for (row, &w) in W.chunks_exact_mut(b.len()).zip(norm.w.data()) {
+            row.iter_mut().for_each(|x| *x *= w);
+        }
+    }
+    if how.b == Order::AfterW {
+        fold_b(W, b);
+    }
+    let times = T::from_f64(if how.centered == Centered::Twice {
+        2.0
+    } else {
+        1.0
+    });
+    match how.centered {
+        Centered::OverOutputs => center_rows(W, b.len(), times),
+        _ => center_columns(W, b.len(), times),
+    }
+}
+
+fn reset<T: Scalar>(norm: &mut Option<Norm<T>>, how: Fold) {
+    if let (Some(norm), true) = (norm, how.norms_reset) {
+        norm.w.data_mut().fill(T::ONE);
+        norm.b.data_mut().fill(T::ZERO);
+    }
+}
+
+/// Takes the mean off every row, so many times.
+fn center_rows<T: Scalar>(W: &mut [T], columns: usize, times: T) {
+    for row in W.chunks_exact_mut(columns) {
+        let mean = row.iter().copied().sum::<T>() / T::from_f64(columns as f64);
+        row.iter_mut().for_each(|x| *x -= times * mean);
+    }
+}
+
+/// Takes the mean off every column, so many times.
+fn center_columns<T: Scalar>(W: &mut [T], columns: usize, times: T) {
+    let rows = T::from_f64((W.len() / columns) as f64);
+    for j in 0..columns {
+        let mean = W.iter().skip(j).step_by(columns).copied().sum::<T>() / rows;
+        W.iter_mut()
+            .skip(j)
+            .step_by(columns)
+            .for_each(|x| *x -= times * mean);
+    }
+}
+
+/// Everything that writes to the stream, each centred by a closure.
+fn center_writes<T: Scalar>(weights: &mut Weights<T>, center: impl Fn(&str, &mut Tensor<T>)) {
+    let writes = ["W_E", "W_pos", "W_O", "b_O", "W_out", "b_out"];
+    for (name, t) in weights.tensors_mut() {
+        let own = name.rsplit('.').next().expect("a name");
+        if writes.contains(&own) {
+            center(own, t);
+        }
+    }
+}
+
+/// `W G` for `G = 1 + e₀ e₁ᵀ / 2` in every head, and its inverse, transposed or not, by their effect on
+/// columns: `to += by · from`.
+fn shear<T: Scalar>(W: &mut Tensor<T>, from: usize, to: usize, by: f64) {
+    let d = *W.shape().last().expect("a matrix");
+    for row in W.data_mut().chunks_exact_mut(d) {
+        let x = row[from];
+        row[to] += T::from_f64(by) * x;
+    }
+}
+
+/// The same on the rows of `W_O: [head, d_head, d_model]`.
+fn shear_rows<T: Scalar>(W: &mut Tensor<T>, from: usize, to: usize, by: f64) {
+    for h in 0..W.shape()[0] {
+        let x = W.slice(&[h, from]).to_vec();
+        let row = W.slice_mut(&[h, to]).iter_mut();
+        row.zip(x).for_each(|(t, x)| *t += T::from_f64(by) * x);
+    }
+}
+
+/// Moves the largest entry by so much of it.
+fn nudge<T: Scalar>(t: &mut Tensor<T>, by: f64) {
+    let finite = t.data_mut().iter_mut().filter(|x| x.is_finite());
+    let larger = |a: &&mut T, b: &&mut T| a.abs().to_f64().total_cmp(&b.abs().to_f64());
+    let largest = finite.max_by(larger).expect("no tensor is empty");
+    *largest *= T::from_f64(1.0 + by);
+}
+
+/// Every mistake, once.
+fn mutations<T: Scalar>() -> Vec<Mutation<T>> {
+    let mut all: Vec<Mutation<T>> = Vec::new();
+    macro_rules! mutation {
+        ($what:expr, $make:expr) => {
+            mutation!($what, $make, below_f32: false)
+        };
+        ($what:expr, $make:expr, below_f32: $below:expr) => {
+            all.push(Mutation {
+                what: $what,
+                make: Box::new(move |case| ($make)(case).into_iter().collect()),
+                below_f32: $below,
+            })
+        };
+    }
+
+    // Parameters left out.
+    mutation!("`b_Q` left out", |c: &Case<T>| c.constant(".b_Q", 0.0));
+    mutation!("`b_K` left out", |c: &Case<T>| c.constant(".b_K", 0.0));
+    mutation!("`b_V` left out", |c: &Case<T>| c.constant(".b_V", 0.0));
+    mutation!("`b_O` left out", |c: &Case<T>| c.constant(".b_O", 0.0));
+    mutation!("`b_in` left out", |c: &Case<T>| c.constant(".b_in", 0.0));
+    mutation!("`b_out` left out", |c: &Case<T>| c.constant(".b_out", 0.0));
+    mutation!("`b_U` left out", |c: &Case<T>| c.constant(".b_U", 0.0));
+    mutation!("`ln1.w` left out", |c: &Case<T>| c.constant(".ln1.w", 1.0));
+    mutation!("`ln1.b` left out", |c: &Case<T>| c.constant(".ln1.b", 0.0));
+    mutation!("`ln2.w` left out", |c: &Case<T>| c.constant(".ln2.w", 1.0));
+    mutation!("`ln_final.b` left out", |c: &Case<T>| {
+        c.constant("ln_final.b", 0.0)
+    });
+    mutation!("`mlp.ln.w` left out", |c: &Case<T>| {
+        c.constant(".mlp.ln.w", 1.0)
+    });
+
+    // Parameters in the wrong place.
+    mutation!("two heads' `W_O` exchanged", |c: &Case<T>| {
+        c.weights(|w| {
+            for block in &mut w.blocks {
+                let each = block.attn.W_O.len() / 2;
+                block.attn.W_O.data_mut().rotate_left(each);
+            }
+        })
+    });
+    mutation!("`W_K` transposed", |c: &Case<T>| {
+        if c.config().d_head != c.config().d_model {
+            return None;
+        }
+        c.weights(|w| {
+            for block in &mut w.blocks {
+                let W_K = &block.attn.W_K;
+                block.attn.W_K = Tensor::from_fn(W_K.shape(), |at| W_K[[at[0], at[2], at[1]]]);
+            }
+        })
+    });
+    mutation!(
+        "queries and keys exchanged (`W_QK` transposed)",
+        |c: &Case<T>| {
+            c.weights(|w| {
+                for block in &mut w.blocks {
+                    let attn = &mut block.attn;
+                    std::mem::swap(&mut attn.W_Q, &mut attn.W_K);
+                    std::mem::swap(&mut attn.b_Q, &mut attn.b_K);
+                }
+            })
+        }
+    );
+    mutation!("block `l` takes the weights of `l + 1`", |c: &Case<T>| {
+        c.weights(|w| w.blocks.rotate_left(1))
+    });
+    mutation!("position `p` takes `W_pos[p + 1]`", |c: &Case<T>| {
+        c.weights(|w| {
+            let d = w.W_pos.shape()[1];
+            w.W_pos.data_mut().rotate_left(d);
+        })
+    });
+    mutation!("position `p` takes the token before", |c: &Case<T>| {
+        let ids = c.tokens.ids();
+        let shifted: Vec<i64> = (0..ids.len()).map(|i| ids[i.max(1) - 1]).collect();
+        let tokens = Tokens::new(c.tokens.batch(), c.tokens.pos(), shifted);
+        Some(Claim::Output(run(&c.model, &tokens, Run::new())))
+    });
+    mutation!("`ln1` and `ln2` exchanged", |c: &Case<T>| {
+        c.weights(|w| {
+            for block in w.blocks.iter_mut().filter(|b| b.ln2.is_some()) {
+                std::mem::swap(&mut block.ln1, &mut block.ln2);
+            }
+        })
+    });
+
+    // Attention.
+    mutation!("`attn_scale` forgotten", |c: &Case<T>| {
+        c.configured(|config| config.use_attn_scale = false)
+    });
+    mutation!("scores multiplied by `attn_scale`", |c: &Case<T>| {
+        c.configured(|config| config.attn_scale = 1.0 / config.attn_scale)
+    });
+    mutation!("the inverse layer index forgotten", |c: &Case<T>| {
+        c.configured(|config| config.scale_attn_by_inverse_layer_idx = false)
+    });
+    mutation!("no causal mask", |c: &Case<T>| {
+        c.configured(|config| config.attention_dir = AttentionDir::Bidirectional)
+    });
+    mutation!("a causal mask where none belongs", |c: &Case<T>| {
+        c.configured(|config| config.attention_dir = AttentionDir::Causal)
+    });
+    mutation!("the causal mask hides the query's own key", |c: &Case<
+        T,
+    >| {
+        let causal = c.config().attention_dir == AttentionDir::Causal;
+        causal.then(|| {
+            c.computing(|hook, t, _| {
+                if let Hook::AttnScores(_) = hook {
+                    let keys = t.shape()[3];
+                    for (i, score) in t.data_mut().iter_mut().enumerate() {
+                        // The first query keeps its only key, so that there is a softmax.
+                        let (query, key) = (i / keys % keys, i % keys);
+                        if key == query && query > 0 {
+                            *score = -T::INFINITY;
+                        }
+                    }
+                }
+            })
+        })?
+    });
+    mutation!("the causal mask shows the next key", |c: &Case<T>| {
+        let causal = c.config().attention_dir == AttentionDir::Causal;
+        causal.then(|| {
+            c.computing(|hook, t, saved| {
+                if let Hook::AttnScores(l) = hook {
+                    let (scores, keys) = (unmasked(c.config(), l, saved), t.shape()[3]);
+                    for (i, score) in t.data_mut().iter_mut().enumerate() {
+                        let (query, key) = (i / keys % keys, i % keys);
+                        if key == query + 1 && *score == -T::INFINITY {
+                            *score = scores.data()[i];
+                        }
+                    }
+                }
+            })
+        })?
+    });
+    mutation!("the mask applied after the softmax", |c: &Case<T>| {
+        c.computing(|hook, t, saved| {
+            if let Hook::Pattern(l) = hook {
+                let mut pattern = unmasked(c.config(), l, saved);
+                softmax(&mut pattern);
+                for (new, &old) in pattern.data_mut().iter_mut().zip(t.data()) {
+                    if old == T::ZERO {
+                        *new = T::ZERO;
+                    }
+                }
+                // Where nothing is masked, this is what it should be.
+                if t.data().contains(&T::ZERO) {
+                    *t = pattern;
+                }
+            }
+        })
+    });
+    mutation!("pads not masked", |c: &Case<T>| {
+        c.configured(|config| config.pad_token = None)
+    });
+    mutation!("pads masked with -inf", |c: &Case<T>| {
+        c.computing(|hook, t, _| {
+            if let Hook::AttnScores(_) = hook {
+                let pad = T::from_f64(-1e5);
+                let pads = t.data_mut().iter_mut().filter(|s| **s == pad);
+                pads.for_each(|s| *s = -T::INFINITY);
+            }
+        })
+    });
+    mutation!("softmax over the queries", |c: &Case<T>| {
+        c.computing(|hook, t, saved| {
+            if let Hook::Pattern(l) = hook {
+                let mut pattern = transposed(&saved[&Hook::AttnScores(l)]);
+                softmax(&mut pattern);
+                // A column that is masked throughout, as a pad's is not, would have no softmax.
+                *t = transposed(&pattern);
+            }
+        })
+    });
+    mutation!("patterns transposed", |c: &Case<T>| {
+        c.computing(|hook, t, _| {
+            if let Hook::Pattern(_) = hook {
+                *t = transposed(t);
+            }
+        })
+    });
+    mutation!("patterns shifted by one key", |c: &Case<T>| {
+        c.computing(|hook, t, _| {
+            if let Hook::Pattern(_) = hook {
+                let keys = t.shape()[3];
+                let rows = t.data_mut().chunks_exact_mut(keys);
+                rows.for_each(|row| row.rotate_right(1));
+            }
+        })
+    });
+    mutation!("a head's pattern on the other head's values", |c: &Case<
+        T,
+    >| {
+        c.computing(|hook, t, saved| {
+            if let Hook::Z(l) = hook {
+                let (pattern, v) = (&saved[&Hook::Pattern(l)], &saved[&Hook::V(l)]);
+                *t = Tensor::from_fn(t.shape(), |at| {
+                    let (b, query, h, j) = (at[0], at[1], at[2], at[3]);
+                    let keys = 0..pattern.shape()[3];
+                    keys.map(|key| pattern[[b, h, query, key]] * v[[b, key, 1 - h, j]])
+                        .sum()
+                });
+            }
+        })
+    });
+    mutation!("a head counted twice", |c: &Case<T>| {
+        c.computing(|hook, t, saved| {
+            if let Hook::AttnOut(l) = hook {
+                let d = c.config().d_model;
+                let result = &saved[&Hook::Result(l)];
+                let first = result
+                    .data()
+                    .chunks_exact(2 * d)
+                    .flat_map(|heads| &heads[..d]);
+                let first: Vec<T> = first.copied().collect();
+                add(t, &first);
+            }
+        })
+    });
+    mutation!("`b_O` added once a head", |c: &Case<T>| {
+        c.computing(|hook, t, _| {
+            if let Hook::AttnOut(l) = hook {
+                let b_O = c.model.weights().blocks[l].attn.b_O.data();
+                let rows = t.len() / b_O.len();
+                add(t, &b_O.repeat(rows));
+            }
+        })
+    });
+
+    // Norms.
+    let scales = |hook: Hook| {
+        use Hook::{Ln1Scale, Ln2Scale, LnFinalScale, MlpLnScale};
+        matches!(
+            hook,
+            Ln1Scale(_) | Ln2Scale(_) | LnFinalScale | MlpLnScale(_)
+        )
+    };
+    mutation!("`eps` outside the root", move |c: &Case<T>| {
+        let eps = T::from_f64(c.config().eps);
+        c.computing(|hook, t, _| {
+            if scales(hook) {
+                let scale = t.data_mut().iter_mut();
+                scale.for_each(|s| *s = (*s * *s - eps).sqrt() + eps);
+            }
+        })
+    });
+    mutation!("the variance over `d - 1`", move |c: &Case<T>| {
+        let eps = T::from_f64(c.config().eps);
+        c.computing(|hook, t, _| {
+            if scales(hook) {
+                let d = match hook {
+                    Hook::MlpLnScale(_) => c.config().d_mlp.expect("a norm over neurons"),
+                    _ => c.config().d_model,
+                } as f64;
+                let unbiased = T::from_f64(d / (d - 1.0));
+                let scale = t.data_mut().iter_mut();
+                scale.for_each(|s| *s = ((*s * *s - eps) * unbiased + eps).sqrt());
+            }
+        })
+    });
+    mutation!("a LayerNorm that does not centre", |c: &Case<T>| {
+        c.computing(|hook, t, saved| shifted_norm(c, hook, t, saved, 1.0))
+    });
+    mutation!("a LayerNorm that takes the mean off twice", |c: &Case<
+        T,
+    >| {
+        c.computing(|hook, t, saved| shifted_norm(c, hook, t, saved, -1.0))
+    });
+    mutation!("`ln_final` skipped", |c: &Case<T>| {
+        c.computing(|hook, t, saved| {
+            if hook == Hook::LnFinalNormalized {
+                *t = saved[&Hook::ResidPost(1)].clone();
+            }
+        })
+    });
+    mutation!("SoLU's LayerNorm skipped", |c: &Case<T>| {
+        c.computing(|hook, t, saved| {
+            if let Hook::MlpLnNormalized(l) = hook {
+                *t = saved[&Hook::Mid(l)].clone();
+            }
+        })
+    });
+
+    // MLPs and the stream.
+    mutation!("`gelu` for `gelu_new`", |c: &Case<T>| {
+        c.configured(|config| {
+            if config.act_fn == Some(ActFn::GeluNew) {
+                config.act_fn = Some(ActFn::Gelu);
+            }
+        })
+    });
+    mutation!(
+        "`gelu_fast` for `gelu_new`: √(2/π) cut to ten digits",
+        |c: &Case<T>| {
+            c.configured(|config| {
+                if config.act_fn == Some(ActFn::GeluNew) {
+                    config.act_fn = Some(ActFn::GeluFast);
+                }
+            })
+        },
+        below_f32: true
+    );
+    mutation!("`b_out` added twice", |c: &Case<T>| {
+        c.computing(|hook, t, _| {
+            if let Hook::MlpOut(l) = hook {
+                let mlp = c.model.weights().blocks[l].mlp.as_ref().expect("an MLP");
+                let rows = t.len() / mlp.b_out.len();
+                add(t, &mlp.b_out.data().repeat(rows));
+            }
+        })
+    });
+    mutation!("the stream taken before attention", |c: &Case<T>| {
+        c.computing(|hook, t, saved| {
+            if let Hook::ResidMid(l) = hook {
+                *t = saved[&Hook::ResidPre(l)].clone();
+            }
+        })
+    });
+    mutation!("the MLP reads the stream before attention", |c: &Case<
+        T,
+    >| {
+        c.computing(|hook, t, saved| {
+            if let Hook::Ln2Normalized(l) = hook {
+                let norm = c.model.weights().blocks[l].ln2.as_ref();
+                *t = layer_norm(&saved[&Hook::ResidPre(l)], c.config().eps, norm);
+            }
+        })
+    });
+    mutation!("no residual connection around a block", |c: &Case<T>| {
+        c.computing(|hook, t, saved| {
+            if let Hook::ResidPost(l) = hook {
+                *t = minus(t, &saved[&Hook::ResidPre(l)]);
+            }
+        })
+    });
+    mutation!(
+        "computed in f32",
+        |c: &Case<T>| {
+            let narrow = c.model.cast::<f32>().run(&c.tokens, Run::new().cache("*")).unwrap();
+            let values = narrow.cache.iter().map(|(hook, t)| (hook, t.cast::<T>()));
+            Some(Claim::Output(RunOutput {
+                logits: narrow.logits.cast(),
+                cache: Cache::new(values.collect()),
+            }))
+        },
+        below_f32: true
+    );
+
+    // Results.
+    mutation!("two heads' results exchanged", |c: &Case<T>| {
+        c.afterwards(|out| {
+            let result = out
+                .cache
+                .get_mut(Hook::Result(1))
+                .expect("every hook is kept");
+            *result = c.heads_swapped(result);
+        })
+    });
+    mutation!("a hook's change that the run ignores", |c: &Case<T>| {
+        c.afterwards(|out| {
+            let z = out.cache.get_mut(Hook::Z(0)).expect("every hook is kept");
+            z.data_mut().iter_mut().for_each(|x| *x = *x + *x);
+        })
+    });
+    mutation!("two sequences' values exchanged", |c: &Case<T>| {
+        c.afterwards(|out| {
+            let v = out.cache.get_mut(Hook::V(1)).expect("every hook is kept");
+            let each = v.len() / v.shape()[0];
+            v.data_mut()[..2 * each].rotate_left(each);
+        })
+    });
+    // One entry of each hook's value, and of each parameter, in turn; a millionth is above f64's
+    // rounding, and below f32's where values are summed.
+    let any_hook = |c: &Case<T>, by: f64| -> Vec<Claim<T>> {
+        let hooks = c.config().hooks().into_iter();
+        let claim = |hook| c.afterwards(|out| nudge(out.cache.get_mut(hook).expect("kept"), by));
+        hooks.flat_map(claim).collect()
+    };
+    let any_parameter = |c: &Case<T>, by: f64| -> Vec<Claim<T>> {
+        let count = c.model.weights().tensors().len();
+        let claim = |i: usize| c.weights(|w| nudge(w.tensors_mut().swap_remove(i).1, by));
+        (0..count).flat_map(claim).collect()
+    };
+    mutation!(
+        "one entry of any hook's value off by a hundredth",
+        move |c: &Case<T>| any_hook(c, 1e-2)
+    );
+    mutation!(
+        "one entry of any hook's value off by a millionth",
+        move |c: &Case<T>| any_hook(c, 1e-6),
+        below_f32: true
+    );
+    mutation!(
+        "one entry of any parameter off by a hundredth",
+        move |c: &Case<T>| any_parameter(c, 1e-2)
+    );
+    mutation!(
+        "one entry of any parameter off by a millionth",
+        move |c: &Case<T>| any_parameter(c, 1e-6),
+        below_f32: true
+    );
+    mutation!("an infinity in a cached value", |c: &Case<T>| {
+        c.afterwards(|out| {
+            let q = out.cache.get_mut(Hook::Q(1)).expect("every hook is kept");
+            q.data_mut()[0] = T::INFINITY;
+        })
+    });
+    mutation!("a NaN in a weight", |c: &Case<T>| {
+        let mut weights = c.model.weights().clone();
+        weights.blocks[1].attn.W_V.data_mut()[0] = T::from_f64(f64::NAN);
+        Some(Claim::Sound(
+            Model::new(c.config().clone(), weights).unwrap(),
+        ))
+    });
+    mutation!("logits off by a constant", |c: &Case<T>| {
+        c.afterwards(|out| {
+            let by = out.logits.max_abs();
+            out.logits.data_mut().iter_mut().for_each(|x| *x += by);
+        })
+    });
+    mutation!("each logit in its neighbour's place", |c: &Case<T>| {
+        c.afterwards(|out| {
+            let n = out.logits.shape()[2];
+            let rows = out.logits.data_mut().chunks_exact_mut(n);
+            rows.for_each(|row| row.rotate_left(1));
+        })
+    });
+    mutation!("a stack without one component", |c: &Case<T>| {
+        c.afterwards(|out| {
+            let at = Hook::ResidPost(1);
+            let stack = residual_stack(&c.model, &out.cache, at, By::Head).unwrap();
+            let missing = stack.component(Component::AttnBias(0)).expect("a bias");
+            let stream = out.cache.get_mut(at).expect("every hook is kept");
+            *stream = minus(&stack.sum(), &missing);
+        })
+    });
+
+    // Folding the LayerNorms.
+    macro_rules! fold {
+        ($what:literal, $($field:ident: $value:expr),*) => {
+            mutation!($what, |c: &Case<T>| {
+                let LN = c.config().normalization_type == Some(NormalizationType::LN);
+                let how = Fold { $($field: $value,)* ..RIGHT_FOLD };
+                LN.then(|| c.step(Step::FoldLayerNorm, |w| fold(w, how)))?
+            })
+        };
+    }
+    fold!("`fold_layer_norm`: `w` not folded", w: false);
+    fold!("`fold_layer_norm`: `b` not folded", b: Order::Never);
+    fold!("`fold_layer_norm`: `b` folded into what `w` has scaled", b: Order::AfterW);
+    fold!("`fold_layer_norm`: centred over `d_head`", centered: Centered::OverOutputs);
+    fold!("`fold_layer_norm`: the mean taken off twice", centered: Centered::Twice);
+    fold!("`fold_layer_norm`: the norms left as they were", norms_reset: false);
+    fold!("`fold_layer_norm`: `W_U` forgotten", unembed: false);
+
+    // Centring.
+    let normed = |c: &Case<T>| c.config().normalization_type.is_some();
+    mutation!(
+        "`center_writing_weights`: over the rows",
+        move |c: &Case<T>| {
+            normed(c).then(|| {
+                c.step(Step::CenterWritingWeights, |w| {
+                    center_writes(w, |_, t| {
+                        let d = *t.shape().last().expect("no scalar writes");
+                        center_columns(t.data_mut(), d, T::ONE);
+                    });
+                })
+            })?
+        }
+    );
+    mutation!(
+        "`center_writing_weights`: `b_O` forgotten",
+        move |c: &Case<T>| {
+            normed(c).then(|| {
+                c.step(Step::CenterWritingWeights, |w| {
+                    center_writes(w, |name, t| {
+                        let d = *t.shape().last().expect("no scalar writes");
+                        if name != "b_O" {
+                            center_rows(t.data_mut(), d, T::ONE);
+                        }
+                    });
+                })
+            })?
+        }
+    );
+    let centered_unembed = |w: &mut Weights<T>, b_U: bool| {
+        let n = w.b_U.len();
+        center_rows(w.W_U.data_mut(), n, T::ONE);
+        if b_U {
+            center_rows(w.b_U.data_mut(), n, T::ONE);
+        }
+    };
+    mutation!("`center_unembed`: over `d_model`", |c: &Case<T>| {
+        c.step(Step::CenterUnembed, |w| {
+            let n = w.b_U.len();
+            center_columns(w.W_U.data_mut(), n, T::ONE);
+            center_rows(w.b_U.data_mut(), n, T::ONE);
+        })
+    });
+    mutation!("`center_unembed`: `b_U` forgotten", move |c: &Case<T>| {
+        c.step(Step::CenterUnembed, |w| centered_unembed(w, false))
+    });
+    mutation!(
+        "`center_unembed`, said to change no logit",
+        move |c: &Case<T>| {
+            // By the invariance of the order of heads, which speaks of logits.
+            let mut weights = c.model.weights().clone();
+            centered_unembed(&mut weights, true);
+            c.same(Invariance::HeadOrder, weights)
+        }
+    );
+
+    // Folding the value biases.
+    let fold_values = |w: &mut Weights<T>, other: bool, zeroed: bool| {
+        for block in &mut w.blocks {
+            let attn = &mut block.attn;
+            for h in 0..2 {
+                let W_O = if other { 1 - h } else { h };
+                for j in 0..attn.b_V.shape()[1] {
+                    let by = attn.b_V[[h, j]];
+                    let row = attn.W_O.slice(&[W_O, j]).iter();
+                    let row: Vec<T> = row.map(|&w| by * w).collect();
+                    add(&mut attn.b_O, &row);
+                }
+            }
+            if zeroed {
+                attn.b_V.data_mut().fill(T::ZERO);
+            }
+        }
+    };
+    mutation!(
+        "`fold_value_biases`: with the other head's `W_O`",
+        move |c: &Case<T>| { c.step(Step::FoldValueBiases, |w| fold_values(w, true, true)) }
+    );
+    mutation!(
+        "`fold_value_biases`: `b_V` not set to zero",
+        move |c: &Case<T>| { c.step(Step::FoldValueBiases, |w| fold_values(w, false, false)) }
+    );
+    mutation!("`fold_value_biases`: nothing done", |c: &Case<T>| {
+        c.step(Step::FoldValueBiases, |_| ())
+    });
+
+    // Changes of basis and order.
+    let refactor = Invariance::Step(Step::RefactorFactoredAttnMatrices);
+    mutation!(
+        "`refactor_factored_attn_matrices`: the biases' rows forgotten",
+        move |c: &Case<T>| {
+            c.transformed(refactor, |new, old| {
+                for (new, old) in new.blocks.iter_mut().zip(&old.blocks) {
+                    new.attn.b_Q = old.attn.b_Q.clone();
+                    new.attn.b_K = old.attn.b_K.clone();
+                }
+            })
+        }
+    );
+    mutation!(
+        "`refactor_factored_attn_matrices`: `W_V` without its singular values",
+        move |c: &Case<T>| {
+            c.transformed(refactor, |new, _| {
+                for block in &mut new.blocks {
+                    let W_V = &mut block.attn.W_V;
+                    for h in 0..2 {
+                        let (rows, columns) = (W_V.shape()[1], W_V.shape()[2]);
+                        for j in 0..columns {
+                            let square: T =
+                                (0..rows).map(|i| W_V[[h, i, j]] * W_V[[h, i, j]]).sum();
+                            (0..rows).for_each(|i| W_V[[h, i, j]] /= square.sqrt());
+                        }
+                    }
+                }
+            })
+        }
+    );
+    mutation!(
+        "another basis of values: `G` for `G⁻¹` in `W_O`",
+        |c: &Case<T>| {
+            let mut weights = c.model.weights().clone();
+            for block in &mut weights.blocks {
+                shear(&mut block.attn.W_V, 0, 1, 0.5);
+                shear(&mut block.attn.b_V, 0, 1, 0.5);
+                shear_rows(&mut block.attn.W_O, 1, 0, 0.5);
+            }
+            c.same(Invariance::ValueBasis, weights)
+        }
+    );
+    mutation!(
+        "another basis of queries: `G⁻¹` for `G⁻ᵀ` in `W_K`",
+        |c: &Case<T>| {
+            let mut weights = c.model.weights().clone();
+            for block in &mut weights.blocks {
+                shear(&mut block.attn.W_Q, 0, 1, 0.5);
+                shear(&mut block.attn.b_Q, 0, 1, 0.5);
+                shear(&mut block.attn.W_K, 0, 1, -0.5);
+                shear(&mut block.attn.b_K, 0, 1, -0.5);
+            }
+            c.same(Invariance::QueryBasis, weights)
+        }
+    );
+    mutation!(
+        "another basis of queries: `b_Q` left in the old one",
+        |c: &Case<T>| {
+            c.transformed(Invariance::QueryBasis, |new, old| {
+                for (new, old) in new.blocks.iter_mut().zip(&old.blocks) {
+                    new.attn.b_Q = old.attn.b_Q.clone();
+                }
+            })
+        }
+    );
+    mutation!("another order of heads, in `W_Q` alone", |c: &Case<T>| {
+        c.transformed(Invariance::HeadOrder, |new, old| {
+            let orders = new.blocks.iter().map(|b| b.attn.W_Q.clone());
+            let orders: Vec<_> = orders.collect();
+            *new = old.clone();
+            for (block, W_Q) in new.blocks.iter_mut().zip(orders) {
+                block.attn.W_Q = W_Q;
+            }
+        })
+    });
+    mutation!("another order of neurons, in `W_in` alone", |c: &Case<
+        T,
+    >| {
+        c.transformed(Invariance::NeuronOrder, |new, old| {
+            let W_in = |w: &Weights<T>| -> Vec<_> {
+                let mlps = w.blocks.iter().map(|b| b.mlp.as_ref().expect("an MLP"));
+                mlps.map(|mlp| mlp.W_in.clone()).collect()
+            };
+            let orders = W_in(new);
+            *new = old.clone();
+            for (block, W_in) in new.blocks.iter_mut().zip(orders) {
+                block.mlp.as_mut().expect("an MLP").W_in = W_in;
+            }
+        })
+    });
+    all
+}
+
+/// A norm's output where so many means more than the right ones are left in.
+fn shifted_norm<T: Scalar>(
+    c: &Case<T>,
+    hook: Hook,
+    t: &mut Tensor<T>,
+    saved: &Saved<T>,
+    means_left: f64,
+) {
+    let w = c.model.weights();
+    let block = |l: usize| &w.blocks[l];
+    let (input, scale, norm) = match hook {
+        Hook::Ln1Normalized(l) => (Hook::ResidPre(l), Hook::Ln1Scale(l), &block(l).ln1),
+        Hook::Ln2Normalized(l) => (Hook::ResidMid(l), Hook::Ln2Scale(l), &block(l).ln2),
+        Hook::LnFinalNormalized => (Hook::ResidPost(1), Hook::LnFinalScale, &w.ln_final),
+        _ => return,
+    };
+    let d = t.shape()[2];
+    let rows = t.data_mut().chunks_exact_mut(d);
+    for ((row, mean), &scale) in rows.zip(means(&saved[&input])).zip(saved[&scale].data()) {
+        let shift = T::from_f64(means_left) * mean / scale;
+        for (i, x) in row.iter_mut().enumerate() {
+            *x += shift * norm.as_ref().map_or(T::ONE, |n| n.w.data()[i]);
+        }
+    }
+}
+
+// ---- Who catches what -----------------------------------------------------------------------------
+
+/// What the checks say to a claim.
+struct Judgement {
+    /// The identities and invariances that refute it, with the largest share of its bound.
+    refuted: Vec<(&'static str, f64)>,
+    /// Whether it departs from the formulas in plain loops, where there are any.
+    reference: Option<bool>,
+}
+
+fn judge<T: Scalar>(case: &Case<T>, claim: &Claim<T>) -> Judgement {
+    let (findings, reference) = match claim {
+        Claim::Output(out) => {
+            let evidence = Evidence {
+                model: &case.model,
+                tokens: &case.tokens,
+                out,
+                first_sequence: 0,
+            };
+            let check = |identity: RunIdentity| identity.check(&evidence).unwrap();
+            let findings = RunIdentity::ALL.map(check).to_vec();
+            (findings, departs_from_the_formulas(case, out))
+        }
+        Claim::Same(invariance, changed) => {
+            let finding = invariance.compare(&case.model, changed, &case.tokens, Par::Seq);
+            let reference = departs_from_the_step(case, *invariance, changed);
+            (vec![finding.unwrap()], reference)
+        }
+        Claim::Sound(model) => {
+            let findings = verify::check(model, &case.tokens, Par::Seq, &mut |_, _| {});
+            (findings.unwrap(), None)
+        }
+    };
+    let refuted = |f: Finding| match f.verdict {
+        Verdict::Refuted(measure) => Some((f.id, measure.ratio)),
+        _ => None,
+    };
+    Judgement {
+        refuted: findings.into_iter().filter_map(refuted).collect(),
+        reference,
+    }
+}
+
+/// Against the forward pass in plain loops. In f32 its bounds, which grow from layer to layer, say too
+/// little.
+fn departs_from_the_formulas<T: Scalar>(case: &Case<T>, out: &RunOutput<T>) -> Option<bool> {
+    let parameters = params(&case.model);
+    let r = Rounding::of::<T>();
+    let expected = forward(case.config(), &parameters, &case.tokens, r, &[]);
+    let mut hooks = expected.hooks.iter();
+    let departs = hooks.any(|(hook, value)| value.differs(&out.cache[*hook]).is_some())
+        || expected.logits.differs(&out.logits).is_some();
+    (T::PRECISION == Precision::F64).then_some(departs)
+}
+
+/// Against the processing step in plain loops.
+fn departs_from_the_step<T: Scalar>(
+    case: &Case<T>,
+    invariance: Invariance,
+    changed: &Model<T>,
+) -> Option<bool> {
+    let (c, r, mut expected) = (case.config(), Rounding::of::<T>(), params(&case.model));
+    match invariance {
+        Invariance::Step(Step::FoldLayerNorm) => process::fold_layer_norm(c, r, &mut expected),
+        Invariance::Step(Step::CenterWritingWeights) => {
+            process::center_writing_weights(c, r, &mut expected)
+        }
+        Invariance::Step(Step::CenterUnembed) => process::center_unembed(r, &mut expected),
+        Invariance::Step(Step::FoldValueBiases) => process::fold_value_biases(c, r, &mut expected),
+        _ => return None,
+    }
+    let tensors = changed.weights().tensors();
+    let departs = tensors
+        .iter()
+        .any(|(name, t)| expected[name].differs(t).is_some());
+    Some(departs)
+}
+
+/// That what is right is not caught by the same checks.
+fn nothing_right_is_caught<T: Scalar>() {
+    for case in cases::<T>() {
+        let mut right = vec![("the run", Claim::Output(case.right.clone()))];
+        for invariance in Invariance::ALL {
+            let claim = case.transformed(invariance, |_, _| ());
+            right.extend(claim.map(|claim| (invariance.id(), claim)));
+        }
+        right.push(("the model", Claim::Sound(case.model.clone())));
+        // The code that the mistakes are made with, without a mistake.
+        let unchanged = case.computing(|_, _, _| ());
+        assert!(
+            unchanged.is_none(),
+            "{}: a hook that does nothing did",
+            case.kind
+        );
+        if case.config().normalization_type == Some(NormalizationType::LN) {
+            let folded = case.step(Step::FoldLayerNorm, |w| fold(w, RIGHT_FOLD));
+            right.extend(folded.map(|claim| ("a fold", claim)));
+        }
+        let centered = case.step(Step::CenterWritingWeights, |w| {
+            center_writes(w, |_, t| {
+                let d = *t.shape().last().expect("no scalar writes");
+                center_rows(t.data_mut(), d, T::ONE);
+            });
+        });
+        right.extend(centered.map(|claim| ("centred writes", claim)));
+        let mut weights = case.model.weights().clone();
+        for block in &mut weights.blocks {
+            let attn = &mut block.attn;
+            shear(&mut attn.W_V, 0, 1, 0.5);
+            shear(&mut attn.b_V, 0, 1, 0.5);
+            shear_rows(&mut attn.W_O, 1, 0, -0.5);
+            shear(&mut attn.W_Q, 0, 1, 0.5);
+            shear(&mut attn.b_Q, 0, 1, 0.5);
+            shear(&mut attn.W_K, 1, 0, -0.5);
+            shear(&mut attn.b_K, 1, 0, -0.5);
+        }
+        right.extend(
+            case.same(Invariance::ValueBasis, weights)
+                .map(|claim| ("other bases", claim)),
+        );
+        for (what, claim) in &right {
+            let Judgement { refuted, reference } = judge(&case, claim);
+            assert!(refuted.is_empty(), "{}: {what}: {refuted:?}", case.kind);
+            assert_ne!(reference, Some(true), "{}: {what}", case.kind);
+        }
+    }
+}
+
+#[test]
+fn nothing_right_is_caught_in_f64() {
+    nothing_right_is_caught::<f64>();
+}
+
+#[test]
+fn nothing_right_is_caught_in_f32() {
+    nothing_right_is_caught::<f32>();
+}
+
+/// What became of a mistake on one kind of model.
+#[derive(Clone, PartialEq)]
+struct Caught {
+    by: Vec<&'static str>,
+    reference: Option<bool>,
+}
+
+/// A refutation is to be no matter of a machine's rounding: at least this many times its bound.
+const CLEAR: f64 = 4.0;
+
+/// One mistake on one model; `None` where there is nothing to make it on.
+fn caught_on<T: Scalar>(mutation: &Mutation<T>, case: &Case<T>) -> Option<Caught> {
+    let at = format!("{}, {}", mutation.what, case.kind);
+    let below = mutation.below_f32 && T::PRECISION == Precision::F32;
+    let (mut refuted, mut reference) = (Vec::new(), None);
+    let claims = (mutation.make)(case);
+    for claim in &claims {
+        let judgement = judge(case, claim);
+        // In a run or a model, an identity sees every mistake; in changed weights, some only the formulas.
+        let by_an_identity = !judgement.refuted.is_empty();
+        let seen = match claim {
+            Claim::Output(_) | Claim::Sound(_) => by_an_identity,
+            Claim::Same(..) => by_an_identity || judgement.reference == Some(true),
+        };
+        assert!(seen || below, "{at}: nothing catches it");
+        for (id, ratio) in judgement.refuted {
+            assert!(
+                ratio >= CLEAR || below,
+                "{at}: {id} at {ratio} of its bound"
+            );
+            refuted.push(id);
+        }
+        reference = reference.max(judgement.reference);
+    }
+    let all = RunIdentity::ALL.map(RunIdentity::id).into_iter();
+    let all = all.chain(Invariance::ALL.map(Invariance::id));
+    let by = all.filter(|id| refuted.contains(id)).collect();
+    (!claims.is_empty()).then_some(Caught { by, reference })
+}
+
+/// Every mistake on every kind of model.
+fn caught<T: Scalar>() -> Vec<Vec<Option<Caught>>> {
+    let cases = cases::<T>();
+    let row = |m: &Mutation<T>| cases.iter().map(|case| caught_on(m, case)).collect();
+    mutations::<T>().iter().map(row).collect()
+}
+
+#[test]
+fn every_mistake_is_caught() {
+    let (f64s, f32s) = (caught::<f64>(), caught::<f32>());
+    let mutations = mutations::<f64>();
+    let mut table = String::from(HEADER);
+    let mut idle: Vec<&str> = RunIdentity::ALL.map(RunIdentity::id).to_vec();
+    idle.extend(Invariance::ALL.map(Invariance::id));
+    for ((mutation, wide), narrow) in mutations.iter().zip(&f64s).zip(&f32s) {
+        let what = mutation.what;
+        assert!(wide.iter().any(Option::is_some), "{what}: no model has it");
+        for ((wide, narrow), (kind, _)) in wide.iter().zip(narrow).zip(KINDS) {
+            let Some(wide) = wide else { continue };
+            idle.retain(|id| !wide.by.contains(id));
+            if !mutation.below_f32 && !wide.by.is_empty() {
+                let narrow = narrow.as_ref().expect("the same mistake in f32");
+                assert!(
+                    !narrow.by.is_empty(),
+                    "{what}, {kind}: nothing catches it in f32"
+                );
+            }
+        }
+        writeln!(table, "{}", row(mutation, wide, narrow)).unwrap();
+    }
+    assert!(idle.is_empty(), "these catch nothing: {idle:?}");
+
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/mutations.md");
+    if std::env::var_os("PATHSUM_WRITE_TABLES").is_some() {
+        std::fs::write(&path, &table).unwrap();
+    }
+    let written = std::fs::read_to_string(&path).unwrap();
+    for (old, new) in written.lines().zip(table.lines()) {
+        assert_eq!(
+            old, new,
+            "docs/mutations.md: PATHSUM_WRITE_TABLES=1 writes it anew"
+        );
+    }
+    assert_eq!(written.lines().count(), table.lines().count());
+}
+
+const HEADER: &str = "\
+# Mistakes, and which check catches which
+
+`tests/mutations.rs` makes each of these mistakes on a model of each kind that has room for it, and asks
+every identity of the run, or the invariance that is claimed, for its verdict. It writes this table too.
+
+A dash means that there is nothing to make the mistake on. The last columns say whether the same checks
+catch it in f32, and whether the formulas in plain loops (`tests/naive`) do. Where they alone do, what the
+model computes is right, or right but for a constant, and only its weights are not what they should be.
+
+| mistake | with MLPs | attention only | bidirectional, SoLU | f32 | plain loops |
+|---|---|---|---|---|---|
+";
+
+fn row(mutation: &Mutation<f64>, wide: &[Option<Caught>], narrow: &[Option<Caught>]) -> String {
+    let cell = |caught: &Option<Caught>| match caught {
+        None => "–".to_string(),
+        Some(caught) if caught.by.is_empty() => "none".to_string(),
+        Some(caught) => caught.by.join(", "),
+    };
+    let cells: Vec<String> = wide.iter().map(cell).collect();
+    let by = |all: &[Option<Caught>]| -> Vec<Vec<&str>> {
+        all.iter().flatten().map(|c| c.by.clone()).collect()
+    };
+    let f32 = if mutation.below_f32 {
+        "below rounding".to_string()
+    } else if by(wide) == by(narrow) {
+        "the same".to_string()
+    } else {
+        narrow.iter().map(cell).collect::<Vec<_>>().join("; ")
+    };
+    let seen: Vec<Option<bool>> = wide.iter().flatten().map(|c| c.reference).collect();
+    let reference = if seen.iter().all(|s| *s == Some(true)) {
+        "yes"
+    } else if seen.contains(&Some(false)) {
+        "no"
+    } else {
+        "–"
+    };
+    format!(
+        "| {} | {} | {f32} | {reference} |",
+        mutation.what,
+        cells.join(" | ")
+    )
+}
