@@ -85,7 +85,9 @@ fn orthonormalise<T: Scalar>(U: &mut Mat<T>) {
     for j in 0..n {
         let mut norm = dot(U, j, j).sqrt();
         let mut candidate = 0;
-        while norm <= zero || norm == T::ZERO {
+        // Some unit vector is far from fewer than `m` others. That none is found means that squares
+        // overflowed, and the caller sees that the result reproduces nothing.
+        while (norm <= zero || norm == T::ZERO) && candidate < m {
             // The unit vector that the columns so far leave most of; twice, for orthogonality.
             for i in 0..m {
                 U[(i, j)] = if i == candidate { T::ONE } else { T::ZERO };

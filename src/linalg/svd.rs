@@ -40,6 +40,11 @@ pub fn svd_of_product<T: Scalar>(A: MatRef<'_, T>, B: MatRef<'_, T>) -> Result<S
     }
     let (QA, QB) = (A.qr(), B.transpose().qr());
     let core = product(QA.thin_R(), QB.thin_R().transpose());
+    if !finite(core.as_ref()) {
+        return Err(Error::Numeric(
+            "singular values of a product whose entries overflow".into(),
+        ));
+    }
     let Svd { U, S, V } = svd(core.as_ref())?;
     Ok(Svd {
         U: product(QA.compute_thin_Q().as_ref(), U.as_ref()),
@@ -155,6 +160,23 @@ mod tests {
             assert!(reproduces(&jacobi, M.as_ref()));
             for (a, b) in jacobi.S.iter().zip(&faer.S) {
                 assert!((a - b).abs() <= 100.0 * f64::EPSILON * faer.S[0]);
+            }
+        }
+    }
+
+    /// Squares of such entries overflow or vanish: an error or a decomposition, but not for ever.
+    #[test]
+    fn sizes_beyond_the_squares_end() {
+        for size in [1e200, 1e160, 1e-160, 1e-200, 1e-300] {
+            let M: Mat<f64> = waves(4, 3, 1.0);
+            let large = Mat::from_fn(4, 3, |i, j| M[(i, j)] * size);
+            let one: Mat<f64> = Mat::identity(3, 3);
+            for product in [
+                svd_of_product(large.as_ref(), one.as_ref()),
+                svd_of_product(large.as_ref(), large.transpose()),
+                Ok(jacobi_svd(large.as_ref())),
+            ] {
+                assert!(product.is_err() || product.is_ok_and(|svd| svd.S.len() == 3));
             }
         }
     }
