@@ -8,8 +8,8 @@
 use pathsum::fixture::Fixture;
 use pathsum::model::process::Step;
 use pathsum::{
-    Config, Head, Hook, HookPattern, Model, Par, Precision, Run, Tensor, TensorFile, Tokens,
-    Weights,
+    Config, Head, Hook, HookPattern, Model, Par, Precision, Run, Scalar, Tensor, TensorFile,
+    Tokens, Weights, verify,
 };
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, RngExt, SeedableRng};
@@ -620,6 +620,69 @@ fn tokens_files() {
     assert_both_ways(read, CASES);
     assert_both_ways(ran, CASES);
     println!("{read} of {CASES} read, {ran} ran");
+}
+
+/// Values that overflow, vanish or are no numbers: every step ends, and every check gives its verdicts.
+#[test]
+fn extreme_weights() {
+    const ROUNDS: u64 = 12;
+    const CONFIGS: [&str; 4] = [
+        r#"{"n_layers": 1, "d_model": 1, "n_ctx": 1, "d_head": 5, "n_heads": 3, "d_vocab": 2, "act_fn": "silu"}"#,
+        r#"{"n_layers": 2, "d_model": 4, "n_ctx": 3, "d_head": 2, "d_vocab": 3, "act_fn": "solu_ln", "pad_token": 0}"#,
+        r#"{"n_layers": 1, "d_model": 3, "n_ctx": 4, "d_head": 3, "d_vocab": 1, "attn_only": true, "normalization_type": null}"#,
+        r#"{"n_layers": 0, "d_model": 2, "n_ctx": 2, "d_head": 1, "d_vocab": 4, "attn_only": true, "normalization_type": "LNPre"}"#,
+    ];
+    let mut case = 0;
+    let mut refuted = 0;
+    for round in 0..ROUNDS {
+        for json in CONFIGS {
+            for size in [
+                0.0,
+                1.0,
+                1e30,
+                1e300,
+                1e-30,
+                1e-300,
+                f64::NAN,
+                f64::INFINITY,
+            ] {
+                case += 1;
+                let shown = || format!("{json} with {size:e}");
+                refuted += usize::from(judge(case, shown, || {
+                    let narrow = check_extreme::<f32>(json, size, round);
+                    check_extreme::<f64>(json, size, round) || narrow
+                }));
+            }
+        }
+    }
+    assert_both_ways(refuted, case);
+}
+
+/// Whether any identity is refuted on a random model in which some values are of this size.
+fn check_extreme<T: Scalar>(json: &str, size: f64, seed: u64) -> bool {
+    let config = Config::from_json(json).unwrap();
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let weights = Weights::build(&config, |_, shape| {
+        Ok(Tensor::from_fn(shape, |_| {
+            let x = rng.random_range(-1.0..1.0);
+            let is_extreme = rng.random_bool(0.3);
+            T::from_f64(if is_extreme { x * size } else { x })
+        }))
+    });
+    let model = Model::<T>::new(config, weights.unwrap()).unwrap();
+    for step in Step::ALL {
+        // A decomposition that overflows is an error.
+        let _ = step.apply(&mut model.clone());
+    }
+    let tokens = verify::default_tokens(&model);
+    let findings = verify::check(&model, &tokens, Par::Seq, &mut |_, _| {}).unwrap();
+    // JSON has no infinities: what is written must be readable.
+    let json = serde_json::to_string(&findings).unwrap();
+    let read: Vec<serde_json::Value> = serde_json::from_str(&json).unwrap();
+    assert_eq!(read.len(), findings.len());
+    let refuted = findings.iter().any(|f| f.refuted());
+    assert!(!refuted || size.abs() > 1.0 || !size.is_finite(), "{json}");
+    refuted
 }
 
 /// A name put together from pieces of names, or of anything.
