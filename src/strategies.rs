@@ -1,4 +1,4 @@
-//! Strategies for property tests with [`proptest`]: random configurations, models of a configuration,
+//! Strategies for property tests with [proptest](mod@proptest): random configurations, models of a configuration,
 //! and tokens for a model.
 //!
 //! A property that holds for one model may hold by accident; these look for the model for which it
