@@ -72,6 +72,15 @@ fn check<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
     })
 }
 
+/// Three digits after the point, where there are not too many before it.
+fn ratio(x: f64) -> String {
+    if x < 1000.0 {
+        format!("{x:.3}")
+    } else {
+        format!("{x:.1e}")
+    }
+}
+
 fn findings_text(findings: &[Finding]) -> String {
     let colours = console::colors_enabled();
     let mut t = table([
@@ -117,11 +126,7 @@ fn findings_text(findings: &[Finding]) -> String {
             }
         };
         let (error, bound, ratio) = match measure {
-            Some(m) => (
-                format!("{:.1e}", m.error),
-                bound(m),
-                format!("{:.3}", m.ratio),
-            ),
+            Some(m) => (format!("{:.1e}", m.error), bound(m), ratio(m.ratio)),
             None => Default::default(),
         };
         t.add_row(vec![

@@ -47,8 +47,8 @@ impl Deref for FileBytes {
     }
 }
 
-/// From this many bytes on, values get pages of their own.
-const OWN_PAGES: usize = 2 << 20;
+/// The size of a huge page. From so many bytes on, values get pages of their own.
+const HUGE_PAGE: usize = 2 << 20;
 
 /// A tensor's values.
 ///
@@ -56,19 +56,22 @@ const OWN_PAGES: usize = 2 << 20;
 /// once, and with small pages the system takes longer to hand them out than a small model to fill them.
 pub(super) enum Buffer<T> {
     Heap(Vec<T>),
-    Pages(memmap2::MmapMut, PhantomData<T>),
+    /// The pages, and how many values of them are the tensor's.
+    Pages(memmap2::MmapMut, usize, PhantomData<T>),
 }
 
 impl<T: Scalar> Buffer<T> {
     pub(super) fn zeros(len: usize) -> Self {
         let bytes = len.saturating_mul(size_of::<T>());
-        if bytes >= OWN_PAGES
-            && let Ok(pages) = memmap2::MmapMut::map_anon(bytes)
+        // In whole huge pages: what is left over at the end would be handed out in small ones.
+        if bytes >= HUGE_PAGE
+            && let Some(whole) = bytes.checked_next_multiple_of(HUGE_PAGE)
+            && let Ok(pages) = memmap2::MmapMut::map_anon(whole)
         {
             // Advice only: without huge pages the mapping works all the same.
             #[cfg(target_os = "linux")]
             let _ = pages.advise(memmap2::Advice::HugePage);
-            return Buffer::Pages(pages, PhantomData);
+            return Buffer::Pages(pages, len, PhantomData);
         }
         Buffer::Heap(vec![T::ZERO; len])
     }
@@ -88,7 +91,7 @@ impl<T: Scalar> Deref for Buffer<T> {
     fn deref(&self) -> &[T] {
         match self {
             Buffer::Heap(data) => data,
-            Buffer::Pages(pages, _) => bytemuck::cast_slice(pages),
+            Buffer::Pages(pages, len, _) => &bytemuck::cast_slice(pages)[..*len],
         }
     }
 }
@@ -98,7 +101,7 @@ impl<T: Scalar> DerefMut for Buffer<T> {
     fn deref_mut(&mut self) -> &mut [T] {
         match self {
             Buffer::Heap(data) => data,
-            Buffer::Pages(pages, _) => bytemuck::cast_slice_mut(pages),
+            Buffer::Pages(pages, len, _) => &mut bytemuck::cast_slice_mut(pages)[..*len],
         }
     }
 }

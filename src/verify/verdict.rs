@@ -108,7 +108,11 @@ impl Comparison {
         } else {
             error / bound
         };
-        let further = |w: &Measure| ratio > w.ratio || ratio == w.ratio && error > w.error;
+        // Of entries that are no numbers the first is the telling one; of others the furthest off.
+        let further = |w: &Measure| {
+            let number = w.left.is_finite() && w.right.is_finite();
+            ratio > w.ratio || ratio == w.ratio && number && (error.is_nan() || error > w.error)
+        };
         if self.worst.as_ref().is_none_or(further) {
             let (kind, place) = (self.kind, place());
             self.worst = Some(Measure {
