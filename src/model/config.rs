@@ -131,6 +131,23 @@ impl Config {
         }
     }
 
+    /// That the fields agree with each other: [`Config::from_json`] sees to it, but they are public.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.attn_only == self.d_mlp.is_some() {
+            return Err(Error::Config {
+                field: "d_mlp",
+                reason: format!("{:?} where attn_only is {}", self.d_mlp, self.attn_only),
+            });
+        }
+        if !self.attn_only && self.act_fn.is_none() {
+            return Err(Error::Config {
+                field: "act_fn",
+                reason: "is missing, and the model has MLPs (attn_only is false)".into(),
+            });
+        }
+        Ok(())
+    }
+
     /// The activation function, in a model with MLPs.
     pub(crate) fn mlp_act(&self) -> Option<ActFn> {
         if self.attn_only { None } else { self.act_fn }

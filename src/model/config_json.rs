@@ -250,12 +250,6 @@ impl Raw {
             (true, _) => None,
             (false, given) => Some(positive("d_mlp", given.unwrap_or(4 * d_model))?),
         };
-        if !self.attn_only && self.act_fn.is_none() {
-            return refuse(
-                "act_fn",
-                "is missing, and the model has MLPs (attn_only is false)",
-            );
-        }
         if !(self.eps >= 0.0 && self.eps.is_finite()) {
             return refuse(
                 "eps",
@@ -279,7 +273,7 @@ impl Raw {
                 format!("{pad} is no token: d_vocab is {d_vocab}"),
             );
         }
-        Ok(Config {
+        let config = Config {
             n_layers: self.n_layers,
             d_model,
             n_ctx: positive("n_ctx", self.n_ctx)?,
@@ -298,7 +292,9 @@ impl Raw {
             attn_scale,
             scale_attn_by_inverse_layer_idx: self.scale_attn_by_inverse_layer_idx,
             pad_token: self.pad_token,
-        })
+        };
+        config.check()?;
+        Ok(config)
     }
 }
 
@@ -423,5 +419,14 @@ mod tests {
         let config =
             with(r#""pad_token": 1, "normalization_type": null, "attn_scale": 3.5"#).unwrap();
         assert_eq!(Config::from_json(&config.to_json()).unwrap(), config);
+    }
+
+    #[test]
+    fn fields_changed_by_hand_are_checked_too() {
+        let mut config = Config::from_json(SMALL).unwrap();
+        let weights = crate::model::Weights::<f64>::zeros(&config);
+        config.d_mlp = Some(3);
+        let error = crate::model::Model::new(config, weights).unwrap_err();
+        assert!(error.to_string().contains("`d_mlp`: Some(3)"), "{error}");
     }
 }

@@ -46,6 +46,7 @@ impl<T: Scalar> Model<T> {
     /// # Errors
     /// When a tensor is missing, has another shape than the configuration gives it, or has no place.
     pub fn from_file(config: Config, file: &TensorFile) -> Result<Self> {
+        config.check()?;
         // A layer has several tensors. A configuration with more layers than the file has tensors is
         // wrong, and a list of its names may be too long to make: the first missing name is error enough.
         let layout = if config.n_layers <= file.names().count() {

@@ -40,8 +40,10 @@ impl<T: Scalar> Model<T> {
     /// A model of these weights.
     ///
     /// # Errors
-    /// When a parameter is missing, of another shape than the configuration gives it, or superfluous.
+    /// When the configuration contradicts itself, or a parameter is missing, of another shape than it gives,
+    /// or superfluous.
     pub fn new(config: Config, weights: Weights<T>) -> Result<Self> {
+        config.check()?;
         weights.check(&config)?;
         Ok(Model { config, weights })
     }

@@ -312,10 +312,11 @@ pub(super) fn bounded_softmax<T: Scalar>(row: &[T]) -> (Vec<T>, Vec<T>) {
     let errors = row
         .iter()
         .zip(&values)
-        // What underflows is off by less than the smallest normal number.
+        // What underflows, or is taken for nothing just above, is off by less than twice the smallest
+        // normal number.
         .map(|(&s, &p)| {
             let own = if p > T::ZERO { relative(s) } else { T::ZERO };
-            p * (own + others) * up + T::MIN_POSITIVE
+            p * (own + others) * up + T::MIN_POSITIVE + T::MIN_POSITIVE
         })
         .collect();
     (values, errors)
