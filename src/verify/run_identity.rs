@@ -90,7 +90,7 @@ impl RunIdentity {
         match self {
             RunIdentity::Embeddings => "embed = W_E[token], pos_embed = W_pos[position]",
             RunIdentity::ResidualSum => {
-                "resid = embed + pos_embed + Σ attn_out + Σ mlp_out, at every layer"
+                "resid = embed + pos_embed + Σ result[h] + Σ b_O + Σ mlp_out, at every layer"
             }
             RunIdentity::LayerNorm => {
                 "scale² = mean((x - mean)²) + eps, normalized = (x - mean) / scale · w + b"

@@ -69,6 +69,7 @@ fn last_stack<T: Scalar>(e: &Evidence<'_, T>) -> Result<Stack<T>> {
     })
 }
 
+/// By head, so that the sum is not the run's own: it adds each layer's heads up first.
 pub(super) fn residual_sum<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Result<()> {
     let c = e.model.config();
     for l in 0..c.n_layers {
@@ -77,7 +78,7 @@ pub(super) fn residual_sum<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison)
             .into_iter()
             .flatten()
         {
-            let sum = stack_sum(&residual_stack(e.model, &e.out.cache, hook, By::Layer)?);
+            let sum = stack_sum(&residual_stack(e.model, &e.out.cache, hook, By::Head)?);
             e.compare_rows(cmp, hook, &sum.claimed(e.value(hook)?.rows()), &sum);
         }
     }
