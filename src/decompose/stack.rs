@@ -152,7 +152,7 @@ pub(super) fn add<T: Scalar>(to: &mut [T], from: &[T]) {
 /// let stack = residual_stack(&model, &out.cache, Hook::ResidPost(1), By::Head)?;
 /// let labels: Vec<String> = stack.labels.iter().map(|c| c.to_string()).collect();
 /// assert_eq!(labels, ["embed", "pos_embed", "head 0.0", "b_O 0", "head 1.0", "b_O 1"]);
-/// approx::assert_relative_eq!(stack.sum(), out.cache[Hook::ResidPost(1)], epsilon = 1e-14);
+/// approx::assert_relative_eq!(stack.sum(), out.cache[Hook::ResidPost(1)], epsilon = 16.0 * f64::EPSILON);
 /// # Ok::<(), pathsum::Error>(())
 /// ```
 ///
