@@ -41,7 +41,7 @@ fn index(s: &str) -> Option<usize> {
     if canonical { s.parse().ok() } else { None }
 }
 
-/// Whether a site stands once in a model or once in every block.
+/// The one list of hooks: those that stand once in a model, then those that stand in every block.
 macro_rules! hooks {
     (
         $(model $(#[$mdoc:meta])* $model:ident = $mname:literal,)*

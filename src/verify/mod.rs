@@ -41,7 +41,8 @@ pub fn default_tokens<T: Scalar>(model: &Model<T>) -> Tokens {
     Tokens::random(config, sequences, SEED)
 }
 
-/// Checks every identity of a model on a batch.
+/// Checks every identity of a model on a batch: those between the values of a run on all of it, the
+/// invariances on its first 2,048 positions, in whole sequences.
 ///
 /// `progress` is called after each part of the work with the parts done and the parts there are.
 ///
@@ -87,7 +88,8 @@ pub fn check<T: Scalar>(
         .map(|(identity, collected)| identity.finding(collected))
         .collect();
 
-    // Random tokens of the same lengths would do as well; a check's time should not grow with the file.
+    // Each invariance runs the model anew: on the batch's beginning, or a check of a long file would take
+    // as long again for every one of them.
     let sample = tokens.slice(0, each.min(tokens.batch()));
     let sensitivity = sensitivity::Sensitivity::measure(model, &sample, par)?;
     for (i, invariance) in Invariance::ALL.into_iter().enumerate() {
