@@ -103,12 +103,29 @@ pub enum Error {
         /// `; did you mean …?`, or the names there are.
         hint: String,
     },
+    /// An expression that does not say anything, or nothing that makes sense.
+    #[error("{message}\n  {text}\n  {}", carets(text, span))]
+    Expression {
+        /// What is wrong, and what was expected.
+        message: String,
+        /// The expression.
+        text: String,
+        /// Where in it, in bytes.
+        span: std::ops::Range<usize>,
+    },
     /// A request that cannot be met on this model or input.
     #[error("{0}")]
     Request(String),
     /// A numerical routine did not get there.
     #[error("{0}")]
     Numeric(String),
+}
+
+/// Carets below the part of a one-line text.
+fn carets(text: &str, span: &std::ops::Range<usize>) -> String {
+    let before = text[..span.start].chars().count();
+    let wide = text[span.clone()].trim_end().chars().count().max(1);
+    format!("{}{}", " ".repeat(before), "^".repeat(wide))
 }
 
 /// A result of this crate.

@@ -50,6 +50,7 @@
 //! - `nalgebra`: conversions between [`Tensor`] and nalgebra's matrices.
 
 pub mod decompose;
+pub mod expr;
 pub mod fixture;
 pub mod linalg;
 pub mod model;

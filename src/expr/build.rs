@@ -1,0 +1,114 @@
+//! The language without strings: a function for every symbol.
+
+use super::normal::Expr;
+use super::space::Space;
+use super::symbol::{Site, Symbol};
+use crate::names::Head;
+
+macro_rules! constructors {
+    ($($(#[$doc:meta])* $name:ident($($arg:ident: $t:ty)?) = $symbol:ident;)*) => {$(
+        $(#[$doc])*
+        pub fn $name($($arg: $t)?) -> Expr {
+            Expr::from(Symbol::$symbol$(($arg))?)
+        }
+    )*};
+}
+
+constructors! {
+    /// `[vocab, model]`
+    W_E() = WE;
+    /// `[pos, model]`
+    W_pos() = WPos;
+    /// `[model, out]`
+    W_U() = WU;
+    /// `[one, out]`
+    b_U() = BU;
+    /// `[model, model]`: `x C = x - mean(x)`
+    C() = C;
+    /// `[model, head]`
+    W_Q(head: Head) = WQ;
+    /// `[model, head]`
+    W_K(head: Head) = WK;
+    /// `[model, head]`
+    W_V(head: Head) = WV;
+    /// `[head, model]`
+    W_O(head: Head) = WO;
+    /// `[one, head]`
+    b_Q(head: Head) = BQ;
+    /// `[one, head]`
+    b_K(head: Head) = BK;
+    /// `[one, head]`
+    b_V(head: Head) = BV;
+    /// `[one, model]`
+    b_O(layer: usize) = BO;
+    /// `[model, mlp]`
+    W_in(layer: usize) = WIn;
+    /// `[one, mlp]`
+    b_in(layer: usize) = BIn;
+    /// `[mlp, model]`
+    W_out(layer: usize) = WOut;
+    /// `[one, model]`
+    b_out(layer: usize) = BOut;
+    /// `[model, model]`, diagonal: a norm's weights.
+    w(site: Site) = NormW;
+    /// `[one, model]`: a norm's bias.
+    b(site: Site) = NormB;
+    /// `[pos, vocab]`: a run's tokens, a 1 in each row.
+    tokens() = Tokens;
+    /// `[pos, model]`
+    embed() = Embed;
+    /// `[pos, model]`
+    pos_embed() = PosEmbed;
+    /// `[pos, out]`
+    logits() = Logits;
+    /// `[pos, model]`
+    resid_pre(layer: usize) = ResidPre;
+    /// `[pos, model]`
+    attn_out(layer: usize) = AttnOut;
+    /// `[pos, model]`
+    resid_mid(layer: usize) = ResidMid;
+    /// `[pos, mlp]`
+    pre(layer: usize) = Pre;
+    /// `[pos, mlp]`
+    post(layer: usize) = Post;
+    /// `[pos, model]`
+    mlp_out(layer: usize) = MlpOut;
+    /// `[pos, model]`
+    resid_post(layer: usize) = ResidPost;
+    /// `[pos, head]`
+    q(head: Head) = Q;
+    /// `[pos, head]`
+    k(head: Head) = K;
+    /// `[pos, head]`
+    v(head: Head) = V;
+    /// `[pos, pos]`, queries by keys
+    pattern(head: Head) = Pattern;
+    /// `[pos, head]`
+    z(head: Head) = Z;
+    /// `[pos, model]`
+    result(head: Head) = Result;
+    /// `[pos, pos]`, diagonal: what a norm divides by.
+    scale(site: Site) = Scale;
+    /// `[pos, model]`: a norm's output.
+    normalized(site: Site) = Normalized;
+}
+
+/// `[model, model]`: `W_Q W_Kᵀ`
+pub fn W_QK(head: Head) -> Expr {
+    W_Q(head) * W_K(head).t()
+}
+
+/// `[model, model]`: `W_V W_O`
+pub fn W_OV(head: Head) -> Expr {
+    W_V(head) * W_O(head)
+}
+
+/// `[space, space]`: the identity.
+pub fn I(space: Space) -> Expr {
+    Expr::identity(space)
+}
+
+/// `[space, one]`: a column of ones.
+pub fn ones(space: Space) -> Expr {
+    Expr::ones(space)
+}

@@ -1,0 +1,339 @@
+//! The symbols of the language: every weight, every value of a run, and a few constants.
+
+use super::space::{Dims, Norms, Space};
+use crate::names::{Head, Hook};
+use std::fmt;
+
+/// The place of a norm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Site {
+    /// Before a layer's attention.
+    Ln1(usize),
+    /// Before a layer's MLP.
+    Ln2(usize),
+    /// Before the unembedding.
+    LnFinal,
+}
+
+impl fmt::Display for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Site::Ln1(l) => write!(f, "{l},ln1"),
+            Site::Ln2(l) => write!(f, "{l},ln2"),
+            Site::LnFinal => f.write_str("ln_final"),
+        }
+    }
+}
+
+/// What stands in the brackets behind a symbol's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Indexed {
+    /// Nothing: `W_E`
+    Alone,
+    /// A layer: `W_in[0]`
+    ByLayer,
+    /// A head: `W_Q[0.1]`
+    ByHead,
+    /// A norm: `scale[0,ln1]`
+    BySite,
+}
+
+/// Where a symbol's value comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The model.
+    Weight,
+    /// A run of it.
+    Run,
+    /// Neither: the same for all models of one size.
+    Constant,
+}
+
+macro_rules! symbols {
+    (
+        alone { $($(#[$ad:meta])* $A:ident = $an:literal: [$ar:expr, $ac:expr] $ao:ident,)* }
+        by_layer { $($(#[$ld:meta])* $L:ident = $ln:literal: |$ll:pat_param| [$lr:expr, $lc:expr] $lo:ident,)* }
+        by_head { $($(#[$hd:meta])* $H:ident = $hn:literal: |$hh:pat_param| [$hr:expr, $hc:expr] $ho:ident,)* }
+        by_site { $($(#[$sd:meta])* $S:ident = $sn:literal: [$sr:expr, $sc:expr] $so:ident,)* }
+    ) => {
+        /// A matrix that an expression is made of.
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Symbol {
+            $($(#[$ad])* #[doc = concat!(" `", $an, "`")] $A,)*
+            $($(#[$ld])* #[doc = concat!(" `", $ln, "[l]`")] $L(usize),)*
+            $($(#[$hd])* #[doc = concat!(" `", $hn, "[l.h]`")] $H(Head),)*
+            $($(#[$sd])* #[doc = concat!(" `", $sn, "[site]`")] $S(Site),)*
+            /// `[space, one]`: a column of ones. `ones[space]`
+            Ones(Space),
+            /// `[space, one]`: the column that is 1 at an index and 0 elsewhere; a negative index counts
+            /// from the end. `I[space][:,i]`
+            Unit(Space, i64),
+            /// `[stack, part]`: puts a matrix in its place of a stack, zeros elsewhere.
+            Inject {
+                /// The spaces of the stack.
+                stack: Vec<Space>,
+                /// The number of the one that is filled.
+                part: usize,
+            },
+        }
+
+        impl Symbol {
+            /// The names of the symbols that take such an index.
+            pub(super) fn names(indexed: Indexed) -> &'static [&'static str] {
+                match indexed {
+                    Indexed::Alone => &[$($an,)*],
+                    Indexed::ByLayer => &[$($ln,)*],
+                    Indexed::ByHead => &[$($hn,)*],
+                    Indexed::BySite => &[$($sn,)*],
+                }
+            }
+
+            pub(super) fn alone(name: &str) -> Option<Self> {
+                match name { $($an => Some(Symbol::$A),)* _ => None }
+            }
+
+            pub(super) fn by_layer(name: &str, layer: usize) -> Option<Self> {
+                match name { $($ln => Some(Symbol::$L(layer)),)* _ => None }
+            }
+
+            pub(super) fn by_head(name: &str, head: Head) -> Option<Self> {
+                match name { $($hn => Some(Symbol::$H(head)),)* _ => None }
+            }
+
+            pub(super) fn by_site(name: &str, site: Site) -> Option<Self> {
+                match name { $($sn => Some(Symbol::$S(site)),)* _ => None }
+            }
+
+            /// What the rows and the columns are indexed by.
+            pub fn spaces(&self) -> (Space, Space) {
+                match self {
+                    $(Symbol::$A => ($ar, $ac),)*
+                    $(&Symbol::$L($ll) => ($lr, $lc),)*
+                    $(&Symbol::$H($hh) => ($hr, $hc),)*
+                    $(Symbol::$S(_) => ($sr, $sc),)*
+                    Symbol::Ones(space) | Symbol::Unit(space, _) => (space.clone(), Space::One),
+                    Symbol::Inject { stack, part } => {
+                        (Space::Stack(stack.clone()), stack[*part].clone())
+                    }
+                }
+            }
+
+            /// Where the value comes from.
+            pub fn origin(&self) -> Origin {
+                match self {
+                    $(Symbol::$A => Origin::$ao,)*
+                    $(Symbol::$L(_) => Origin::$lo,)*
+                    $(Symbol::$H(_) => Origin::$ho,)*
+                    $(Symbol::$S(_) => Origin::$so,)*
+                    Symbol::Ones(_) | Symbol::Unit(..) | Symbol::Inject { .. } => Origin::Constant,
+                }
+            }
+        }
+
+        impl fmt::Display for Symbol {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self {
+                    $(Symbol::$A => f.write_str($an),)*
+                    $(Symbol::$L(l) => write!(f, "{}[{l}]", $ln),)*
+                    $(Symbol::$H(h) => write!(f, "{}[{h}]", $hn),)*
+                    $(Symbol::$S(s) => write!(f, "{}[{s}]", $sn),)*
+                    Symbol::Ones(space) => write!(f, "ones[{space}]"),
+                    Symbol::Unit(space, i) => write!(f, "I[{space}][:,{i}]"),
+                    Symbol::Inject { stack, part } => {
+                        write!(f, "part {part} of {}", Space::Stack(stack.clone()))
+                    }
+                }
+            }
+        }
+    };
+}
+
+use Space::{Mlp, Model, One, Out, Pos, Vocab};
+
+symbols! {
+    alone {
+        /// The embedding.
+        WE = "W_E": [Vocab, Model] Weight,
+        /// The positions' embedding; in a run, as many rows as the sequences are long.
+        WPos = "W_pos": [Pos, Model] Weight,
+        /// The unembedding.
+        WU = "W_U": [Model, Out] Weight,
+        /// The unembedding's bias, a row.
+        BU = "b_U": [One, Out] Weight,
+        /// Centring over the stream: `x C = x - mean(x)`.
+        C = "C": [Model, Model] Constant,
+        /// The sequence's tokens, a 1 in each row.
+        Tokens = "tokens": [Pos, Vocab] Run,
+        /// The tokens' rows of `W_E`.
+        Embed = "embed": [Pos, Model] Run,
+        /// The positions' rows of `W_pos`.
+        PosEmbed = "pos_embed": [Pos, Model] Run,
+        /// What the run gives.
+        Logits = "logits": [Pos, Out] Run,
+    }
+    by_layer {
+        /// The attention's output bias, a row.
+        BO = "b_O": |_| [One, Model] Weight,
+        /// Into the neurons.
+        WIn = "W_in": |l| [Model, Mlp(l)] Weight,
+        /// The neurons' bias, a row.
+        BIn = "b_in": |l| [One, Mlp(l)] Weight,
+        /// Out of the neurons.
+        WOut = "W_out": |l| [Mlp(l), Model] Weight,
+        /// The MLP's output bias, a row.
+        BOut = "b_out": |_| [One, Model] Weight,
+        /// The stream before the block.
+        ResidPre = "resid_pre": |_| [Pos, Model] Run,
+        /// The heads' results and `b_O`, summed.
+        AttnOut = "attn_out": |_| [Pos, Model] Run,
+        /// The stream between attention and MLP.
+        ResidMid = "resid_mid": |_| [Pos, Model] Run,
+        /// The neurons before their function.
+        Pre = "pre": |l| [Pos, Mlp(l)] Run,
+        /// The neurons after it.
+        Post = "post": |l| [Pos, Mlp(l)] Run,
+        /// What the MLP writes, `b_out` included.
+        MlpOut = "mlp_out": |_| [Pos, Model] Run,
+        /// The stream after the block.
+        ResidPost = "resid_post": |_| [Pos, Model] Run,
+    }
+    by_head {
+        /// Queries' weights.
+        WQ = "W_Q": |h| [Model, Space::Head(h)] Weight,
+        /// Keys' weights.
+        WK = "W_K": |h| [Model, Space::Head(h)] Weight,
+        /// Values' weights.
+        WV = "W_V": |h| [Model, Space::Head(h)] Weight,
+        /// A head's output weights.
+        WO = "W_O": |h| [Space::Head(h), Model] Weight,
+        /// Queries' bias, a row.
+        BQ = "b_Q": |h| [One, Space::Head(h)] Weight,
+        /// Keys' bias, a row.
+        BK = "b_K": |h| [One, Space::Head(h)] Weight,
+        /// Values' bias, a row.
+        BV = "b_V": |h| [One, Space::Head(h)] Weight,
+        /// Queries.
+        Q = "q": |h| [Pos, Space::Head(h)] Run,
+        /// Keys.
+        K = "k": |h| [Pos, Space::Head(h)] Run,
+        /// Values.
+        V = "v": |h| [Pos, Space::Head(h)] Run,
+        /// The attention pattern, queries by keys.
+        Pattern = "pattern": |_| [Pos, Pos] Run,
+        /// The values, weighted by the pattern.
+        Z = "z": |h| [Pos, Space::Head(h)] Run,
+        /// What the head writes; without `b_O`, with `b_V`.
+        Result = "result": |_| [Pos, Model] Run,
+    }
+    by_site {
+        /// A norm's weights, as a diagonal matrix.
+        NormW = "w": [Model, Model] Weight,
+        /// A norm's bias, a row.
+        NormB = "b": [One, Model] Weight,
+        /// What a norm divides by, as a diagonal matrix.
+        Scale = "scale": [Pos, Pos] Run,
+        /// A norm's output.
+        Normalized = "normalized": [Pos, Model] Run,
+    }
+}
+
+impl Symbol {
+    /// Whether the matrix is diagonal: its own transpose, and cheap to multiply with.
+    pub fn diagonal(&self) -> bool {
+        matches!(self, Symbol::NormW(_) | Symbol::Scale(_))
+    }
+
+    /// Whether the matrix is its own transpose.
+    pub fn symmetric(&self) -> bool {
+        self.diagonal() || *self == Symbol::C
+    }
+
+    /// The hook whose value this is, for values of a run; the tokens and the logits have none.
+    pub fn hook(&self) -> Option<Hook> {
+        Some(match *self {
+            Symbol::Embed => Hook::Embed,
+            Symbol::PosEmbed => Hook::PosEmbed,
+            Symbol::ResidPre(l) => Hook::ResidPre(l),
+            Symbol::AttnOut(l) => Hook::AttnOut(l),
+            Symbol::ResidMid(l) => Hook::ResidMid(l),
+            Symbol::Pre(l) => Hook::Pre(l),
+            Symbol::Post(l) => Hook::Post(l),
+            Symbol::MlpOut(l) => Hook::MlpOut(l),
+            Symbol::ResidPost(l) => Hook::ResidPost(l),
+            Symbol::Q(h) => Hook::Q(h.layer),
+            Symbol::K(h) => Hook::K(h.layer),
+            Symbol::V(h) => Hook::V(h.layer),
+            Symbol::Pattern(h) => Hook::Pattern(h.layer),
+            Symbol::Z(h) => Hook::Z(h.layer),
+            Symbol::Result(h) => Hook::Result(h.layer),
+            Symbol::Scale(Site::Ln1(l)) => Hook::Ln1Scale(l),
+            Symbol::Scale(Site::Ln2(l)) => Hook::Ln2Scale(l),
+            Symbol::Scale(Site::LnFinal) => Hook::LnFinalScale,
+            Symbol::Normalized(Site::Ln1(l)) => Hook::Ln1Normalized(l),
+            Symbol::Normalized(Site::Ln2(l)) => Hook::Ln2Normalized(l),
+            Symbol::Normalized(Site::LnFinal) => Hook::LnFinalNormalized,
+            _ => return None,
+        })
+    }
+
+    /// Why a model of these sizes has no such matrix, if so.
+    pub(super) fn absent(&self, dims: &Dims) -> Option<String> {
+        let layer_there = |l: usize| (l >= dims.n_layers).then(|| no_layer(l, dims));
+        let head_there = |h: Head| {
+            let missing = h.head >= dims.n_heads;
+            let which = format!(
+                "there is no head {h}: this model has {} a layer",
+                dims.n_heads
+            );
+            layer_there(h.layer).or(missing.then_some(which))
+        };
+        let mlp_there = |l: usize| {
+            let none = dims.d_mlp.is_none();
+            layer_there(l).or(none.then(|| "this model has no MLPs".to_string()))
+        };
+        let site_there = |site: Site| match site {
+            _ if dims.norms == Norms::Absent => Some("this model has no LayerNorms".to_string()),
+            Site::Ln1(l) => layer_there(l),
+            Site::Ln2(l) => mlp_there(l),
+            Site::LnFinal => None,
+        };
+        match *self {
+            Symbol::WIn(l)
+            | Symbol::BIn(l)
+            | Symbol::WOut(l)
+            | Symbol::BOut(l)
+            | Symbol::ResidMid(l)
+            | Symbol::Pre(l)
+            | Symbol::Post(l)
+            | Symbol::MlpOut(l) => mlp_there(l),
+            Symbol::BO(l) | Symbol::ResidPre(l) | Symbol::AttnOut(l) | Symbol::ResidPost(l) => {
+                layer_there(l)
+            }
+            Symbol::WQ(h)
+            | Symbol::WK(h)
+            | Symbol::WV(h)
+            | Symbol::WO(h)
+            | Symbol::BQ(h)
+            | Symbol::BK(h)
+            | Symbol::BV(h)
+            | Symbol::Q(h)
+            | Symbol::K(h)
+            | Symbol::V(h)
+            | Symbol::Pattern(h)
+            | Symbol::Z(h)
+            | Symbol::Result(h) => head_there(h),
+            Symbol::NormW(site) | Symbol::NormB(site) if dims.norms == Norms::Plain => {
+                site_there(site).or(Some("this model's norms have no parameters".to_string()))
+            }
+            Symbol::NormW(site)
+            | Symbol::NormB(site)
+            | Symbol::Scale(site)
+            | Symbol::Normalized(site) => site_there(site),
+            _ => None,
+        }
+    }
+}
+
+fn no_layer(l: usize, dims: &Dims) -> String {
+    format!("there is no layer {l}: this model has {}", dims.n_layers)
+}

@@ -1,0 +1,528 @@
+//! [`Ast`] to [`Expr`]: what the names mean, and whether the spaces meet.
+
+use super::ast::{Ast, Index, Node};
+use super::normal::{Expr, Mismatch, Rational, try_stack};
+use super::parse::{error, parse, parse_statement};
+use super::space::{Dims, Space};
+use super::symbol::{Site, Symbol};
+use super::{W_OV, W_QK};
+use crate::error::{Error, Result};
+use crate::names::Head;
+
+/// The most members of a family.
+const MAX_MEMBERS: usize = 1 << 14;
+
+/// An expression, or one for every head or layer that its `*` stand for.
+#[derive(Clone, Debug)]
+pub struct Family {
+    /// What the members are counted by, from the outermost: empty where there is one member.
+    pub axes: Vec<Axis>,
+    /// The members, in the axes' order: `[axes[0].labels, axes[1].labels, …]`, the last fastest.
+    pub members: Vec<Expr>,
+}
+
+/// What a `*` stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Axis {
+    /// The heads (`0.1`) or layers (`0`).
+    pub labels: Vec<String>,
+}
+
+impl Family {
+    /// Reads an expression, for a model of these sizes.
+    ///
+    /// # Errors
+    /// With the place in the text: where it is not written right, where two spaces do not meet, where the
+    /// model has no such matrix.
+    pub fn parse(text: &str, dims: &Dims) -> Result<Family> {
+        let ast = parse(text)?;
+        let typing = Typing { text, dims };
+        let mut axes = Vec::new();
+        ast.wildcards(&mut axes);
+        let members = typing.members(&axes, &ast.span, |assigned| {
+            typing.matrix(&ast, assigned, None)
+        })?;
+        Ok(Family {
+            axes: typing.axes(&axes),
+            members,
+        })
+    }
+
+    /// A label for a member: `[0.1]`, or nothing where there is one.
+    pub fn label(&self, member: usize) -> String {
+        label(&self.axes, member)
+    }
+}
+
+fn label(axes: &[Axis], mut member: usize) -> String {
+    let mut labels = Vec::new();
+    for axis in axes.iter().rev() {
+        labels.push(axis.labels[member % axis.labels.len()].clone());
+        member /= axis.labels.len();
+    }
+    labels.reverse();
+    match labels.is_empty() {
+        true => String::new(),
+        false => format!("[{}]", labels.join(", ")),
+    }
+}
+
+/// `LHS == RHS`, for every head or layer that its `*` stand for.
+#[derive(Clone, Debug)]
+pub struct Statement {
+    /// As it was written.
+    pub text: String,
+    /// What the `*` stand for.
+    pub axes: Vec<Axis>,
+    /// The two sides, for each of them.
+    pub members: Vec<(Expr, Expr)>,
+}
+
+impl Statement {
+    /// Reads a statement, for a model of these sizes.
+    ///
+    /// # Errors
+    /// As [`Family::parse`]; or when the two sides have different spaces.
+    pub fn parse(text: &str, dims: &Dims) -> Result<Statement> {
+        let (left, right) = parse_statement(text)?;
+        let typing = Typing { text, dims };
+        let mut axes = Vec::new();
+        left.wildcards(&mut axes);
+        right.wildcards(&mut axes);
+        let span = left.span.start..right.span.end;
+        let members = typing.members(&axes, &span, |assigned| {
+            let (l, r) = (
+                typing.value(&left, assigned)?,
+                typing.value(&right, assigned)?,
+            );
+            // `I` and `0` are of the other side's shape.
+            let shape = [&l, &r].into_iter().find_map(|v| match v {
+                Value::Matrix(e) => Some((e.rows().clone(), e.cols().clone())),
+                _ => None,
+            });
+            let l = typing.shaped(l, &left, shape.as_ref())?;
+            let r = typing.shaped(r, &right, shape.as_ref())?;
+            match l.try_add(&-&r) {
+                Ok(_) => Ok((l, r)),
+                Err(Mismatch::Sum { .. }) => {
+                    let turned = (r.cols(), r.rows()) == (l.rows(), l.cols());
+                    let hint = match turned {
+                        true => format!("; did you mean `{}`?", typing.transposed(&right)),
+                        false => String::new(),
+                    };
+                    let message = format!(
+                        "the left side is [{}, {}], the right side [{}, {}]{hint}",
+                        l.rows(),
+                        l.cols(),
+                        r.rows(),
+                        r.cols()
+                    );
+                    Err(error(text, right.span.clone(), message))
+                }
+                Err(e) => Err(error(text, span.clone(), e)),
+            }
+        })?;
+        Ok(Statement {
+            text: text.trim().to_string(),
+            axes: typing.axes(&axes),
+            members,
+        })
+    }
+
+    /// The statement that two expressions are equal.
+    ///
+    /// # Panics
+    /// When their spaces differ.
+    #[track_caller]
+    pub fn equal(left: Expr, right: Expr) -> Statement {
+        let text = format!("{left} == {right}");
+        if let Err(e) = left.try_add(&-&right) {
+            panic!("{text}: {e}");
+        }
+        Statement {
+            text,
+            axes: Vec::new(),
+            members: vec![(left, right)],
+        }
+    }
+
+    /// A label for a member: `[0.1]`, or nothing where there is one.
+    pub fn label(&self, member: usize) -> String {
+        label(&self.axes, member)
+    }
+}
+
+/// What a `*` stands for in one member of a family.
+#[derive(Clone, Copy)]
+enum Assigned {
+    Layer(usize),
+    Head(Head),
+}
+
+type Assignment = Vec<(Index, Assigned)>;
+
+/// A part of an expression whose space may still be open.
+enum Value {
+    Number(Rational),
+    /// A multiple of the identity, of whatever space fits.
+    Identity(Rational),
+    Matrix(Expr),
+}
+
+struct Typing<'a> {
+    text: &'a str,
+    dims: &'a Dims,
+}
+
+impl Typing<'_> {
+    fn range(&self, axis: Index) -> Vec<Assigned> {
+        match axis {
+            Index::Head(layer, head) => {
+                let fits = |h: &Head| {
+                    layer.is_none_or(|l| l == h.layer) && head.is_none_or(|n| n == h.head)
+                };
+                self.dims.heads().filter(fits).map(Assigned::Head).collect()
+            }
+            _ => (0..self.dims.n_layers).map(Assigned::Layer).collect(),
+        }
+    }
+
+    fn axes(&self, axes: &[Index]) -> Vec<Axis> {
+        let label = |a: Assigned| match a {
+            Assigned::Layer(l) => l.to_string(),
+            Assigned::Head(h) => h.to_string(),
+        };
+        let labels = |&axis| self.range(axis).into_iter().map(label).collect();
+        axes.iter()
+            .map(|axis| Axis {
+                labels: labels(axis),
+            })
+            .collect()
+    }
+
+    /// `f` for every assignment of the axes, the last fastest.
+    fn members<R>(
+        &self,
+        axes: &[Index],
+        span: &std::ops::Range<usize>,
+        mut f: impl FnMut(&Assignment) -> Result<R>,
+    ) -> Result<Vec<R>> {
+        let mut assignments: Vec<Assignment> = vec![Vec::new()];
+        for &axis in axes {
+            let range = self.range(axis);
+            if range.is_empty() {
+                let message = "a `*` stands for nothing here: this model has no such layer or head";
+                return Err(error(self.text, span.clone(), message));
+            }
+            if assignments.len() * range.len() > MAX_MEMBERS {
+                let message = format!("the `*` stand for more than {MAX_MEMBERS} expressions");
+                return Err(error(self.text, span.clone(), message));
+            }
+            let extended = |a: &Assignment| {
+                let a = a.clone();
+                range
+                    .clone()
+                    .into_iter()
+                    .map(move |r| [a.clone(), vec![(axis, r)]].concat())
+            };
+            assignments = assignments.iter().flat_map(extended).collect();
+        }
+        assignments.iter().map(&mut f).collect()
+    }
+
+    fn text_of(&self, ast: &Ast) -> &str {
+        self.text[ast.span.clone()].trim()
+    }
+
+    /// How the transpose of a part would be written.
+    fn transposed(&self, ast: &Ast) -> String {
+        let text = self.text_of(ast);
+        let bare = text.strip_suffix("^T").or_else(|| text.strip_suffix("ᵀ"));
+        match (&ast.node, bare) {
+            (Node::Transpose(_), Some(bare)) => bare.trim_end().to_string(),
+            (Node::Sum(_) | Node::Product(_) | Node::Negative(_), _) => format!("({text})^T"),
+            _ => format!("{text}^T"),
+        }
+    }
+
+    fn mismatch(&self, e: Mismatch, left: &Ast, right: &Ast, turned: [bool; 2]) -> Error {
+        let hint = match turned {
+            [_, true] => format!("; did you mean `{}`?", self.transposed(right)),
+            [true, _] => format!("; did you mean `{}`?", self.transposed(left)),
+            _ => String::new(),
+        };
+        let (a, b) = (self.text_of(left), self.text_of(right));
+        let message = match &e {
+            Mismatch::Product { left, right } => {
+                format!("`{a}` has {left} columns, `{b}` has {right} rows{hint}")
+            }
+            Mismatch::Sum { left: l, right: r } => {
+                format!(
+                    "`{a}` is [{}, {}], `{b}` is [{}, {}]{hint}",
+                    l.0, l.1, r.0, r.1
+                )
+            }
+            Mismatch::Coefficient | Mismatch::Terms => e.to_string(),
+        };
+        error(self.text, right.span.clone(), message)
+    }
+
+    /// The value as a matrix; `shape` is what an `I` or a `0` would be.
+    fn shaped(&self, value: Value, ast: &Ast, shape: Option<&(Space, Space)>) -> Result<Expr> {
+        let fail = |message: String| Err(error(self.text, ast.span.clone(), message));
+        match (value, shape) {
+            (Value::Matrix(e), _) => Ok(e),
+            (Value::Number(x), shape) => {
+                let (rows, cols) = shape.cloned().unwrap_or((Space::One, Space::One));
+                if x == Rational::from_integer(0) {
+                    return Ok(Expr::zero(rows, cols));
+                }
+                if (&rows, &cols) == (&Space::One, &Space::One) {
+                    return Ok(Expr::identity(Space::One).scale(x));
+                }
+                fail(format!(
+                    "a number stands against a matrix [{rows}, {cols}]; the identity is `I`"
+                ))
+            }
+            (Value::Identity(x), Some((rows, cols))) if rows == cols => {
+                let identity = Expr::identity(rows.clone()).try_scale(x);
+                identity.map_err(|e| error(self.text, ast.span.clone(), e))
+            }
+            (Value::Identity(_), Some((rows, cols))) => fail(format!(
+                "`I` stands against [{rows}, {cols}], which is not square"
+            )),
+            (Value::Identity(_), None) => {
+                fail("`I` of which space? Say `I[model]`, `I[vocab]`, …".into())
+            }
+        }
+    }
+
+    fn matrix(
+        &self,
+        ast: &Ast,
+        assigned: &Assignment,
+        shape: Option<&(Space, Space)>,
+    ) -> Result<Expr> {
+        self.shaped(self.value(ast, assigned)?, ast, shape)
+    }
+
+    fn value(&self, ast: &Ast, assigned: &Assignment) -> Result<Value> {
+        let at = |e: Mismatch| error(self.text, ast.span.clone(), e);
+        Ok(match &ast.node {
+            Node::Number(x) => Value::Number(*x),
+            Node::Identity(None) => Value::Identity(Rational::from_integer(1)),
+            Node::Identity(Some(space)) => Value::Matrix(Expr::identity(space.clone())),
+            Node::Ones(space) => Value::Matrix(Expr::ones(space.clone().unwrap_or(Space::Pos))),
+            Node::Zero(rows, cols) => Value::Matrix(Expr::zero(rows.clone(), cols.clone())),
+            Node::Symbol { name, index } => {
+                Value::Matrix(self.symbol(ast, name, *index, assigned)?)
+            }
+            Node::Negative(x) => {
+                let minus = Rational::from_integer(-1);
+                match self.value(x, assigned)? {
+                    Value::Number(x) => Value::Number(-x),
+                    Value::Identity(x) => Value::Identity(-x),
+                    Value::Matrix(e) => Value::Matrix(e.try_scale(minus).map_err(at)?),
+                }
+            }
+            Node::Transpose(x) => match self.value(x, assigned)? {
+                Value::Matrix(e) => Value::Matrix(e.t()),
+                other => other,
+            },
+            Node::Inverse(x) => {
+                let inverse = self.matrix(x, assigned, None)?.inverse();
+                let message = "only a `scale` has an inverse here";
+                Value::Matrix(inverse.ok_or_else(|| error(self.text, ast.span.clone(), message))?)
+            }
+            Node::Product(factors) => self.product(factors, assigned)?,
+            Node::Sum(terms) => self.sum(terms, assigned)?,
+            Node::Select(x, row, col) => {
+                let mut e = self.matrix(x, assigned, None)?;
+                if let Some(i) = *row {
+                    e = self.row(ast, e, i, "row")?;
+                }
+                if let Some(j) = *col {
+                    e = self.row(ast, e.t(), j, "column")?.t();
+                }
+                Value::Matrix(e)
+            }
+            Node::Stack(parts) => {
+                let mut matrices = Vec::new();
+                for part in parts {
+                    let e = self.matrix(part, assigned, None)?;
+                    if let Some(first) = matrices.first().map(Expr::cols)
+                        && first != e.cols()
+                    {
+                        let message = format!(
+                            "the stack's parts have {first} columns above, {} here",
+                            e.cols()
+                        );
+                        return Err(error(self.text, part.span.clone(), message));
+                    }
+                    matrices.push(e);
+                }
+                Value::Matrix(try_stack(&matrices).map_err(at)?)
+            }
+            Node::SumOver(x) => {
+                let mut axes = Vec::new();
+                x.wildcards(&mut axes);
+                if axes.is_empty() {
+                    let message = "there is no `*` to sum over, as in `sum(W_OV[0.*])`";
+                    return Err(error(self.text, ast.span.clone(), message));
+                }
+                let members = self.members(&axes, &ast.span, |a| self.matrix(x, a, None))?;
+                let mut members = members.into_iter();
+                let first = members.next().expect("an axis is not empty");
+                let sum = members.try_fold(first, |a, b| a.try_add(&b));
+                Value::Matrix(sum.map_err(|e| match e {
+                    Mismatch::Sum { .. } => {
+                        let message = "the members that `*` stands for have different spaces";
+                        error(self.text, x.span.clone(), message)
+                    }
+                    e => at(e),
+                })?)
+            }
+        })
+    }
+
+    fn row(&self, ast: &Ast, e: Expr, index: i64, what: &str) -> Result<Expr> {
+        let size = e.rows().size(self.dims) as i64;
+        let resolved = if index < 0 { index + size } else { index };
+        if !(0..size).contains(&resolved) {
+            let message = format!("{what} {index} is out of range: {} has {size}", e.rows());
+            return Err(error(self.text, ast.span.clone(), message));
+        }
+        let (mut space, mut i) = (e.rows().clone(), resolved);
+        let mut selected = e;
+        // In a stack, the part that the row falls into.
+        while let Space::Stack(parts) = &space {
+            let mut part = 0;
+            while i >= parts[part].size(self.dims) as i64 {
+                i -= parts[part].size(self.dims) as i64;
+                part += 1;
+            }
+            let stack = parts.clone();
+            let next = parts[part].clone();
+            let J = Expr::from(Symbol::Inject { stack, part });
+            selected = J.t() * selected;
+            space = next;
+        }
+        Ok(selected.row(i))
+    }
+
+    fn product(&self, factors: &[Ast], assigned: &Assignment) -> Result<Value> {
+        let mut left = self.value(&factors[0], assigned)?;
+        for (i, factor) in factors.iter().enumerate().skip(1) {
+            let at = |e: Mismatch| error(self.text, factor.span.clone(), e);
+            let right = self.value(factor, assigned)?;
+            left = match (left, right) {
+                (Value::Number(x), Value::Number(y)) => {
+                    let product = num_traits::CheckedMul::checked_mul(&x, &y);
+                    Value::Number(product.ok_or_else(|| at(Mismatch::Coefficient))?)
+                }
+                (Value::Number(x) | Value::Identity(x), Value::Matrix(e))
+                | (Value::Matrix(e), Value::Number(x) | Value::Identity(x)) => {
+                    Value::Matrix(e.try_scale(x).map_err(at)?)
+                }
+                (Value::Number(x) | Value::Identity(x), Value::Identity(y) | Value::Number(y)) => {
+                    let product = num_traits::CheckedMul::checked_mul(&x, &y);
+                    Value::Identity(product.ok_or_else(|| at(Mismatch::Coefficient))?)
+                }
+                (Value::Matrix(a), Value::Matrix(b)) => match a.try_mul(&b) {
+                    Ok(product) => Value::Matrix(product),
+                    Err(e) => {
+                        let turned = [*a.rows() == *b.rows(), a.cols() == b.cols()];
+                        return Err(self.mismatch(e, &factors[i - 1], factor, turned));
+                    }
+                },
+            };
+        }
+        Ok(left)
+    }
+
+    fn sum(&self, terms: &[Ast], assigned: &Assignment) -> Result<Value> {
+        let mut left = self.value(&terms[0], assigned)?;
+        for (i, term) in terms.iter().enumerate().skip(1) {
+            let at = |e: Mismatch| error(self.text, term.span.clone(), e);
+            let right = self.value(term, assigned)?;
+            let shape = |e: &Expr| (e.rows().clone(), e.cols().clone());
+            let add = |x: Rational, y: Rational| {
+                let sum = num_traits::CheckedAdd::checked_add(&x, &y);
+                sum.ok_or_else(|| at(Mismatch::Coefficient))
+            };
+            left = match (left, right) {
+                (Value::Number(x), Value::Number(y)) => Value::Number(add(x, y)?),
+                (Value::Identity(x), Value::Identity(y)) => Value::Identity(add(x, y)?),
+                (Value::Number(x), Value::Identity(y)) | (Value::Identity(y), Value::Number(x)) => {
+                    if x != Rational::from_integer(0) {
+                        let message = "a number cannot be added to `I`; write a multiple of `I`";
+                        return Err(error(self.text, term.span.clone(), message));
+                    }
+                    Value::Identity(y)
+                }
+                (Value::Matrix(a), b) => {
+                    let b = self.shaped(b, term, Some(&shape(&a)))?;
+                    match a.try_add(&b) {
+                        Ok(sum) => Value::Matrix(sum),
+                        Err(e) => {
+                            let turned = (b.cols(), b.rows()) == (a.rows(), a.cols());
+                            return Err(self.mismatch(e, &terms[i - 1], term, [false, turned]));
+                        }
+                    }
+                }
+                (a, Value::Matrix(b)) => {
+                    let a = self.shaped(a, &terms[i - 1], Some(&shape(&b)))?;
+                    Value::Matrix(a.try_add(&b).map_err(at)?)
+                }
+            };
+        }
+        Ok(left)
+    }
+
+    fn symbol(
+        &self,
+        ast: &Ast,
+        name: &str,
+        index: Option<Index>,
+        assigned: &Assignment,
+    ) -> Result<Expr> {
+        let chosen = |axis: Index| {
+            let found = assigned.iter().find(|(a, _)| *a == axis);
+            found.expect("every `*` is assigned").1
+        };
+        let layer = |l: Option<usize>| match l {
+            Some(l) => l,
+            None => match chosen(Index::Layer(None)) {
+                Assigned::Layer(l) => l,
+                Assigned::Head(h) => h.layer,
+            },
+        };
+        let expr = match index {
+            None => Symbol::alone(name).map(Expr::from),
+            Some(Index::Layer(l)) => Symbol::by_layer(name, layer(l)).map(Expr::from),
+            Some(Index::Ln1(l)) => Symbol::by_site(name, Site::Ln1(layer(l))).map(Expr::from),
+            Some(Index::Ln2(l)) => Symbol::by_site(name, Site::Ln2(layer(l))).map(Expr::from),
+            Some(Index::LnFinal) => Symbol::by_site(name, Site::LnFinal).map(Expr::from),
+            Some(Index::Head(l, h)) => {
+                let head = match (l, h) {
+                    (Some(layer), Some(head)) => Head { layer, head },
+                    _ => match chosen(Index::Head(l, h)) {
+                        Assigned::Head(head) => head,
+                        Assigned::Layer(_) => unreachable!("an axis of heads has heads"),
+                    },
+                };
+                match name {
+                    "W_QK" => Some(W_QK(head)),
+                    "W_OV" => Some(W_OV(head)),
+                    _ => Symbol::by_head(name, head).map(Expr::from),
+                }
+            }
+        };
+        let expr = expr.expect("the parser knows the name and its index");
+        let absent = expr.symbols().into_iter().find_map(|s| s.absent(self.dims));
+        match absent {
+            Some(message) => Err(error(self.text, ast.span.clone(), message)),
+            None => Ok(expr),
+        }
+    }
+}
