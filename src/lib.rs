@@ -55,6 +55,7 @@ pub mod fixture;
 pub mod linalg;
 pub mod model;
 pub mod names;
+pub mod plan;
 #[cfg(feature = "proptest")]
 pub mod strategies;
 pub mod tensor;

@@ -5,11 +5,9 @@
 
 use super::build::*;
 use super::normal::{Expr, Mismatch};
-use super::rules::Rule;
 use super::space::{Dims, Norms, Space};
 use super::symbol::{Origin, Site, Symbol};
 use crate::names::Head;
-use std::collections::BTreeSet;
 
 /// What a value of a run is made of, one step back; `None` for what no expression gives: weights, tokens,
 /// patterns, scales, and the neurons after their function.
@@ -91,23 +89,21 @@ fn order(symbol: &Symbol) -> Option<(usize, usize)> {
 }
 
 /// The expression with its latest values replaced by what they are made of; `None` where there is none left to
-/// replace. The rules used are added to `used`.
+/// replace. Also what was replaced.
 ///
 /// # Errors
 /// When the result has too many terms.
-pub fn unfolded(
-    expr: &Expr,
-    dims: &Dims,
-    used: &mut BTreeSet<Rule>,
-) -> Result<Option<Expr>, Mismatch> {
+pub fn unfolded(expr: &Expr, dims: &Dims) -> Result<Option<(Expr, Vec<Symbol>)>, Mismatch> {
     let symbols = expr.symbols();
-    let values = symbols.into_iter().filter(|s| s.origin() == Origin::Run);
-    let Some(latest) = values.filter_map(order).max() else {
+    let values = symbols.iter().filter(|s| s.origin() == Origin::Run);
+    let Some(latest) = values.filter_map(|s| order(s)).max() else {
         return Ok(None);
     };
     let of = |symbol: &Symbol| {
         let replaced = order(symbol) == Some(latest);
         replaced.then(|| definition(symbol, dims)).flatten()
     };
-    expr.substitute(&of, used).map(Some)
+    let replaced = symbols.iter().filter(|s| order(s) == Some(latest));
+    let replaced = replaced.map(|s| (*s).clone()).collect();
+    Ok(Some((expr.substitute(&of)?, replaced)))
 }

@@ -64,12 +64,23 @@ pub type Product = Vec<Factor>;
 /// assert_eq!(circuit.to_string(), "W_E W_OV[0.1] W_U");
 /// assert_eq!(circuit.t().t(), circuit);
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+///
+/// Two expressions are equal where their spaces and terms are, whatever rules were used on the way.
+#[derive(Clone, Debug)]
 pub struct Expr {
     rows: Space,
     cols: Space,
     terms: BTreeMap<Product, Rational>,
+    rules: BTreeSet<Rule>,
 }
+
+impl PartialEq for Expr {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.rows, &self.cols, &self.terms) == (&other.rows, &other.cols, &other.terms)
+    }
+}
+
+impl Eq for Expr {}
 
 /// Why two expressions have no product or sum.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,6 +144,11 @@ impl Expr {
         self.terms.iter()
     }
 
+    /// The rules that were used to bring it to its normal form.
+    pub fn rules(&self) -> &BTreeSet<Rule> {
+        &self.rules
+    }
+
     /// Whether this is zero by the rules.
     pub fn is_zero(&self) -> bool {
         self.terms.is_empty()
@@ -146,8 +162,12 @@ impl Expr {
 
     /// Zero.
     pub fn zero(rows: Space, cols: Space) -> Self {
-        let terms = BTreeMap::new();
-        Expr { rows, cols, terms }
+        Expr {
+            rows,
+            cols,
+            terms: BTreeMap::new(),
+            rules: BTreeSet::new(),
+        }
     }
 
     /// The identity.
@@ -169,6 +189,7 @@ impl Expr {
             rows: space.clone(),
             cols: space,
             terms,
+            rules: BTreeSet::new(),
         }
     }
 
@@ -200,28 +221,24 @@ impl Expr {
     /// One product with a coefficient, simplified.
     fn term(rows: Space, cols: Space, product: Product, coefficient: Rational) -> Self {
         let mut expr = Expr::zero(rows, cols);
-        if let Some(product) = rules::simplify(product, &expr.rows, &mut |_| {}) {
+        if let Some(product) = expr.simplified(product) {
             expr.terms.insert(product, coefficient);
         }
         expr
     }
 
     /// A single factor.
-    pub(super) fn factor(factor: Factor) -> Self {
+    pub(crate) fn factor(factor: Factor) -> Self {
         let (rows, cols) = factor.spaces();
         Expr::term(rows, cols, vec![factor], Rational::from_integer(1))
     }
 
-    /// The rules that simplifying a product of these two would use.
-    pub(super) fn rules_of_product(&self, other: &Expr, used: &mut BTreeSet<Rule>) {
-        for a in self.terms.keys() {
-            for b in other.terms.keys() {
-                let product = a.iter().chain(b).cloned().collect();
-                rules::simplify(product, &self.rows, &mut |rule| {
-                    used.insert(rule);
-                });
-            }
-        }
+    /// The product in normal form, where it is not zero; the rules used are noted.
+    fn simplified(&mut self, product: Product) -> Option<Product> {
+        let rules = &mut self.rules;
+        rules::simplify(product, &self.rows, &mut |rule| {
+            rules.insert(rule);
+        })
     }
 
     /// The product, where the spaces meet.
@@ -236,11 +253,12 @@ impl Expr {
             });
         }
         let mut sum = Expr::zero(self.rows.clone(), other.cols.clone());
+        sum.rules = self.rules.union(&other.rules).copied().collect();
         for (a, x) in &self.terms {
             for (b, y) in &other.terms {
                 let product = a.iter().chain(b).cloned().collect();
                 let coefficient = checked(x, y, |x, y| num_traits::CheckedMul::checked_mul(x, y))?;
-                if let Some(product) = rules::simplify(product, &sum.rows, &mut |_| {}) {
+                if let Some(product) = sum.simplified(product) {
                     sum.accumulate(product, coefficient)?;
                 }
             }
@@ -260,6 +278,7 @@ impl Expr {
             });
         }
         let mut sum = self.clone();
+        sum.rules.extend(&other.rules);
         for (product, coefficient) in &other.terms {
             sum.accumulate(product.clone(), *coefficient)?;
         }
@@ -295,6 +314,7 @@ impl Expr {
     /// When a coefficient no longer fits.
     pub fn try_scale(&self, factor: Rational) -> Result<Expr, Mismatch> {
         let mut scaled = Expr::zero(self.rows.clone(), self.cols.clone());
+        scaled.rules = self.rules.clone();
         if factor == Rational::from_integer(0) {
             return Ok(scaled);
         }
@@ -317,9 +337,10 @@ impl Expr {
     /// The transpose.
     pub fn t(&self) -> Expr {
         let mut transposed = Expr::zero(self.cols.clone(), self.rows.clone());
+        transposed.rules = self.rules.clone();
         for (product, coefficient) in &self.terms {
             let product = product.iter().rev().map(|f| f.clone().t()).collect();
-            if let Some(product) = rules::simplify(product, &transposed.rows, &mut |_| {}) {
+            if let Some(product) = transposed.simplified(product) {
                 transposed.terms.insert(product, *coefficient);
             }
         }
@@ -365,15 +386,14 @@ impl Expr {
     pub(super) fn substitute(
         &self,
         of: &dyn Fn(&Symbol) -> Option<Expr>,
-        used: &mut BTreeSet<Rule>,
     ) -> Result<Expr, Mismatch> {
         let mut sum = Expr::zero(self.rows.clone(), self.cols.clone());
+        sum.rules = self.rules.clone();
         for (product, coefficient) in &self.terms {
             let mut value = Expr::identity(self.rows.clone()).try_scale(*coefficient)?;
             for factor in product {
                 let defined = of(&factor.symbol).map(|e| if factor.transposed { e.t() } else { e });
                 let next = defined.unwrap_or_else(|| Expr::factor(factor.clone()));
-                value.rules_of_product(&next, used);
                 value = value.try_mul(&next)?;
             }
             sum = sum.try_add(&value)?;

@@ -10,8 +10,11 @@
 mod attention;
 mod bounded;
 mod evidence;
+mod field;
 mod invariance;
+mod magnitude;
 mod mlp;
+mod prove;
 mod run_identity;
 mod sensitivity;
 mod stream;
@@ -19,6 +22,7 @@ mod verdict;
 
 pub use evidence::Evidence;
 pub use invariance::{Invariance, Transformed};
+pub use prove::{Proof, Proven, compare_on, prove, prove_on};
 pub use run_identity::RunIdentity;
 pub use verdict::{BoundKind, Finding, Measure, Verdict};
 

@@ -1,0 +1,549 @@
+//! Plans carried out: weights, and the values of a run, in the place of symbols.
+//!
+//! ```
+//! use pathsum::eval::{Source, Value, evaluate};
+//! use pathsum::expr::Family;
+//! use pathsum::plan::{Form, Plan};
+//! use pathsum::{Par, fixture};
+//!
+//! let model = fixture::induction::<f64>();
+//! let source = Source::of(&model);
+//! let circuit = Family::parse("W_E W_OV[1.0] W_U", &source.dims())?;
+//! let plan = Plan::new(&circuit.members, &source.dims(), Form::Top(1));
+//! let Value::Top(top) = &evaluate(&plan, &source, Par::Seq)?[0] else { panic!("asked for the top") };
+//! // The induction head copies: every token votes for itself.
+//! assert!(top.row(3).next().is_some_and(|(token, _)| token == 3));
+//! # Ok::<(), pathsum::Error>(())
+//! ```
+
+use crate::error::{Error, Result};
+use crate::expr::{Dims, Expr, Factor, Norms, Rational, Site, Symbol};
+use crate::factored::Factored;
+use crate::linalg::{Complex, Par, Svd, TopK, product_with};
+use crate::model::{Model, Norm, NormalizationType, RunOutput, Tokens};
+use crate::names::Hook;
+use crate::plan::{Form, Op, Operand, Plan, Target};
+use crate::tensor::{Scalar, Tensor, softmax_rows};
+use faer::{Mat, MatMut, MatRef};
+
+/// Where the symbols' values come from: a model, and one sequence of a run of it.
+#[derive(Clone, Copy)]
+pub struct Source<'a, T: Scalar> {
+    model: &'a Model<T>,
+    run: Option<(&'a Tokens, &'a RunOutput<T>, usize)>,
+}
+
+/// The result of a circuit in the form asked for.
+#[derive(Clone, Debug)]
+pub enum Value<T> {
+    /// `[rows, cols]`; of [`Form::Dense`] and [`Form::Softmax`].
+    Dense(Mat<T>),
+    /// Two factors.
+    Factored(Factored<T>),
+    /// Singular values and vectors.
+    Svd(Svd<T>),
+    /// Eigenvalues, by descending modulus.
+    Eig(Vec<Complex<T>>),
+    /// Of [`Form::Norm`] and [`Form::Trace`].
+    Number(T),
+    /// The diagonal.
+    Diag(Vec<T>),
+    /// The largest entries of every row.
+    Top(TopK<T>),
+}
+
+impl<'a, T: Scalar> Source<'a, T> {
+    /// A model's weights.
+    pub fn of(model: &'a Model<T>) -> Self {
+        Source { model, run: None }
+    }
+
+    /// A model's weights, and the values of one sequence of a run.
+    ///
+    /// # Panics
+    /// When the batch has no such sequence.
+    #[track_caller]
+    pub fn run(
+        model: &'a Model<T>,
+        tokens: &'a Tokens,
+        out: &'a RunOutput<T>,
+        sequence: usize,
+    ) -> Self {
+        assert!(sequence < tokens.batch(), "sequence {sequence} of {}", tokens.batch());
+        Source {
+            model,
+            run: Some((tokens, out, sequence)),
+        }
+    }
+
+    /// The sizes of the model, and of the sequence where there is one.
+    pub fn dims(&self) -> Dims {
+        let dims = self.model.config().dims();
+        match self.run {
+            Some((tokens, ..)) => Dims {
+                pos: tokens.pos(),
+                ..dims
+            },
+            None => dims,
+        }
+    }
+
+    fn norm(&self, site: Site) -> Option<&'a Norm<T>> {
+        let w = self.model.weights();
+        match site {
+            Site::Ln1(l) => w.blocks[l].ln1.as_ref(),
+            Site::Ln2(l) => w.blocks[l].ln2.as_ref(),
+            Site::LnFinal => w.ln_final.as_ref(),
+        }
+    }
+
+    /// A factor's value.
+    pub(crate) fn matrix(&self, factor: &Factor) -> Result<Matrix<'a, T>> {
+        let matrix = self.symbol(&factor.symbol)?;
+        let matrix = match matrix {
+            Matrix::Diagonal(d) if factor.inverse => {
+                Matrix::Diagonal(d.into_iter().map(|x| T::ONE / x).collect())
+            }
+            other => other,
+        };
+        Ok(if factor.transposed { matrix.t() } else { matrix })
+    }
+
+    fn symbol(&self, symbol: &Symbol) -> Result<Matrix<'a, T>> {
+        let w = self.model.weights();
+        let dims = self.dims();
+        let row = |b: &'a Tensor<T>, at: &[usize]| {
+            let b = b.slice(at);
+            Matrix::View(MatRef::from_row_major_slice(b, 1, b.len()))
+        };
+        let mlp = |l: usize| w.blocks[l].mlp.as_ref().ok_or_else(|| missing(symbol));
+        let norm = |site: Site| self.norm(site).ok_or_else(|| missing(symbol));
+        let attn = |l: usize| &w.blocks[l].attn;
+        Ok(match *symbol {
+            Symbol::WE => Matrix::View(w.W_E.mat(&[])),
+            Symbol::WPos => Matrix::View(w.W_pos.mat(&[]).subrows(0, dims.pos)),
+            Symbol::WU => Matrix::View(w.W_U.mat(&[])),
+            Symbol::BU => row(&w.b_U, &[]),
+            Symbol::C => Matrix::Centring(dims.d_model),
+            Symbol::WQ(h) => Matrix::View(w.W_Q(h)),
+            Symbol::WK(h) => Matrix::View(w.W_K(h)),
+            Symbol::WV(h) => Matrix::View(w.W_V(h)),
+            Symbol::WO(h) => Matrix::View(w.W_O(h)),
+            Symbol::BQ(h) => row(&attn(h.layer).b_Q, &[h.head]),
+            Symbol::BK(h) => row(&attn(h.layer).b_K, &[h.head]),
+            Symbol::BV(h) => row(&attn(h.layer).b_V, &[h.head]),
+            Symbol::BO(l) => row(&attn(l).b_O, &[]),
+            Symbol::WIn(l) => Matrix::View(mlp(l)?.W_in.mat(&[])),
+            Symbol::BIn(l) => row(&mlp(l)?.b_in, &[]),
+            Symbol::WOut(l) => Matrix::View(mlp(l)?.W_out.mat(&[])),
+            Symbol::BOut(l) => row(&mlp(l)?.b_out, &[]),
+            Symbol::NormW(site) => Matrix::Diagonal(norm(site)?.w.data().to_vec()),
+            Symbol::NormB(site) => row(&norm(site)?.b, &[]),
+            Symbol::Ones(ref space) => {
+                let n = space.size(&dims);
+                Matrix::Owned(Mat::from_fn(n, 1, |_, _| T::ONE))
+            }
+            Symbol::Unit(ref space, index) => {
+                let n = space.size(&dims);
+                let i = if index < 0 { index + n as i64 } else { index };
+                let i = usize::try_from(i).ok().filter(|&i| i < n).ok_or_else(|| {
+                    Error::Request(format!("index {index} of {space}: it has {n}"))
+                })?;
+                Matrix::Selection {
+                    rows: n,
+                    cols: 1,
+                    ones: vec![(i, 0)],
+                }
+            }
+            Symbol::Inject { ref stack, part } => {
+                let sizes: Vec<usize> = stack.iter().map(|s| s.size(&dims)).collect();
+                let before: usize = sizes[..part].iter().sum();
+                Matrix::Selection {
+                    rows: sizes.iter().sum(),
+                    cols: sizes[part],
+                    ones: (0..sizes[part]).map(|i| (before + i, i)).collect(),
+                }
+            }
+            _ => return self.value_of_run(symbol),
+        })
+    }
+
+    fn value_of_run(&self, symbol: &Symbol) -> Result<Matrix<'a, T>> {
+        let Some((tokens, out, b)) = self.run else {
+            return Err(Error::Request(format!(
+                "`{symbol}` is a value of a run, and no tokens were given to run the model on"
+            )));
+        };
+        match symbol {
+            Symbol::Tokens => {
+                let ids = tokens.sequence(b).iter().map(|&t| t as usize);
+                return Ok(Matrix::Selection {
+                    rows: tokens.pos(),
+                    cols: self.model.config().d_vocab,
+                    ones: ids.enumerate().collect(),
+                });
+            }
+            Symbol::Logits => return Ok(Matrix::View(out.logits.mat(&[b]))),
+            _ => {}
+        }
+        let hook = symbol.hook().ok_or_else(|| missing(symbol))?;
+        let value = out.cache.require(hook)?;
+        Ok(match *symbol {
+            Symbol::Scale(_) => Matrix::Diagonal(value.slice(&[b]).to_vec()),
+            Symbol::Pattern(h) => Matrix::View(value.mat(&[b, h.head])),
+            Symbol::Q(h) | Symbol::K(h) | Symbol::V(h) | Symbol::Z(h) | Symbol::Result(h) => {
+                Matrix::View(value.head(b, h.head))
+            }
+            _ => Matrix::View(value.mat(&[b])),
+        })
+    }
+}
+
+fn missing(symbol: &Symbol) -> Error {
+    Error::Request(format!("this model has no `{symbol}`"))
+}
+
+/// The hooks that an expression's values are found at.
+pub fn hooks(members: &[Expr]) -> Vec<Hook> {
+    let mut hooks: Vec<Hook> = Vec::new();
+    for symbol in members.iter().flat_map(Expr::symbols) {
+        hooks.extend(symbol.hook().filter(|h| !hooks.contains(h)));
+    }
+    hooks
+}
+
+/// A matrix as it is multiplied with.
+pub(crate) enum Matrix<'a, T> {
+    View(MatRef<'a, T>),
+    Owned(Mat<T>),
+    Diagonal(Vec<T>),
+    /// `I - 1 1ᵀ / n`
+    Centring(usize),
+    /// 1 at these places, 0 elsewhere.
+    Selection {
+        rows: usize,
+        cols: usize,
+        ones: Vec<(usize, usize)>,
+    },
+}
+
+impl<'a, T: Scalar> Matrix<'a, T> {
+    pub fn t(self) -> Self {
+        match self {
+            Matrix::View(M) => Matrix::View(M.transpose()),
+            Matrix::Owned(M) => Matrix::Owned(M.transpose().to_owned()),
+            Matrix::Selection { rows, cols, ones } => Matrix::Selection {
+                rows: cols,
+                cols: rows,
+                ones: ones.into_iter().map(|(i, j)| (j, i)).collect(),
+            },
+            symmetric => symmetric,
+        }
+    }
+
+    fn dense(&self) -> Option<MatRef<'_, T>> {
+        match self {
+            Matrix::View(M) => Some(*M),
+            Matrix::Owned(M) => Some(M.as_ref()),
+            _ => None,
+        }
+    }
+
+    /// The matrix with all its entries.
+    pub fn to_dense(&self) -> Mat<T> {
+        match self {
+            Matrix::View(M) => M.to_owned(),
+            Matrix::Owned(M) => M.clone(),
+            Matrix::Diagonal(d) => Mat::from_fn(d.len(), d.len(), |i, j| {
+                if i == j { d[i] } else { T::ZERO }
+            }),
+            Matrix::Centring(n) => {
+                let mean = T::ONE / T::from_f64(*n as f64);
+                Mat::from_fn(*n, *n, |i, j| if i == j { T::ONE - mean } else { -mean })
+            }
+            Matrix::Selection { rows, cols, ones } => {
+                let mut M = Mat::zeros(*rows, *cols);
+                ones.iter().for_each(|&at| M[at] = T::ONE);
+                M
+            }
+        }
+    }
+
+    fn times(&self, right: &Matrix<'_, T>, par: Par) -> Mat<T> {
+        match (self.dense(), right.dense()) {
+            (Some(A), Some(B)) => product_with(A, B, par),
+            (Some(A), None) => right.act_on_columns(A),
+            // `A B = (Bᵀ Aᵀ)ᵀ`, where `A` is one of the cheap ones.
+            (None, Some(B)) => self.act_on_rows(B),
+            (None, None) => self.act_on_rows(right.to_dense().as_ref()),
+        }
+    }
+
+    /// `self · B`
+    fn act_on_rows(&self, B: MatRef<'_, T>) -> Mat<T> {
+        match self {
+            Matrix::Diagonal(d) => Mat::from_fn(B.nrows(), B.ncols(), |i, j| d[i] * B[(i, j)]),
+            Matrix::Centring(_) => {
+                let mut out = B.to_owned();
+                for j in 0..out.ncols() {
+                    center(out.col_mut(j).as_mat_mut());
+                }
+                out
+            }
+            Matrix::Selection { rows, ones, .. } => {
+                let mut out = Mat::zeros(*rows, B.ncols());
+                for &(i, j) in ones {
+                    let to = out.row_mut(i).iter_mut();
+                    to.zip(B.row(j).iter()).for_each(|(to, &x)| *to += x);
+                }
+                out
+            }
+            Matrix::View(_) | Matrix::Owned(_) => unreachable!("dense ones are multiplied"),
+        }
+    }
+
+    /// `A · self`
+    fn act_on_columns(&self, A: MatRef<'_, T>) -> Mat<T> {
+        match self {
+            Matrix::Diagonal(d) => Mat::from_fn(A.nrows(), A.ncols(), |i, j| A[(i, j)] * d[j]),
+            Matrix::Centring(_) => {
+                let mut out = A.to_owned();
+                for i in 0..out.nrows() {
+                    center(out.row_mut(i).as_mat_mut());
+                }
+                out
+            }
+            Matrix::Selection { cols, ones, .. } => {
+                let mut out = Mat::zeros(A.nrows(), *cols);
+                for &(i, j) in ones {
+                    let to = out.col_mut(j).iter_mut();
+                    to.zip(A.col(i).iter()).for_each(|(to, &x)| *to += x);
+                }
+                out
+            }
+            Matrix::View(_) | Matrix::Owned(_) => unreachable!("dense ones are multiplied"),
+        }
+    }
+}
+
+/// Less their mean.
+fn center<T: Scalar>(mut x: MatMut<'_, T>) {
+    let (rows, cols) = (x.nrows(), x.ncols());
+    let all = || (0..rows).flat_map(move |i| (0..cols).map(move |j| (i, j)));
+    let sum = all().map(|at| x[at]).sum::<T>();
+    let mean = sum / T::from_f64((rows * cols) as f64);
+    all().for_each(|at| x[at] -= mean);
+}
+
+/// A coefficient in the precision of the computation.
+pub(crate) fn coefficient<T: Scalar>(x: &Rational) -> T {
+    T::from_f64(*x.numer() as f64) / T::from_f64(*x.denom() as f64)
+}
+
+/// Carries out a plan: one value a member of the family.
+///
+/// # Errors
+/// When a symbol has no value in the source, when the form asks for a square matrix and there is none, or a
+/// decomposition fails.
+pub fn evaluate<T: Scalar>(
+    plan: &Plan,
+    source: &Source<'_, T>,
+    par: Par,
+) -> Result<Vec<Value<T>>> {
+    for output in &plan.outputs {
+        if plan.form.square() && output.rows != output.cols {
+            return Err(Error::Request(format!(
+                "form `{}` needs a square matrix, this one is [{}, {}]",
+                plan.form, output.rows, output.cols
+            )));
+        }
+    }
+    let last_use = plan.last_use();
+    let mut made: Vec<Option<Mat<T>>> = Vec::new();
+    for (i, step) in plan.steps.iter().enumerate() {
+        let value = carry_out(&step.op, step.shape, plan, source, &made, par)?;
+        made.push(Some(value));
+        for s in (0..=i).filter(|&s| last_use[s] == i) {
+            made[s] = None;
+        }
+    }
+    let finished = plan.outputs.iter().map(|output| {
+        let mut values = Vec::new();
+        for (x, target) in &output.terms {
+            let value = finish(target, plan, source, &made, par)?;
+            values.push((coefficient::<T>(x), value));
+        }
+        let mut values = values.into_iter();
+        let Some((_, first)) = values.next() else {
+            return Ok(match plan.form {
+                Form::Diag => Value::Diag(vec![T::ZERO; output.rows]),
+                _ => Value::Number(T::ZERO),
+            });
+        };
+        if !matches!(plan.form, Form::Trace | Form::Diag) {
+            return Ok(first);
+        }
+        let first = (coefficient::<T>(&output.terms[0].0), first);
+        let sum = std::iter::once(first).chain(values).fold(None, |sum, (x, v)| match (sum, v) {
+            (None, Value::Number(v)) => Some(Value::Number(x * v)),
+            (Some(Value::Number(sum)), Value::Number(v)) => Some(Value::Number(sum + x * v)),
+            (None, Value::Diag(v)) => Some(Value::Diag(v.iter().map(|&v| x * v).collect())),
+            (Some(Value::Diag(sum)), Value::Diag(v)) => Some(Value::Diag(
+                sum.iter().zip(&v).map(|(&sum, &v)| sum + x * v).collect(),
+            )),
+            _ => unreachable!("a trace is a number, a diagonal a row"),
+        });
+        Ok(sum.expect("one term at least"))
+    });
+    finished.collect()
+}
+
+fn operand<'v, T: Scalar>(
+    operand: &Operand,
+    plan: &Plan,
+    source: &Source<'v, T>,
+    made: &'v [Option<Mat<T>>],
+) -> Result<Matrix<'v, T>> {
+    let step = |i: usize| made[i].as_ref().expect("kept until its last use").as_ref();
+    Ok(match operand {
+        Operand::Leaf(factor) => source.matrix(factor)?,
+        Operand::Identity(space) => {
+            let n = space.size(&plan.dims);
+            Matrix::Diagonal(vec![T::ONE; n])
+        }
+        Operand::Step(i) => Matrix::View(step(*i)),
+        Operand::Columns(i, first, n) => Matrix::View(step(*i).subcols(*first, *n)),
+        Operand::Rows(i, first, n) => Matrix::View(step(*i).subrows(*first, *n)),
+    })
+}
+
+fn carry_out<T: Scalar>(
+    op: &Op,
+    [rows, cols]: [usize; 2],
+    plan: &Plan,
+    source: &Source<'_, T>,
+    made: &[Option<Mat<T>>],
+    par: Par,
+) -> Result<Mat<T>> {
+    let value = |o: &Operand| operand(o, plan, source, made);
+    let mut out = Mat::zeros(rows, cols);
+    match op {
+        Op::Product(left, right) => return Ok(value(left)?.times(&value(right)?, par)),
+        Op::Sum(terms) => {
+            for (x, term) in terms {
+                add(out.as_mut(), coefficient(x), &value(term)?);
+            }
+        }
+        Op::Beside(terms) => {
+            let mut at = 0;
+            for (x, term) in terms {
+                let n = plan.side(term).cols;
+                add(out.as_mut().subcols_mut(at, n), coefficient(x), &value(term)?);
+                at += n;
+            }
+        }
+        Op::Below(parts) => {
+            let mut at = 0;
+            for part in parts {
+                let n = plan.side(part).rows;
+                add(out.as_mut().subrows_mut(at, n), T::ONE, &value(part)?);
+                at += n;
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// `out += x M`
+fn add<T: Scalar>(mut out: MatMut<'_, T>, x: T, M: &Matrix<'_, T>) {
+    if let Matrix::Diagonal(d) = M {
+        d.iter().enumerate().for_each(|(i, &d)| out[(i, i)] += x * d);
+        return;
+    }
+    let whole;
+    let M = match M.dense() {
+        Some(M) => M,
+        None => {
+            whole = M.to_dense();
+            whole.as_ref()
+        }
+    };
+    faer::zip!(out, M).for_each(|faer::unzip!(out, M)| *out += x * *M);
+}
+
+fn finish<T: Scalar>(
+    target: &Target,
+    plan: &Plan,
+    source: &Source<'_, T>,
+    made: &[Option<Mat<T>>],
+    par: Par,
+) -> Result<Value<T>> {
+    let dense = |o: &Operand| Ok::<_, Error>(operand(o, plan, source, made)?.to_dense());
+    let form = plan.form;
+    Ok(match target {
+        Target::Whole(whole) => {
+            let M = operand(whole, plan, source, made)?;
+            match form {
+                Form::Softmax => {
+                    // Rows as the kernel wants them: one after the other.
+                    let M = M.to_dense();
+                    let (m, n) = (M.nrows(), M.ncols());
+                    let mut rows: Vec<T> = (0..m).flat_map(|i| (0..n).map(move |j| (i, j))).map(|at| M[at]).collect();
+                    softmax_rows(&mut rows, n);
+                    Value::Dense(MatRef::from_row_major_slice(&rows, m, n).to_owned())
+                }
+                Form::Dense => Value::Dense(M.to_dense()),
+                Form::Trace | Form::Diag => {
+                    let M = M.to_dense();
+                    let diagonal: Vec<T> = (0..M.nrows()).map(|i| M[(i, i)]).collect();
+                    match form {
+                        Form::Diag => Value::Diag(diagonal),
+                        _ => Value::Number(diagonal.into_iter().sum()),
+                    }
+                }
+                _ => {
+                    let M = M.to_dense();
+                    let n = M.ncols();
+                    of_factors(Factored::new(M, Mat::identity(n, n)), form, par)?
+                }
+            }
+        }
+        Target::Pair(left, right) => {
+            of_factors(Factored::new(dense(left)?, dense(right)?), form, par)?
+        }
+    })
+}
+
+fn of_factors<T: Scalar>(M: Factored<T>, form: Form, par: Par) -> Result<Value<T>> {
+    Ok(match form {
+        Form::Factored => Value::Factored(M),
+        Form::Svd => Value::Svd(M.svd()?),
+        Form::Eig => Value::Eig(M.eigenvalues()?),
+        Form::Norm => Value::Number(M.norm()?),
+        Form::Trace => Value::Number(M.trace()),
+        Form::Diag => Value::Diag(M.diagonal()),
+        Form::Top(k) => Value::Top(M.top_k(k, par)?),
+        Form::Dense | Form::Softmax => Value::Dense(M.AB(par)),
+    })
+}
+
+impl crate::model::Config {
+    /// The sizes that an expression is read with.
+    pub fn dims(&self) -> Dims {
+        Dims {
+            n_layers: self.n_layers,
+            n_heads: self.n_heads,
+            d_vocab: self.d_vocab,
+            pos: self.n_ctx,
+            d_model: self.d_model,
+            d_head: self.d_head,
+            d_mlp: self.d_mlp,
+            d_vocab_out: self.d_vocab_out,
+            norms: match self.normalization_type {
+                None => Norms::Absent,
+                Some(NormalizationType::LNPre) => Norms::Plain,
+                Some(NormalizationType::LN) => Norms::Affine,
+            },
+        }
+    }
+}

@@ -1,0 +1,502 @@
+//! From circuits to steps: which products are made, in which order, each once.
+
+use super::chain::{Best, Order};
+use super::circuit::Circuit;
+use super::cost::{Cost, Side, size};
+use super::form::Form;
+use super::{Op, Operand, Output, Plan, Step, Target};
+use crate::expr::{Dims, Expr, Factor, Rational, Space};
+use std::collections::HashMap;
+
+/// How chains are ordered.
+#[derive(Clone, Debug)]
+pub(super) enum Ordering {
+    /// For the least work, with sums folded.
+    Best,
+    /// From left to right, each term by itself, every result dense.
+    Naive,
+    /// In this order, for a single chain.
+    Given(Order),
+}
+
+pub(super) fn plan(members: &[Expr], dims: &Dims, form: Form, ordering: &Ordering) -> Plan {
+    let mut builder = Builder {
+        dims,
+        steps: Vec::new(),
+        known: HashMap::new(),
+        ordering,
+    };
+    let outputs = members.iter().map(|e| builder.output(e, form)).collect();
+    let mut plan = Plan {
+        dims: dims.clone(),
+        form,
+        steps: builder.steps,
+        outputs,
+    };
+    if matches!(ordering, Ordering::Best) {
+        super::batch::batch(&mut plan);
+    }
+    plan
+}
+
+/// A part of a chain: computed already, or still to be.
+#[derive(Clone, Copy)]
+enum Part<'c> {
+    Ready(Side),
+    Circuit(&'c Circuit),
+}
+
+struct Builder<'a> {
+    dims: &'a Dims,
+    steps: Vec<Step>,
+    known: HashMap<Op, usize>,
+    ordering: &'a Ordering,
+}
+
+impl Builder<'_> {
+    fn size(&self, space: &Space) -> usize {
+        space.size(self.dims)
+    }
+
+    fn push(&mut self, op: Op, rows: Space, cols: Space, cost: Cost) -> Operand {
+        if let Some(&known) = self.known.get(&op) {
+            return Operand::Step(known);
+        }
+        let step = self.steps.len();
+        let shape = [self.size(&rows), self.size(&cols)];
+        self.known.insert(op.clone(), step);
+        self.steps.push(Step { op, shape, cost });
+        Operand::Step(step)
+    }
+
+    fn output(&mut self, expr: &Expr, form: Form) -> Output {
+        let naive = matches!(self.ordering, Ordering::Naive);
+        let circuit = if naive {
+            Circuit::flat(expr)
+        } else {
+            Circuit::of(expr)
+        };
+        let (rows, cols) = (self.size(expr.rows()), self.size(expr.cols()));
+        let one = Rational::from_integer(1);
+        if naive || matches!(form, Form::Dense | Form::Softmax) {
+            let whole = self.dense(&circuit);
+            let finish = form.of_dense(rows, cols);
+            let terms = vec![(one, Target::Whole(whole))];
+            return Output {
+                rows,
+                cols,
+                terms,
+                finish,
+            };
+        }
+        if let (Circuit::Sum { terms, .. }, true) = (&circuit, form.linear()) {
+            let mut finish = Cost::default();
+            let mut targets = Vec::new();
+            for (x, term) in terms {
+                let (target, cost) = self.target(term, form);
+                finish = finish + cost;
+                targets.push((*x, target));
+            }
+            return Output {
+                rows,
+                cols,
+                terms: targets,
+                finish,
+            };
+        }
+        let (target, finish) = self.target(&circuit, form);
+        Output {
+            rows,
+            cols,
+            terms: vec![(one, target)],
+            finish,
+        }
+    }
+
+    /// A circuit in the shape that a form is best made from, and what making it costs then.
+    fn target(&mut self, circuit: &Circuit, form: Form) -> (Target, Cost) {
+        let (rows, cols) = (circuit.rows(), circuit.cols());
+        let (m, n) = (self.size(&rows), self.size(&cols));
+        let whole = |builder: &mut Self| {
+            let target = builder.dense(circuit);
+            if form.linear() || form == Form::Norm {
+                return (Target::Whole(target), form.of_dense(m, n));
+            }
+            // The narrower side's identity is a factor as well.
+            let (left, right, k) = match m < n {
+                true => (Operand::Identity(rows.clone()), target, m),
+                false => (target, Operand::Identity(cols.clone()), n),
+            };
+            (Target::Pair(left, right), form.finish(m, k, n))
+        };
+        match circuit {
+            Circuit::Chain(parts) => {
+                let sides: Vec<Part<'_>> = parts.iter().map(Part::Circuit).collect();
+                let best = self.best(&sides);
+                let last = parts.len() - 1;
+                let pair = |s: usize| {
+                    let k = self.size(&parts[s].cols());
+                    let form_raw = |i: usize| match &parts[i] {
+                        Circuit::Leaf(_) => Cost::default(),
+                        other => self.forming(other),
+                    };
+                    let side = |i: usize, j: usize| match i == j {
+                        true => form_raw(i),
+                        false => best.cost(i, j),
+                    };
+                    let cost = side(0, s) + side(s + 1, last);
+                    (k, cost + form.finish(m, k, n))
+                };
+                let narrowest = |s: &usize| match form {
+                    Form::Factored => pair(*s).0,
+                    _ => 0,
+                };
+                let s = (0..last)
+                    .min_by_key(|s| (narrowest(s), pair(*s).1.work()))
+                    .expect("a chain has two parts");
+                let (k, cost) = pair(s);
+                let dense = best.cost(0, last) + form.of_dense(m, n);
+                let by_pair =
+                    matches!(form, Form::Factored | Form::Top(_)) || cost.work() <= dense.work();
+                if !by_pair {
+                    return whole(self);
+                }
+                let left = self.ordered(&parts[..=s], &best.order(0, s));
+                let right = self.ordered(&parts[s + 1..], &shifted(best.order(s + 1, last), s + 1));
+                (Target::Pair(left, right), form.finish(m, k, n))
+            }
+            Circuit::Sum { terms, .. } if form != Form::Norm && !terms.is_empty() => {
+                // Side by side and one below the other, as long as that is narrower than the whole.
+                let mut pairs = Vec::new();
+                let mut k = 0;
+                for (x, term) in terms {
+                    let Circuit::Chain(_) = term else {
+                        return whole(self);
+                    };
+                    let (Target::Pair(left, right), _) = self.target(term, Form::Factored) else {
+                        unreachable!("a chain's factors are a pair")
+                    };
+                    k += self.operand_side(&left).cols;
+                    pairs.push((*x, left, right));
+                }
+                if k >= m.min(n) {
+                    return whole(self);
+                }
+                let beside = pairs
+                    .iter()
+                    .map(|(x, left, _)| (*x, left.clone()))
+                    .collect();
+                let below = pairs.into_iter().map(|(_, _, right)| right).collect();
+                let copy = |rows: usize, cols: usize| Cost {
+                    flops: 0,
+                    entries: 2 * size(&[rows, cols]),
+                };
+                let left = self.push_shaped(Op::Beside(beside), [m, k], copy(m, k));
+                let right = self.push_shaped(Op::Below(below), [k, n], copy(k, n));
+                (Target::Pair(left, right), form.finish(m, k, n))
+            }
+            _ => whole(self),
+        }
+    }
+
+    fn push_shaped(&mut self, op: Op, shape: [usize; 2], cost: Cost) -> Operand {
+        if let Some(&known) = self.known.get(&op) {
+            return Operand::Step(known);
+        }
+        let step = self.steps.len();
+        self.known.insert(op.clone(), step);
+        self.steps.push(Step { op, shape, cost });
+        Operand::Step(step)
+    }
+
+    /// A circuit's value, as an operand of a product or an output.
+    fn dense(&mut self, circuit: &Circuit) -> Operand {
+        match circuit {
+            Circuit::Leaf(factor) => Operand::Leaf(factor.clone()),
+            Circuit::Identity(space) => Operand::Identity(space.clone()),
+            Circuit::Chain(parts) => {
+                let order = match self.ordering {
+                    Ordering::Naive => Order::naive(0, parts.len() - 1),
+                    Ordering::Given(order) => order.clone(),
+                    Ordering::Best => {
+                        let sides: Vec<Part<'_>> = parts.iter().map(Part::Circuit).collect();
+                        self.best(&sides).order(0, parts.len() - 1)
+                    }
+                };
+                self.ordered(parts, &order)
+            }
+            Circuit::Sum { rows, cols, terms } => {
+                let operands = terms
+                    .iter()
+                    .map(|(x, term)| (*x, self.dense(term)))
+                    .collect();
+                self.add(operands, rows, cols)
+            }
+        }
+    }
+
+    fn add(&mut self, terms: Vec<(Rational, Operand)>, rows: &Space, cols: &Space) -> Operand {
+        let cost = adding(terms.len(), self.size(rows), self.size(cols));
+        self.push(Op::Sum(terms), rows.clone(), cols.clone(), cost)
+    }
+
+    /// The product of parts in an order.
+    fn ordered(&mut self, parts: &[Circuit], order: &Order) -> Operand {
+        match order {
+            Order::Part(i) => self.dense(&parts[*i]),
+            Order::Product(left, right) => {
+                let raw = |order: &Order| match order {
+                    Order::Part(i) if matches!(parts[*i], Circuit::Sum { .. }) => {
+                        Some(parts[*i].clone())
+                    }
+                    _ => None,
+                };
+                let (left_sum, right_sum) = (raw(left), raw(right));
+                let spread = self.spreads(
+                    left_sum
+                        .as_ref()
+                        .map_or(Part::Ready(self.side_of(parts, left)), Part::Circuit),
+                    right_sum
+                        .as_ref()
+                        .map_or(Part::Ready(self.side_of(parts, right)), Part::Circuit),
+                );
+                match (spread, left_sum, right_sum) {
+                    (Spread::Left, Some(sum), _) => {
+                        let other = self.ordered(parts, right);
+                        self.distributed(&sum, other, true)
+                    }
+                    (Spread::Right, _, Some(sum)) => {
+                        let other = self.ordered(parts, left);
+                        self.distributed(&sum, other, false)
+                    }
+                    _ => {
+                        let left = self.ordered(parts, left);
+                        let right = self.ordered(parts, right);
+                        self.multiply(left, right)
+                    }
+                }
+            }
+        }
+    }
+
+    fn side_of(&self, parts: &[Circuit], order: &Order) -> Side {
+        let (first, last) = order.ends();
+        match (&parts[first], first == last) {
+            (Circuit::Leaf(factor), true) => Side::of(factor, self.dims),
+            _ => Side::dense(
+                self.size(&parts[first].rows()),
+                self.size(&parts[last].cols()),
+            ),
+        }
+    }
+
+    fn operand_side(&self, operand: &Operand) -> Side {
+        match operand {
+            Operand::Leaf(factor) => Side::of(factor, self.dims),
+            Operand::Identity(space) => Side::dense(self.size(space), self.size(space)),
+            Operand::Step(step) | Operand::Columns(step, ..) | Operand::Rows(step, ..) => {
+                let [rows, cols] = self.steps[*step].shape;
+                Side::dense(rows, cols)
+            }
+        }
+    }
+
+    fn multiply(&mut self, left: Operand, right: Operand) -> Operand {
+        match (left, right) {
+            (Operand::Identity(_), other) | (other, Operand::Identity(_)) => other,
+            (left, right) => {
+                let (a, b) = (self.operand_side(&left), self.operand_side(&right));
+                self.push_shaped(Op::Product(left, right), [a.rows, b.cols], a.times(b))
+            }
+        }
+    }
+
+    /// Every term of a sum times the other operand, added.
+    fn distributed(&mut self, sum: &Circuit, other: Operand, sum_on_left: bool) -> Operand {
+        let Circuit::Sum { terms, rows, cols } = sum else {
+            unreachable!("only sums are spread")
+        };
+        let side = self.operand_side(&other);
+        let products: Vec<(Rational, Operand)> = terms
+            .iter()
+            .map(|(x, term)| {
+                let parts: Vec<Circuit> = match term {
+                    Circuit::Chain(parts) => parts.clone(),
+                    Circuit::Identity(_) => Vec::new(),
+                    term => vec![term.clone()],
+                };
+                let mut sides: Vec<Part<'_>> = parts.iter().map(Part::Circuit).collect();
+                let at = if sum_on_left { sides.len() } else { 0 };
+                sides.insert(at, Part::Ready(side));
+                let order = self.best(&sides).order(0, sides.len() - 1);
+                (*x, self.around(&parts, &order, &other, at))
+            })
+            .collect();
+        let (rows, cols) = match sum_on_left {
+            true => (self.size(rows), side.cols),
+            false => (side.rows, self.size(cols)),
+        };
+        let cost = adding(products.len(), rows, cols);
+        self.push_shaped(Op::Sum(products), [rows, cols], cost)
+    }
+
+    /// The product of parts in an order, one of which is there already.
+    fn around(&mut self, parts: &[Circuit], order: &Order, ready: &Operand, at: usize) -> Operand {
+        match order {
+            Order::Part(i) if *i == at => ready.clone(),
+            Order::Part(i) => self.dense(&parts[i - usize::from(*i > at)]),
+            Order::Product(left, right) => {
+                let left = self.around(parts, left, ready, at);
+                let right = self.around(parts, right, ready, at);
+                self.multiply(left, right)
+            }
+        }
+    }
+
+    fn best(&self, parts: &[Part<'_>]) -> Best {
+        let side = |i: usize, j: usize| {
+            if i == j {
+                return parts[i];
+            }
+            let end = |part: Part<'_>, cols: bool| match part {
+                Part::Ready(side) if cols => side.cols,
+                Part::Ready(side) => side.rows,
+                Part::Circuit(c) if cols => self.size(&c.cols()),
+                Part::Circuit(c) => self.size(&c.rows()),
+            };
+            Part::Ready(Side::dense(end(parts[i], false), end(parts[j], true)))
+        };
+        Best::new(parts.len(), |i, j, s| {
+            self.pair(side(i, s), side(s + 1, j)).0
+        })
+    }
+
+    /// What a part is once it is formed, and what forming it costs.
+    fn formed(&self, part: Part<'_>) -> (Side, Cost) {
+        match part {
+            Part::Ready(side) => (side, Cost::default()),
+            Part::Circuit(Circuit::Leaf(factor)) => (Side::of(factor, self.dims), Cost::default()),
+            Part::Circuit(c) => {
+                let side = Side::dense(self.size(&c.rows()), self.size(&c.cols()));
+                (side, self.forming(c))
+            }
+        }
+    }
+
+    fn forming(&self, circuit: &Circuit) -> Cost {
+        match circuit {
+            Circuit::Leaf(_) | Circuit::Identity(_) => Cost::default(),
+            Circuit::Chain(parts) => {
+                let sides: Vec<Part<'_>> = parts.iter().map(Part::Circuit).collect();
+                self.best(&sides).cost(0, parts.len() - 1)
+            }
+            Circuit::Sum { rows, cols, terms } => {
+                let each: Cost = terms.iter().map(|(_, term)| self.forming(term)).sum();
+                each + adding(terms.len(), self.size(rows), self.size(cols))
+            }
+        }
+    }
+
+    /// The cost of a product, and which of its sides is a sum that is better spread over the other.
+    fn pair(&self, left: Part<'_>, right: Part<'_>) -> (Cost, Spread) {
+        let ((a, form_a), (b, form_b)) = (self.formed(left), self.formed(right));
+        let mut best = (form_a + form_b + a.times(b), Spread::Neither);
+        let mut offer = |cost: Cost, spread: Spread| {
+            if cost.work() < best.0.work() {
+                best = (cost, spread);
+            }
+        };
+        if let Part::Circuit(Circuit::Sum { terms, .. }) = left {
+            offer(form_b + self.spreading(terms, b, true, a), Spread::Left);
+        }
+        if let Part::Circuit(Circuit::Sum { terms, .. }) = right {
+            offer(form_a + self.spreading(terms, a, false, b), Spread::Right);
+        }
+        best
+    }
+
+    fn spreads(&self, left: Part<'_>, right: Part<'_>) -> Spread {
+        match self.ordering {
+            Ordering::Best => self.pair(left, right).1,
+            _ => Spread::Neither,
+        }
+    }
+
+    fn spreading(
+        &self,
+        terms: &[(Rational, Circuit)],
+        other: Side,
+        sum_on_left: bool,
+        sum: Side,
+    ) -> Cost {
+        let each = terms.iter().map(|(_, term)| {
+            let mut parts: Vec<Part<'_>> = match term {
+                Circuit::Chain(parts) => parts.iter().map(Part::Circuit).collect(),
+                Circuit::Identity(_) => Vec::new(),
+                term => vec![Part::Circuit(term)],
+            };
+            parts.insert(
+                if sum_on_left { parts.len() } else { 0 },
+                Part::Ready(other),
+            );
+            self.best(&parts).cost(0, parts.len() - 1)
+        });
+        let (rows, cols) = match sum_on_left {
+            true => (sum.rows, other.cols),
+            false => (other.rows, sum.cols),
+        };
+        each.sum::<Cost>() + adding(terms.len(), rows, cols)
+    }
+}
+
+/// Which side of a product is a sum whose terms are multiplied one by one.
+enum Spread {
+    Neither,
+    Left,
+    Right,
+}
+
+fn adding(terms: usize, rows: usize, cols: usize) -> Cost {
+    let entries = size(&[rows, cols]);
+    Cost {
+        flops: entries.saturating_mul(2 * terms as u64),
+        entries: entries.saturating_mul(terms as u64 + 1),
+    }
+}
+
+/// The order with its parts counted from 0 again.
+fn shifted(order: Order, by: usize) -> Order {
+    match order {
+        Order::Part(i) => Order::Part(i - by),
+        Order::Product(left, right) => {
+            Order::Product(Box::new(shifted(*left, by)), Box::new(shifted(*right, by)))
+        }
+    }
+}
+
+impl Circuit {
+    /// Every term by itself.
+    fn flat(expr: &Expr) -> Circuit {
+        let leaf = |f: &Factor| Circuit::Leaf(f.clone());
+        let one = Rational::from_integer(1);
+        let mut terms: Vec<(Rational, Circuit)> = expr
+            .terms()
+            .map(|(product, x)| {
+                let circuit = match product.len() {
+                    0 => Circuit::Identity(expr.rows().clone()),
+                    1 => leaf(&product[0]),
+                    _ => Circuit::Chain(product.iter().map(leaf).collect()),
+                };
+                (*x, circuit)
+            })
+            .collect();
+        if terms.len() == 1 && terms[0].0 == one {
+            return terms.remove(0).1;
+        }
+        Circuit::Sum {
+            rows: expr.rows().clone(),
+            cols: expr.cols().clone(),
+            terms,
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! An expression's value in floating point, with what bounds its error in every order of evaluation.
+//!
+//! Multiplied out, an expression is a sum of products of numbers. Whatever the order in which it is computed,
+//! each of them passes at most `n` roundings, so that the result is within `γ_n` times the sum of their
+//! magnitudes of the exact value: the same expression over the absolute values of its numbers.
+//! *Source*: Higham (2002), 3.1 to 3.5.
+
+use super::bounded::{gamma, rounded_up};
+use crate::error::Result;
+use crate::eval::{Matrix, Source, coefficient};
+use crate::expr::{Dims, Expr, Origin, Product, Rational, Symbol, definition};
+use crate::linalg::product;
+use crate::tensor::Scalar;
+use faer::Mat;
+use std::collections::{BTreeSet, HashMap};
+
+/// A value with the sum of its products' magnitudes, and how many roundings each passes at the most.
+#[derive(Clone)]
+pub(super) struct Measured<T> {
+    pub value: Mat<T>,
+    magnitude: Mat<T>,
+    roundings: usize,
+}
+
+impl<T: Scalar> Measured<T> {
+    fn exact(value: Mat<T>) -> Self {
+        let magnitude = Mat::from_fn(value.nrows(), value.ncols(), |i, j| value[(i, j)].abs());
+        Measured {
+            value,
+            magnitude,
+            roundings: 0,
+        }
+    }
+
+    /// How far off an entry may be.
+    pub fn error(&self, i: usize, j: usize) -> T {
+        // The magnitudes are rounded themselves, as often as the values; and what underflows is lost.
+        let n = self.roundings + 1;
+        let lost = T::from_f64(n as f64) * T::MIN_POSITIVE;
+        gamma::<T>(n) * self.magnitude[(i, j)] * rounded_up::<T>(n + 4) + lost
+    }
+
+    fn times(&self, other: &Self) -> Self {
+        Measured {
+            value: product(self.value.as_ref(), other.value.as_ref()),
+            magnitude: product(self.magnitude.as_ref(), other.magnitude.as_ref()),
+            roundings: self.roundings + other.roundings + self.value.ncols(),
+        }
+    }
+
+    fn t(&self) -> Self {
+        Measured {
+            value: self.value.transpose().to_owned(),
+            magnitude: self.magnitude.transpose().to_owned(),
+            roundings: self.roundings,
+        }
+    }
+
+    /// `C X`
+    fn centred(&self) -> Self {
+        let n = self.value.nrows();
+        let less_mean = |M: &Mat<T>, sign: T| {
+            let inverse = T::ONE / T::from_f64(n as f64);
+            let means: Vec<T> = (0..M.ncols())
+                .map(|j| (0..n).map(|i| M[(i, j)]).sum::<T>() * inverse)
+                .collect();
+            Mat::from_fn(n, M.ncols(), |i, j| M[(i, j)] + sign * means[j])
+        };
+        Measured {
+            value: less_mean(&self.value, -T::ONE),
+            magnitude: less_mean(&self.magnitude, T::ONE),
+            // The sum, the mean's division, and the difference.
+            roundings: self.roundings + n + 2,
+        }
+    }
+
+    /// `D X` for a diagonal `D`.
+    fn rows_times(&self, d: &[T], inverse: bool) -> Self {
+        let times = |M: &Mat<T>| {
+            Mat::from_fn(M.nrows(), M.ncols(), |i, j| {
+                if inverse {
+                    M[(i, j)] / d[i]
+                } else {
+                    M[(i, j)] * d[i]
+                }
+            })
+        };
+        let sizes: Vec<T> = d.iter().map(|d| d.abs()).collect();
+        let magnitude = Mat::from_fn(d.len(), self.value.ncols(), |i, j| {
+            let m = self.magnitude[(i, j)];
+            if inverse { m / sizes[i] } else { m * sizes[i] }
+        });
+        Measured {
+            value: times(&self.value),
+            magnitude,
+            // Divided, or multiplied by the inverse: two at the most.
+            roundings: self.roundings + 1 + usize::from(inverse),
+        }
+    }
+
+    /// `S X` for a selection with ones at these places.
+    fn rows_selected(&self, rows: usize, ones: &[(usize, usize)]) -> Self {
+        let select = |M: &Mat<T>| {
+            let mut out = Mat::zeros(rows, M.ncols());
+            for &(i, j) in ones {
+                for c in 0..M.ncols() {
+                    out[(i, c)] += M[(j, c)];
+                }
+            }
+            out
+        };
+        let mut added = vec![0; rows];
+        ones.iter().for_each(|&(i, _)| added[i] += 1);
+        let most: usize = added.into_iter().max().unwrap_or(0);
+        Measured {
+            value: select(&self.value),
+            magnitude: select(&self.magnitude),
+            roundings: self.roundings + most.saturating_sub(1),
+        }
+    }
+
+    fn add(&mut self, x: &Rational, term: &Self) {
+        let c: T = coefficient(x);
+        let (rows, cols) = (self.value.nrows(), self.value.ncols());
+        for at in (0..cols).flat_map(|j| (0..rows).map(move |i| (i, j))) {
+            self.value[at] += c * term.value[at];
+            self.magnitude[at] += c.abs() * term.magnitude[at];
+        }
+        let unit = *x.numer() == 1 || *x.numer() == -1;
+        // A coefficient is rounded, and multiplied with.
+        let scaled = if unit && *x.denom() == 1 { 0 } else { 4 };
+        self.roundings = self.roundings.max(term.roundings + scaled);
+    }
+}
+
+/// A factor on its way into a product: those that are cheap to multiply with are kept as what they are.
+enum Item<'a, T: Scalar> {
+    Dense(Measured<T>),
+    Cheap(Matrix<'a, T>, bool),
+}
+
+/// Measures expressions on a source.
+pub(super) struct Measuring<'a, T: Scalar> {
+    source: Source<'a, T>,
+    dims: Dims,
+    /// The values of the run that are taken for what they are; the others are what they are made of, as the run
+    /// has them, with the error of their making.
+    given: Option<BTreeSet<Symbol>>,
+    known: HashMap<Symbol, Measured<T>>,
+}
+
+impl<'a, T: Scalar> Measuring<'a, T> {
+    /// `replaced`: the values of the run that a proof replaced by what they are made of. Every other one is
+    /// exact by definition. Without a proof only those are that nothing defines.
+    pub fn new(source: Source<'a, T>, replaced: Option<BTreeSet<Symbol>>) -> Self {
+        Measuring {
+            dims: source.dims(),
+            source,
+            given: replaced,
+            known: HashMap::new(),
+        }
+    }
+
+    /// The expression's value; `times`, where there is one, multiplied from the right.
+    pub fn expression(&mut self, expr: &Expr, times: Option<&Mat<T>>) -> Result<Measured<T>> {
+        let rows = expr.rows().size(&self.dims);
+        let cols = times.map_or(expr.cols().size(&self.dims), Mat::ncols);
+        let mut sum = Measured::exact(Mat::zeros(rows, cols));
+        for (product, x) in expr.terms() {
+            let term = self.product(product, rows, times)?;
+            sum.add(x, &term);
+        }
+        // In whatever order the terms are added.
+        sum.roundings += expr.terms().len().saturating_sub(1);
+        Ok(sum)
+    }
+
+    fn product(
+        &mut self,
+        product: &Product,
+        rows: usize,
+        times: Option<&Mat<T>>,
+    ) -> Result<Measured<T>> {
+        let mut items = Vec::new();
+        for factor in product {
+            let symbol = &factor.symbol;
+            let defined = match &self.given {
+                Some(replaced) => replaced.contains(symbol),
+                None => true,
+            };
+            let dense = symbol.origin() == Origin::Run
+                && defined
+                && definition(symbol, &self.dims).is_some();
+            items.push(if dense {
+                let value = self.made(symbol)?;
+                Item::Dense(if factor.transposed { value.t() } else { value })
+            } else {
+                // The inverse is divided by, rather than made.
+                let plain = crate::expr::Factor {
+                    inverse: false,
+                    ..factor.clone()
+                };
+                match self.source.matrix(&plain)? {
+                    Matrix::View(M) => Item::Dense(Measured::exact(M.to_owned())),
+                    Matrix::Owned(M) => Item::Dense(Measured::exact(M)),
+                    cheap => Item::Cheap(cheap, factor.inverse),
+                }
+            });
+        }
+        if let Some(times) = times {
+            items.push(Item::Dense(Measured::exact(times.clone())));
+        }
+        // From the end that is narrower, which for a selection is next to nothing.
+        let width = |item: &Item<'_, T>, cols: bool| match item {
+            Item::Dense(m) if cols => m.value.ncols(),
+            Item::Dense(m) => m.value.nrows(),
+            Item::Cheap(Matrix::Selection { rows, cols: n, .. }, _) => {
+                if cols {
+                    *n
+                } else {
+                    *rows
+                }
+            }
+            Item::Cheap(..) => usize::MAX,
+        };
+        let from_right = match (items.first(), items.last()) {
+            (Some(first), Some(last)) => width(last, true) < width(first, false),
+            _ => {
+                let identity =
+                    Mat::from_fn(rows, rows, |i, j| if i == j { T::ONE } else { T::ZERO });
+                return Ok(Measured::exact(identity));
+            }
+        };
+        let joined = if from_right {
+            items
+                .into_iter()
+                .rev()
+                .reduce(|right, left| join(left, right))
+        } else {
+            items.into_iter().reduce(join)
+        };
+        Ok(dense(joined.expect("one factor at least")))
+    }
+
+    /// A value of the run, with the error of its making: what the run has is as good as any other order's.
+    fn made(&mut self, symbol: &Symbol) -> Result<Measured<T>> {
+        if let Some(known) = self.known.get(symbol) {
+            return Ok(known.clone());
+        }
+        let expr = definition(symbol, &self.dims).expect("asked for one that has one");
+        let mut measured = self.expression(&expr, None)?;
+        let plain = crate::expr::Factor::of(symbol.clone());
+        // A run that did not keep the value has none to take its place.
+        if let Ok(value) = self.source.matrix(&plain) {
+            measured.value = value.to_dense();
+        }
+        self.known.insert(symbol.clone(), measured.clone());
+        Ok(measured)
+    }
+}
+
+fn dense<T: Scalar>(item: Item<'_, T>) -> Measured<T> {
+    match item {
+        Item::Dense(m) => m,
+        Item::Cheap(Matrix::Centring(n), _) => {
+            let identity = Mat::from_fn(n, n, |i, j| if i == j { T::ONE } else { T::ZERO });
+            Measured::exact(identity).centred()
+        }
+        Item::Cheap(matrix, inverse) => {
+            let mut M = matrix.to_dense();
+            if inverse {
+                (0..M.nrows()).for_each(|i| M[(i, i)] = T::ONE / M[(i, i)]);
+            }
+            let mut measured = Measured::exact(M);
+            measured.roundings += usize::from(inverse);
+            measured
+        }
+    }
+}
+
+fn join<'a, T: Scalar>(left: Item<'a, T>, right: Item<'a, T>) -> Item<'a, T> {
+    let act = |matrix: &Matrix<'a, T>, inverse: bool, x: &Measured<T>| match matrix {
+        Matrix::Diagonal(d) => x.rows_times(d, inverse),
+        Matrix::Centring(_) => x.centred(),
+        Matrix::Selection { rows, ones, .. } => x.rows_selected(*rows, ones),
+        Matrix::View(_) | Matrix::Owned(_) => unreachable!("these are no cheap ones"),
+    };
+    Item::Dense(match (left, right) {
+        (Item::Dense(a), Item::Dense(b)) => a.times(&b),
+        (Item::Cheap(m, inverse), Item::Dense(x)) => act(&m, inverse, &x),
+        // `X M = (Mᵀ Xᵀ)ᵀ`
+        (Item::Dense(x), Item::Cheap(m, inverse)) => act(&m.t(), inverse, &x.t()).t(),
+        (Item::Cheap(m, inverse), right @ Item::Cheap(..)) => act(&m, inverse, &dense(right)),
+    })
+}

@@ -1,0 +1,360 @@
+//! `LHS == RHS`, decided: by normal forms, in a finite field, or on a model's numbers.
+
+use super::field;
+use super::magnitude::Measuring;
+use super::verdict::{BoundKind, Comparison, Measure, Verdict};
+use crate::error::{Error, Result};
+use crate::eval::Source;
+use crate::expr::{Dims, Expr, Origin, Rule, Statement, Symbol, unfolded};
+use crate::model::{Model, RunOutput, Tokens};
+use crate::tensor::Scalar;
+use faer::Mat;
+use rand::rngs::ChaCha8Rng;
+use rand::{RngExt, SeedableRng};
+use serde::Serialize;
+use std::collections::BTreeSet;
+
+/// What became of a statement, and what decided it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "verdict")]
+pub enum Proof {
+    /// The two sides have the same normal form: equal for all weights and all inputs.
+    Proved {
+        /// The rules used, beside those that hold for all matrices.
+        rules: Vec<&'static str>,
+        /// Whether values of a run were replaced by what they are made of.
+        by_definition: bool,
+    },
+    /// The two sides agree at a random point of a finite field.
+    ProvedInField {
+        /// The probability that different sides agree at one, at the most.
+        probability_of_error: f64,
+        /// The sizes that it was decided at.
+        sizes: String,
+    },
+    /// The two sides agree on this model, within what rounding allows.
+    Holds(Measure),
+    /// The two sides differ on this model by more than rounding allows.
+    Refuted(Measure),
+    /// The two sides differ at a point of the finite field: they are not equal for all weights.
+    RefutedInField {
+        /// The entry where they differ, and for which member of a family.
+        place: String,
+        /// The left side there, modulo 2^61 - 1.
+        left: u64,
+        /// The right side there.
+        right: u64,
+        /// The sizes that it was decided at.
+        sizes: String,
+    },
+}
+
+impl Proof {
+    /// Whether the statement was refuted.
+    pub fn refuted(&self) -> bool {
+        matches!(self, Proof::Refuted(_) | Proof::RefutedInField { .. })
+    }
+
+    /// How weak the verdict is: a family's is its weakest member's.
+    fn rank(&self) -> usize {
+        match self {
+            Proof::Proved { .. } => 0,
+            Proof::ProvedInField { .. } => 1,
+            Proof::Holds(_) => 2,
+            Proof::Refuted(_) | Proof::RefutedInField { .. } => 3,
+        }
+    }
+}
+
+/// A statement and its verdict.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Proven {
+    /// The statement, as it was written.
+    pub statement: String,
+    /// How many statements its `*` stand for.
+    pub members: usize,
+    /// What became of it.
+    #[serde(flatten)]
+    pub proof: Proof,
+}
+
+/// What a normal form says about a member of a statement.
+struct Symbolic {
+    equal: bool,
+    rules: BTreeSet<Rule>,
+    /// The values of a run that were replaced by what they are made of.
+    replaced: BTreeSet<Symbol>,
+}
+
+fn symbolic(left: &Expr, right: &Expr, dims: &Dims) -> Result<Symbolic> {
+    let too_large = |e: crate::expr::Mismatch| Error::Request(e.to_string());
+    let mut replaced = BTreeSet::new();
+    let mut difference = left.try_add(&-right).map_err(too_large)?;
+    let mut rules: BTreeSet<Rule> = difference.rules().clone();
+    while !difference.is_zero() {
+        // Paths grow without end: what has too many terms is left to the field.
+        let Ok(Some((next, symbols))) = unfolded(&difference, dims) else {
+            break;
+        };
+        replaced.extend(symbols);
+        difference = next;
+        rules.extend(difference.rules());
+    }
+    Ok(Symbolic {
+        equal: difference.is_zero(),
+        rules,
+        replaced,
+    })
+}
+
+/// Decides a statement without a model: by normal forms, else in a finite field. What is refuted is not equal
+/// for all weights; for one model's it may still be.
+///
+/// ```
+/// use pathsum::expr::{Dims, Statement};
+/// use pathsum::verify::{Proof, prove};
+/// let dims = Dims::default();
+/// let proof = |text: &str| Ok::<_, pathsum::Error>(prove(&Statement::parse(text, &dims)?, &dims, 0)?.proof);
+/// assert!(matches!(proof("W_OV[0.0]^T == W_O[0.0]^T W_V[0.0]^T")?, Proof::Proved { .. }));
+/// assert!(proof("W_OV[0.0] == W_OV[0.1]")?.refuted());
+/// # Ok::<(), pathsum::Error>(())
+/// ```
+///
+/// # Errors
+/// When a coefficient is too large for the field.
+pub fn prove(statement: &Statement, dims: &Dims, seed: u64) -> Result<Proven> {
+    decide(statement, |label, left, right| {
+        let symbolic = symbolic(left, right, dims)?;
+        without_model(&symbolic, label, left, right, dims, seed)
+    })
+}
+
+fn without_model(
+    symbolic: &Symbolic,
+    label: &str,
+    left: &Expr,
+    right: &Expr,
+    dims: &Dims,
+    seed: u64,
+) -> Result<Proof> {
+    if symbolic.equal {
+        return Ok(Proof::Proved {
+            rules: symbolic.rules.iter().map(|r| r.statement()).collect(),
+            by_definition: !symbolic.replaced.is_empty(),
+        });
+    }
+    let outcome = field::decide(left, right, dims, seed).ok_or_else(|| {
+        Error::Request("a coefficient's denominator is a multiple of 2^61 - 1".into())
+    })?;
+    let d = &outcome.dims;
+    let mlp = d.d_mlp.map_or(String::new(), |n| format!(", d_mlp {n}"));
+    let sizes = format!(
+        "d_model {}, d_head {}, {} positions, d_vocab {}, d_vocab_out {}{mlp}",
+        d.d_model, d.d_head, d.pos, d.d_vocab, d.d_vocab_out
+    );
+    Ok(match outcome.difference {
+        None => Proof::ProvedInField {
+            probability_of_error: outcome.error,
+            sizes,
+        },
+        Some(difference) => {
+            let (i, j) = difference.at;
+            Proof::RefutedInField {
+                place: format!("{label}[{i}, {j}]"),
+                left: difference.left,
+                right: difference.right,
+                sizes,
+            }
+        }
+    })
+}
+
+/// The verdicts of a statement's members as one.
+fn decide(
+    statement: &Statement,
+    mut f: impl FnMut(&str, &Expr, &Expr) -> Result<Proof>,
+) -> Result<Proven> {
+    let mut all: Option<Proof> = None;
+    for (member, (left, right)) in statement.members.iter().enumerate() {
+        let proof = f(&statement.label(member), left, right)?;
+        all = Some(match all {
+            None => proof,
+            Some(before) => weakest(before, proof),
+        });
+        if all.as_ref().is_some_and(Proof::refuted) {
+            break;
+        }
+    }
+    Ok(Proven {
+        statement: statement.text.clone(),
+        members: statement.members.len(),
+        proof: all.expect("a statement has members"),
+    })
+}
+
+fn weakest(a: Proof, b: Proof) -> Proof {
+    use Proof::{Holds, Proved, ProvedInField};
+    match (a, b) {
+        (
+            Proved {
+                rules,
+                by_definition,
+            },
+            Proved {
+                rules: more,
+                by_definition: also,
+            },
+        ) => {
+            let rules: BTreeSet<&str> = rules.into_iter().chain(more).collect();
+            Proved {
+                rules: rules.into_iter().collect(),
+                by_definition: by_definition || also,
+            }
+        }
+        (
+            ProvedInField {
+                probability_of_error,
+                sizes,
+            },
+            ProvedInField {
+                probability_of_error: more,
+                ..
+            },
+        ) => ProvedInField {
+            // That any of the members was wrongly proved.
+            probability_of_error: probability_of_error + more,
+            sizes,
+        },
+        (Holds(a), Holds(b)) => {
+            let compared = a.compared + b.compared;
+            let worst = if b.ratio > a.ratio { b } else { a };
+            Holds(Measure { compared, ..worst })
+        }
+        (a, b) if b.rank() > a.rank() => b,
+        (a, _) => a,
+    }
+}
+
+/// Decides a statement for a model: by normal forms, else in a finite field, else by the numbers of its weights
+/// and of the run, if there is one.
+///
+/// # Errors
+/// When a value of a run is asked for and there is no run, or it did not keep it.
+pub fn prove_on<T: Scalar>(
+    statement: &Statement,
+    model: &Model<T>,
+    run: Option<(&Tokens, &RunOutput<T>)>,
+    seed: u64,
+) -> Result<Proven> {
+    let dims = match run {
+        Some((tokens, out)) => Source::run(model, tokens, out, 0).dims(),
+        None => Source::of(model).dims(),
+    };
+    decide(statement, |label, left, right| {
+        let symbolic = symbolic(left, right, &dims)?;
+        let proof = without_model(&symbolic, label, left, right, &dims, seed)?;
+        if !proof.refuted() {
+            return Ok(proof);
+        }
+        // Not for all weights; but these are a model's own.
+        numeric(&symbolic, label, left, right, model, run, seed)
+    })
+}
+
+/// Compares the two sides on a model's numbers, whatever the algebra says of them: for a test of the numbers.
+///
+/// # Errors
+/// As [`prove_on`].
+pub fn compare_on<T: Scalar>(
+    statement: &Statement,
+    model: &Model<T>,
+    run: Option<(&Tokens, &RunOutput<T>)>,
+    seed: u64,
+) -> Result<Proven> {
+    let dims = match run {
+        Some((tokens, out)) => Source::run(model, tokens, out, 0).dims(),
+        None => Source::of(model).dims(),
+    };
+    decide(statement, |label, left, right| {
+        let symbolic = symbolic(left, right, &dims)?;
+        numeric(&symbolic, label, left, right, model, run, seed)
+    })
+}
+
+/// More entries than this are not compared one by one, but through random sums of every row.
+const MAX_ENTRIES: usize = 1 << 22;
+
+/// How many random sums of a row are compared.
+const SUMS: usize = 8;
+
+fn numeric<T: Scalar>(
+    symbolic: &Symbolic,
+    label: &str,
+    left: &Expr,
+    right: &Expr,
+    model: &Model<T>,
+    run: Option<(&Tokens, &RunOutput<T>)>,
+    seed: u64,
+) -> Result<Proof> {
+    let replaced = symbolic.equal.then(|| symbolic.replaced.clone());
+    let mut cmp = Comparison::new(BoundKind::Derived);
+    let symbols = left.symbols().into_iter().chain(right.symbols());
+    let of_run = symbols.into_iter().any(|s| s.origin() == Origin::Run);
+    match run {
+        Some((tokens, out)) if of_run => {
+            for b in 0..tokens.batch() {
+                let source = Source::run(model, tokens, out, b);
+                let place = (label, format!(" of sequence {b}"));
+                side_by_side(&mut cmp, &place, left, right, source, &replaced, seed)?;
+            }
+        }
+        _ => {
+            let source = Source::of(model);
+            let place = (label, String::new());
+            side_by_side(&mut cmp, &place, left, right, source, &replaced, seed)?;
+        }
+    }
+    Ok(match cmp.verdict() {
+        Some(Verdict::Holds(measure)) => Proof::Holds(measure),
+        Some(Verdict::Refuted(measure)) => Proof::Refuted(measure),
+        _ => return Err(Error::Request("there is nothing to compare".into())),
+    })
+}
+
+fn side_by_side<T: Scalar>(
+    cmp: &mut Comparison,
+    (label, sequence): &(&str, String),
+    left: &Expr,
+    right: &Expr,
+    source: Source<'_, T>,
+    replaced: &Option<BTreeSet<Symbol>>,
+    seed: u64,
+) -> Result<()> {
+    let dims = source.dims();
+    let (rows, cols) = (left.rows().size(&dims), left.cols().size(&dims));
+    let mut measuring = Measuring::new(source, replaced.clone());
+    let sums = (rows.saturating_mul(cols) > MAX_ENTRIES && cols > SUMS).then(|| {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        Mat::from_fn(cols, SUMS, |_, _| {
+            if rng.random_bool(0.5) {
+                T::ONE
+            } else {
+                -T::ONE
+            }
+        })
+    });
+    let l = measuring.expression(left, sums.as_ref())?;
+    let r = measuring.expression(right, sums.as_ref())?;
+    let at = |i: usize, j: usize| match &sums {
+        None => format!("[{i}, {j}]"),
+        Some(_) => format!("[{i}, :] summed with random signs"),
+    };
+    for i in 0..l.value.nrows() {
+        for j in 0..l.value.ncols() {
+            let bound = l.error(i, j).to_f64() + r.error(i, j).to_f64();
+            let (a, b) = (l.value[(i, j)].to_f64(), r.value[(i, j)].to_f64());
+            cmp.entry(a, b, bound, || format!("{label}{}{sequence}", at(i, j)));
+        }
+    }
+    Ok(())
+}
