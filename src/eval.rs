@@ -35,7 +35,7 @@ pub struct Source<'a, T: Scalar> {
 
 /// The result of a circuit in the form asked for.
 #[derive(Clone, Debug)]
-pub enum Value<T> {
+pub enum Value<T: Scalar> {
     /// `[rows, cols]`; of [`Form::Dense`] and [`Form::Softmax`].
     Dense(Mat<T>),
     /// Two factors.
@@ -69,7 +69,11 @@ impl<'a, T: Scalar> Source<'a, T> {
         out: &'a RunOutput<T>,
         sequence: usize,
     ) -> Self {
-        assert!(sequence < tokens.batch(), "sequence {sequence} of {}", tokens.batch());
+        assert!(
+            sequence < tokens.batch(),
+            "sequence {sequence} of {}",
+            tokens.batch()
+        );
         Source {
             model,
             run: Some((tokens, out, sequence)),
@@ -106,7 +110,11 @@ impl<'a, T: Scalar> Source<'a, T> {
             }
             other => other,
         };
-        Ok(if factor.transposed { matrix.t() } else { matrix })
+        Ok(if factor.transposed {
+            matrix.t()
+        } else {
+            matrix
+        })
     }
 
     fn symbol(&self, symbol: &Symbol) -> Result<Matrix<'a, T>> {
@@ -254,9 +262,9 @@ impl<'a, T: Scalar> Matrix<'a, T> {
         match self {
             Matrix::View(M) => M.to_owned(),
             Matrix::Owned(M) => M.clone(),
-            Matrix::Diagonal(d) => Mat::from_fn(d.len(), d.len(), |i, j| {
-                if i == j { d[i] } else { T::ZERO }
-            }),
+            Matrix::Diagonal(d) => {
+                Mat::from_fn(d.len(), d.len(), |i, j| if i == j { d[i] } else { T::ZERO })
+            }
             Matrix::Centring(n) => {
                 let mean = T::ONE / T::from_f64(*n as f64);
                 Mat::from_fn(*n, *n, |i, j| if i == j { T::ONE - mean } else { -mean })
@@ -345,11 +353,7 @@ pub(crate) fn coefficient<T: Scalar>(x: &Rational) -> T {
 /// # Errors
 /// When a symbol has no value in the source, when the form asks for a square matrix and there is none, or a
 /// decomposition fails.
-pub fn evaluate<T: Scalar>(
-    plan: &Plan,
-    source: &Source<'_, T>,
-    par: Par,
-) -> Result<Vec<Value<T>>> {
+pub fn evaluate<T: Scalar>(plan: &Plan, source: &Source<'_, T>, par: Par) -> Result<Vec<Value<T>>> {
     for output in &plan.outputs {
         if plan.form.square() && output.rows != output.cols {
             return Err(Error::Request(format!(
@@ -384,15 +388,17 @@ pub fn evaluate<T: Scalar>(
             return Ok(first);
         }
         let first = (coefficient::<T>(&output.terms[0].0), first);
-        let sum = std::iter::once(first).chain(values).fold(None, |sum, (x, v)| match (sum, v) {
-            (None, Value::Number(v)) => Some(Value::Number(x * v)),
-            (Some(Value::Number(sum)), Value::Number(v)) => Some(Value::Number(sum + x * v)),
-            (None, Value::Diag(v)) => Some(Value::Diag(v.iter().map(|&v| x * v).collect())),
-            (Some(Value::Diag(sum)), Value::Diag(v)) => Some(Value::Diag(
-                sum.iter().zip(&v).map(|(&sum, &v)| sum + x * v).collect(),
-            )),
-            _ => unreachable!("a trace is a number, a diagonal a row"),
-        });
+        let sum = std::iter::once(first)
+            .chain(values)
+            .fold(None, |sum, (x, v)| match (sum, v) {
+                (None, Value::Number(v)) => Some(Value::Number(x * v)),
+                (Some(Value::Number(sum)), Value::Number(v)) => Some(Value::Number(sum + x * v)),
+                (None, Value::Diag(v)) => Some(Value::Diag(v.iter().map(|&v| x * v).collect())),
+                (Some(Value::Diag(sum)), Value::Diag(v)) => Some(Value::Diag(
+                    sum.iter().zip(&v).map(|(&sum, &v)| sum + x * v).collect(),
+                )),
+                _ => unreachable!("a trace is a number, a diagonal a row"),
+            });
         Ok(sum.expect("one term at least"))
     });
     finished.collect()
@@ -438,7 +444,11 @@ fn carry_out<T: Scalar>(
             let mut at = 0;
             for (x, term) in terms {
                 let n = plan.side(term).cols;
-                add(out.as_mut().subcols_mut(at, n), coefficient(x), &value(term)?);
+                add(
+                    out.as_mut().subcols_mut(at, n),
+                    coefficient(x),
+                    &value(term)?,
+                );
                 at += n;
             }
         }
@@ -457,7 +467,9 @@ fn carry_out<T: Scalar>(
 /// `out += x M`
 fn add<T: Scalar>(mut out: MatMut<'_, T>, x: T, M: &Matrix<'_, T>) {
     if let Matrix::Diagonal(d) = M {
-        d.iter().enumerate().for_each(|(i, &d)| out[(i, i)] += x * d);
+        d.iter()
+            .enumerate()
+            .for_each(|(i, &d)| out[(i, i)] += x * d);
         return;
     }
     let whole;
@@ -488,7 +500,10 @@ fn finish<T: Scalar>(
                     // Rows as the kernel wants them: one after the other.
                     let M = M.to_dense();
                     let (m, n) = (M.nrows(), M.ncols());
-                    let mut rows: Vec<T> = (0..m).flat_map(|i| (0..n).map(move |j| (i, j))).map(|at| M[at]).collect();
+                    let mut rows: Vec<T> = (0..m)
+                        .flat_map(|i| (0..n).map(move |j| (i, j)))
+                        .map(|at| M[at])
+                        .collect();
                     softmax_rows(&mut rows, n);
                     Value::Dense(MatRef::from_row_major_slice(&rows, m, n).to_owned())
                 }

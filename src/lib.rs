@@ -41,6 +41,7 @@
 //!
 //! # Where to start
 //! [`Model::load`] and [`Model::run`]; [`Run`] for hooks and cache; [`decompose`] for the parts;
+//! [`Factored`] for circuits as matrices of low rank;
 //! [`model::process`] for TransformerLens's processing of weights; [`verify`] for identities and their bounds.
 //!
 //! # Features
@@ -50,7 +51,9 @@
 //! - `nalgebra`: conversions between [`Tensor`] and nalgebra's matrices.
 
 pub mod decompose;
+pub mod eval;
 pub mod expr;
+pub mod factored;
 pub mod fixture;
 pub mod linalg;
 pub mod model;
@@ -64,6 +67,7 @@ pub mod verify;
 mod error;
 
 pub use error::{Error, Result};
+pub use factored::Factored;
 pub use linalg::Par;
 pub use model::{Cache, Config, Model, Run, RunOutput, Tokens, Weights};
 pub use names::{Head, Hook, HookPattern};

@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 /// The rooms, from the ground up. Each imports only from those before it in the list.
-const LAYERS: [&str; 11] = [
+const LAYERS: [&str; 12] = [
     "error",
     "names",
     "tensor",
     "linalg",
+    "factored",
     "model",
     "fixture",
     "strategies",
@@ -111,11 +112,13 @@ fn what_stands_in_one_room_only() {
             &["tensor/map.rs"][..],
         ),
         (
+            // `.svd()` and `.eigenvalues()` are also methods of `Factored`, which has its own from there.
             &[
+                "faer::linalg",
                 ".qr()",
-                ".svd()",
                 ".thin_svd()",
-                ".eigenvalues",
+                ".singular_values()",
+                ".self_adjoint_eigen",
                 ".full_piv_lu()",
                 "matmul(",
             ],

@@ -1,14 +1,22 @@
-//! The one place that calls faer's routines: products, and the singular value decomposition of a product.
+//! The one place that calls faer's routines: products, and decompositions of products from their factors.
 
+mod eigen;
 mod jacobi;
+mod qr;
+mod scale;
 mod small;
 mod svd;
+mod top_k;
 
-pub use svd::{Svd, svd_of_product};
+pub use eigen::{eigenvalues, modulus};
+pub use faer::complex::Complex;
+pub use svd::{Svd, norm_of_product, singular_values_of_product, svd_of_product};
+pub use top_k::{TopK, top_k_of_product};
 
 use crate::tensor::Scalar;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatMut, MatRef};
+use rayon::prelude::*;
 
 /// Whether work may be split over threads: an argument, never global state.
 ///
@@ -45,6 +53,50 @@ pub fn product<T: Scalar>(A: MatRef<'_, T>, B: MatRef<'_, T>) -> Mat<T> {
     let mut dst = Mat::zeros(A.nrows(), B.ncols());
     product_into(dst.as_mut(), T::ONE, A, B);
     dst
+}
+
+/// `A B`, of shape `[A's rows, B's columns]`, split over threads by the result's longer side.
+///
+/// # Panics
+/// When the inner dimensions differ.
+///
+/// # Cost
+/// `2 m k n` operations.
+#[track_caller]
+pub fn product_with<T: Scalar>(A: MatRef<'_, T>, B: MatRef<'_, T>, par: Par) -> Mat<T> {
+    /// Below this many operations, waking a thread costs more than it saves.
+    const WORTH: usize = 1 << 20;
+    let (m, k, n) = (A.nrows(), A.ncols(), B.ncols());
+    let work = 2 * m.saturating_mul(k).saturating_mul(n);
+    if par.threads() == 1 || work < WORTH || k != B.nrows() {
+        return product(A, B);
+    }
+    let mut dst = Mat::zeros(m, n);
+    // More pieces than threads, so that none waits long for another.
+    let pieces = 4 * par.threads();
+    let chunk = m.max(n).div_ceil(pieces);
+    if n >= m {
+        let columns = dst.as_mut().par_col_chunks_mut(chunk).enumerate();
+        columns.for_each(|(c, dst)| {
+            let B = B.subcols(c * chunk, dst.ncols());
+            product_into(dst, T::ONE, A, B);
+        });
+    } else {
+        let rows = dst.as_mut().par_row_chunks_mut(chunk).enumerate();
+        rows.for_each(|(c, dst)| {
+            let A = A.subrows(c * chunk, dst.nrows());
+            product_into(dst, T::ONE, A, B);
+        });
+    }
+    dst
+}
+
+/// `R Qᵀ`'s `R`: with `M = Q R`, the rows of `A Mᵀ` have the lengths and angles of those of `A Rᵀ`.
+///
+/// # Shapes
+/// `M: [m, n]`; the result is `[min(m, n), n]`.
+pub(crate) fn triangular_factor<T: Scalar>(M: MatRef<'_, T>) -> Mat<T> {
+    qr::Qr::new(M.to_owned()).R()
 }
 
 /// The orthogonal factor `Q` of a square matrix's `Q R`.

@@ -2,9 +2,14 @@
 
 use super::jacobi::jacobi_svd;
 use super::product;
+use super::qr::Qr;
+use super::scale::{exponent, scaled, times_power};
 use crate::error::{Error, Result};
 use crate::tensor::Scalar;
-use faer::{Mat, MatRef};
+use faer::diag::Diag;
+use faer::dyn_stack::{MemBuffer, MemStack};
+use faer::linalg::svd::{ComputeSvdVectors, svd_scratch};
+use faer::{Mat, MatRef, Par};
 
 /// `M = U diag(S) Vᵀ`, with orthonormal columns in `U` and `V` and `S` descending.
 #[derive(Clone, Debug)]
@@ -23,7 +28,8 @@ pub struct Svd<T> {
 /// `A: [m, k]`, `B: [k, n]`; the result has `r = min(m, k, n)` singular values.
 ///
 /// # Errors
-/// When the factors hold a NaN or an infinity, or the decomposition does not reproduce its input.
+/// When the factors hold a NaN or an infinity, a singular value overflows, or the decomposition does not
+/// reproduce its input.
 ///
 /// # Panics
 /// When the inner dimensions differ.
@@ -32,36 +38,99 @@ pub struct Svd<T> {
 /// Two thin QR decompositions, `O((m + n) k²)`, and the decomposition of a core of at most `[k, k]`.
 #[track_caller]
 pub fn svd_of_product<T: Scalar>(A: MatRef<'_, T>, B: MatRef<'_, T>) -> Result<Svd<T>> {
-    let finite = |M: MatRef<'_, T>| M.col_iter().all(|c| c.iter().all(|x| x.is_finite()));
-    if !finite(A) || !finite(B) {
-        return Err(Error::Numeric(
-            "singular values of a matrix with a NaN or an infinity".into(),
-        ));
-    }
-    let (QA, QB) = (A.qr(), B.transpose().qr());
-    let core = product(QA.thin_R(), QB.thin_R().transpose());
-    if !finite(core.as_ref()) {
-        return Err(Error::Numeric(
-            "singular values of a product whose entries overflow".into(),
-        ));
-    }
-    let Svd { U, S, V } = svd(core.as_ref())?;
+    let Core { QA, QB, M, e } = Core::new(A, B)?;
+    let Svd { U, mut S, V } = svd(M.as_ref())?;
+    scale_back(&mut S, e)?;
     Ok(Svd {
-        U: product(QA.compute_thin_Q().as_ref(), U.as_ref()),
+        U: QA.Q_times(U.as_ref()),
         S,
-        V: product(QB.compute_thin_Q().as_ref(), V.as_ref()),
+        V: QB.Q_times(V.as_ref()),
     })
 }
 
-/// The thin decomposition of a small dense matrix.
+/// The singular values of `A B`, descending, without forming the product.
+///
+/// # Shapes, errors, panics
+/// As [`svd_of_product`].
+///
+/// # Cost
+/// As [`svd_of_product`], without the two products with `Q`.
+#[track_caller]
+pub fn singular_values_of_product<T: Scalar>(A: MatRef<'_, T>, B: MatRef<'_, T>) -> Result<Vec<T>> {
+    let Core { M, e, .. } = Core::new(A, B)?;
+    let mut S = svd(M.as_ref())?.S;
+    scale_back(&mut S, e)?;
+    Ok(S)
+}
+
+/// The Frobenius norm of `A B`, without forming the product.
+///
+/// The error is of the order of `eps` times the sizes of the factors, not, as from Gram matrices, its root.
+///
+/// # Errors
+/// When the factors hold a NaN or an infinity, or the norm overflows.
+///
+/// # Panics
+/// When the inner dimensions differ.
+///
+/// # Cost
+/// Two QR decompositions without their `Q`, `O((m + n) k²)`.
+#[track_caller]
+pub fn norm_of_product<T: Scalar>(A: MatRef<'_, T>, B: MatRef<'_, T>) -> Result<T> {
+    let Core { M, e, .. } = Core::new(A, B)?;
+    let mut norm = [M.norm_l2()];
+    scale_back(&mut norm, e)?;
+    Ok(norm[0])
+}
+
+/// `A B = Q_A (2^e M) Q_Bᵀ`.
+struct Core<T> {
+    QA: Qr<T>,
+    QB: Qr<T>,
+    /// At most `[k, k]`, with entries near one.
+    M: Mat<T>,
+    e: i32,
+}
+
+impl<T: Scalar> Core<T> {
+    #[track_caller]
+    fn new(A: MatRef<'_, T>, B: MatRef<'_, T>) -> Result<Self> {
+        let (Some(a), Some(b)) = (exponent(A), exponent(B)) else {
+            return Err(Error::Numeric(
+                "singular values of a matrix with a NaN or an infinity".into(),
+            ));
+        };
+        let QA = Qr::new(scaled(A, -a));
+        let QB = Qr::new(scaled(B.transpose(), -b));
+        let M = product(QA.R().as_ref(), QB.R().transpose());
+        // The factors' largest entries need not meet: what they leave can be far smaller.
+        let c = exponent(M.as_ref()).expect("a product of finite entries near one");
+        Ok(Core {
+            QA,
+            QB,
+            M: scaled(M.as_ref(), -c),
+            e: a + b + c,
+        })
+    }
+}
+
+fn scale_back<T: Scalar>(S: &mut [T], e: i32) -> Result<()> {
+    for s in S.iter_mut() {
+        *s = times_power(*s, e);
+        if !s.is_finite() {
+            return Err(Error::Numeric(
+                "singular values of a product whose entries overflow".into(),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The thin decomposition of a small dense matrix with entries near one.
 ///
 /// faer's routine is fast and can fail to converge; Jacobi's method always gets there.
 fn svd<T: Scalar>(M: MatRef<'_, T>) -> Result<Svd<T>> {
-    let from_faer = M.thin_svd().ok().map(|svd| Svd {
-        U: svd.U().to_owned(),
-        S: svd.S().column_vector().iter().copied().collect(),
-        V: svd.V().to_owned(),
-    });
+    let from_faer = divide_and_conquer(M);
     if let Some(svd) = from_faer.filter(|svd| reproduces(svd, M)) {
         return Ok(svd);
     }
@@ -75,6 +144,29 @@ fn svd<T: Scalar>(M: MatRef<'_, T>) -> Result<Svd<T>> {
             M.ncols()
         )))
     }
+}
+
+fn divide_and_conquer<T: Scalar>(M: MatRef<'_, T>) -> Option<Svd<T>> {
+    let (m, n) = (M.nrows(), M.ncols());
+    let r = m.min(n);
+    let (mut U, mut V) = (Mat::zeros(m, r), Mat::zeros(n, r));
+    let mut S = Diag::zeros(r);
+    if r > 0 {
+        let thin = ComputeSvdVectors::Thin;
+        let scratch = svd_scratch::<T>(m, n, thin, thin, Par::Seq, Default::default());
+        faer::linalg::svd::svd(
+            M,
+            S.as_mut(),
+            Some(U.as_mut()),
+            Some(V.as_mut()),
+            Par::Seq,
+            MemStack::new(&mut MemBuffer::new(scratch)),
+            Default::default(),
+        )
+        .ok()?;
+    }
+    let S = S.column_vector().iter().copied().collect();
+    Some(Svd { U, S, V })
 }
 
 /// Whether `U diag(S) Vᵀ` is `M` to within a backward-stable method's error, `O(n) eps |M|_F`.

@@ -1,6 +1,6 @@
 //! The order in which a chain of matrices is multiplied.
 
-use super::cost::{Cost, Side};
+use super::cost::Cost;
 
 /// An order: which part is multiplied with which. The leaves are the chain's parts, in order.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -81,23 +81,6 @@ impl Order {
         all
     }
 
-    /// The cost of multiplying in this order.
-    pub fn cost(&self, sides: &[Side]) -> Cost {
-        self.evaluate(sides).1
-    }
-
-    fn evaluate(&self, sides: &[Side]) -> (Side, Cost) {
-        match self {
-            Order::Part(i) => (sides[*i], Cost::default()),
-            Order::Product(left, right) => {
-                let ((a, before), (b, also)) = (left.evaluate(sides), right.evaluate(sides));
-                (Side::dense(a.rows, b.cols), before + also + a.times(b))
-            }
-        }
-    }
-}
-
-impl Order {
     /// The first and the last part.
     pub fn ends(&self) -> (usize, usize) {
         match self {
