@@ -1,9 +1,12 @@
 //! The arguments that several subcommands share, and what they become.
 
 use anyhow::{Context, Result, anyhow, bail};
+use pathsum::eval::{Source, hooks};
+use pathsum::expr::{Dims, Family};
 use pathsum::fixture::Fixture;
 use pathsum::model::{Config, Model, Tokens};
-use pathsum::{Precision, Scalar, TensorFile};
+use pathsum::plan::Form;
+use pathsum::{Precision, Run, Scalar, TensorFile};
 use std::path::{Path, PathBuf};
 
 /// What every subcommand understands.
@@ -101,6 +104,61 @@ impl ModelArg {
             None => Ok(()),
             Some(config) => bail!("--config {}: {what} has its own", config.display()),
         }
+    }
+}
+
+/// A model, an expression, and the run that it may speak of.
+#[derive(clap::Args)]
+pub struct Circuit {
+    #[command(flatten)]
+    model: ModelArg,
+    /// The expression; docs/expressions.md has the grammar
+    #[arg(value_name = "EXPR")]
+    pub expr: String,
+    /// dense, factored, svd, eig, norm, trace, diag, top=K or softmax
+    #[arg(long = "as", value_name = "FORM", default_value = "dense")]
+    form: Form,
+    /// A safetensors file with `tokens`, [batch, pos], for expressions that speak of a run
+    #[arg(long, value_name = "FILE")]
+    tokens: Option<PathBuf>,
+    /// The sequence of the run, from 0
+    #[arg(long, value_name = "N", requires = "tokens", default_value_t = 0)]
+    sequence: usize,
+}
+
+impl Circuit {
+    /// The form asked for.
+    pub fn form(&self) -> Form {
+        self.form
+    }
+
+    /// Reads the expression for the model, runs the model if there are tokens, and hands both on.
+    pub fn with_source<T: Scalar, R>(
+        &self,
+        common: &Common,
+        f: impl FnOnce(&Source<'_, T>, &Family) -> Result<R>,
+    ) -> Result<R> {
+        let model = self.model.load::<T>()?;
+        let Some(path) = &self.tokens else {
+            let source = Source::of(&model);
+            return f(&source, &Family::parse(&self.expr, &source.dims())?);
+        };
+        let tokens = read_tokens(path, common, model.config())?;
+        if self.sequence >= tokens.batch() {
+            bail!("--sequence {}: there are {}", self.sequence, tokens.batch());
+        }
+        let tokens = tokens.slice(self.sequence, 1);
+        let dims = Dims {
+            pos: tokens.pos(),
+            ..model.config().dims()
+        };
+        let family = Family::parse(&self.expr, &dims)?;
+        let hooks = hooks(&family.members);
+        let run = hooks
+            .into_iter()
+            .fold(Run::new(), |run, hook| run.cache(hook));
+        let out = model.run(&tokens, run)?;
+        f(&Source::run(&model, &tokens, &out, 0), &family)
     }
 }
 

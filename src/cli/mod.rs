@@ -4,9 +4,12 @@ mod args;
 mod cache;
 mod check;
 mod convert;
+mod eval;
 mod info;
 mod output;
+mod plan;
 mod process;
+mod prove;
 mod run;
 
 use anyhow::Result;
@@ -40,6 +43,9 @@ enum Command {
     Run(run::Args),
     Cache(cache::Args),
     Check(check::Args),
+    Eval(eval::Args),
+    Plan(plan::Args),
+    Prove(prove::Args),
 }
 
 /// Runs the program: 0 when all is well, 1 when a check is refuted, 2 on bad input.
@@ -73,7 +79,13 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(e) if output::is_broken_pipe(&e) => ExitCode::SUCCESS,
         Err(e) => {
-            output::complain(&format!("error: {e:#}"));
+            // One line; of an expression also where in it, below.
+            let message = format!("error: {e:#}");
+            let lines: Vec<&str> = match e.downcast_ref() {
+                Some(pathsum::Error::Expression { .. }) => message.lines().collect(),
+                _ => vec![&message],
+            };
+            lines.into_iter().for_each(output::complain);
             ExitCode::from(BAD_INPUT)
         }
     }
@@ -88,5 +100,8 @@ fn dispatch(cli: &Cli) -> Result<ExitCode> {
         Command::Run(args) => run::run(args, common),
         Command::Cache(args) => cache::run(args, common),
         Command::Check(args) => check::run(args, common),
+        Command::Eval(args) => eval::run(args, common),
+        Command::Plan(args) => plan::run(args, common),
+        Command::Prove(args) => prove::run(args, common),
     })
 }

@@ -13,10 +13,27 @@ const MAX_DEPTH: usize = 64;
 
 /// An error at a place of the text.
 pub(super) fn error(text: &str, span: Range<usize>, message: impl ToString) -> Error {
+    // Of a long text the part that the place is in.
+    const AROUND: usize = 60;
+    let boundary = |mut i: usize| {
+        while !text.is_char_boundary(i) {
+            i -= 1;
+        }
+        i
+    };
+    let start = boundary(span.start.saturating_sub(AROUND));
+    let end = boundary((span.end.min(span.start + AROUND) + AROUND).min(text.len()));
+    // On one line, whatever was typed, so that the carets stand below it.
+    let blank = |c: char| {
+        if c.is_control() {
+            " ".repeat(c.len_utf8())
+        } else {
+            c.to_string()
+        }
+    };
     Error::Expression {
-        // On one line, whatever was typed, so that the carets stand below it.
-        text: text.replace(['\n', '\r', '\t'], " "),
-        span,
+        text: text[start..end].chars().map(blank).collect(),
+        span: span.start - start..span.end.min(end) - start,
         message: message.to_string(),
     }
 }
