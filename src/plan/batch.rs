@@ -42,6 +42,7 @@ pub(super) fn batch(plan: &mut Plan) {
     let old = std::mem::take(&mut plan.steps);
     let mut place: Vec<Operand> = Vec::new();
     let mut taken: HashMap<usize, Operand> = HashMap::new();
+    let mut gathers: HashMap<Op, usize> = HashMap::new();
     for (i, step) in old.iter().enumerate() {
         if let Some(operand) = taken.get(&i) {
             place.push(operand.clone());
@@ -80,12 +81,15 @@ pub(super) fn batch(plan: &mut Plan) {
         };
         let entries = 2 * (shape[0] * shape[1]) as u64;
         let cost = Cost { flops: 0, entries };
-        plan.steps.push(Step {
-            op: gathered,
-            shape,
-            cost,
+        let gathered = *gathers.entry(gathered.clone()).or_insert_with(|| {
+            plan.steps.push(Step {
+                op: gathered,
+                shape,
+                cost,
+            });
+            plan.steps.len() - 1
         });
-        let gathered = Operand::Step(plan.steps.len() - 1);
+        let gathered = Operand::Step(gathered);
         let (left, right) = match shared {
             Shared::Left => (operand, gathered),
             Shared::Right => (gathered, operand),

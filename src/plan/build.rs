@@ -1,11 +1,11 @@
 //! From circuits to steps: which products are made, in which order, each once.
 
 use super::chain::{Best, Order};
-use super::circuit::Circuit;
+use super::circuit::{Circuit, chain};
 use super::cost::{Cost, Side, size};
 use super::form::Form;
 use super::{Op, Operand, Output, Plan, Step, Target};
-use crate::expr::{Dims, Expr, Factor, Rational, Space};
+use crate::expr::{Dims, Expr, Factor, Rational, Space, Symbol};
 use std::collections::HashMap;
 
 /// How chains are ordered.
@@ -226,6 +226,9 @@ impl Builder<'_> {
                 self.ordered(parts, &order)
             }
             Circuit::Sum { rows, cols, terms } => {
+                if let (Some((turned, parts)), Ordering::Best) = (stacked(terms), self.ordering) {
+                    return self.placed(parts, turned, circuit);
+                }
                 let operands = terms
                     .iter()
                     .map(|(x, term)| (*x, self.dense(term)))
@@ -233,6 +236,23 @@ impl Builder<'_> {
                 self.add(operands, rows, cols)
             }
         }
+    }
+
+    /// A stack's parts, one below the other; side by side where it is turned.
+    fn placed(&mut self, parts: Vec<Circuit>, turned: bool, whole: &Circuit) -> Operand {
+        let one = Rational::from_integer(1);
+        let parts: Vec<Operand> = parts.iter().map(|part| self.dense(part)).collect();
+        let shape = [self.size(&whole.rows()), self.size(&whole.cols())];
+        let cost = Cost {
+            flops: 0,
+            entries: 2 * size(&shape),
+        };
+        let op = if turned {
+            Op::Beside(parts.into_iter().map(|part| (one, part)).collect())
+        } else {
+            Op::Below(parts)
+        };
+        self.push_shaped(op, shape, cost)
     }
 
     fn add(&mut self, terms: Vec<(Rational, Operand)>, rows: &Space, cols: &Space) -> Operand {
@@ -462,6 +482,49 @@ fn adding(terms: usize, rows: usize, cols: usize) -> Cost {
         flops: entries.saturating_mul(2 * terms as u64),
         entries: entries.saturating_mul(terms as u64 + 1),
     }
+}
+
+/// The parts of a sum that is a whole stack, every place filled by one term; whether it is turned, and stands on
+/// its side.
+fn stacked(terms: &[(Rational, Circuit)]) -> Option<(bool, Vec<Circuit>)> {
+    let place = |circuit: &Circuit| match circuit {
+        Circuit::Leaf(Factor {
+            symbol: Symbol::Inject { stack, part },
+            transposed,
+            ..
+        }) => Some((stack.clone(), *part, *transposed)),
+        _ => None,
+    };
+    let split = |circuit: &Circuit| {
+        let parts = match circuit {
+            Circuit::Chain(parts) => parts.clone(),
+            other => vec![other.clone()],
+        };
+        let (first, last) = (place(&parts[0]), place(&parts[parts.len() - 1]));
+        match (first, last) {
+            (Some((stack, part, false)), _) => {
+                let inner = chain(parts[1..].to_vec(), &stack[part]);
+                Some((stack, part, false, inner))
+            }
+            (_, Some((stack, part, true))) => {
+                let inner = chain(parts[..parts.len() - 1].to_vec(), &stack[part]);
+                Some((stack, part, true, inner))
+            }
+            _ => None,
+        }
+    };
+    let one = Rational::from_integer(1);
+    let (stack, _, turned, _) = split(&terms.first()?.1)?;
+    let mut places: Vec<Option<Circuit>> = vec![None; stack.len()];
+    for (x, term) in terms {
+        let (other, part, way, inner) = split(term)?;
+        if *x != one || other != stack || way != turned || places[part].is_some() {
+            return None;
+        }
+        places[part] = Some(inner);
+    }
+    let filled: Option<Vec<Circuit>> = places.into_iter().collect();
+    filled.map(|parts| (turned, parts))
 }
 
 /// The order with its parts counted from 0 again.

@@ -53,7 +53,8 @@ impl Circuit {
     }
 }
 
-fn chain(parts: Vec<Circuit>, space: &Space) -> Circuit {
+/// The parts as one chain; `space` is what the identity is of, if they are nothing else.
+pub(super) fn chain(parts: Vec<Circuit>, space: &Space) -> Circuit {
     let mut flat = Vec::new();
     for part in parts {
         match part {
