@@ -3,8 +3,9 @@
 //! `PATHSUM_REFERENCE` names a folder of reference folders (docs/reference.md says how to make more of
 //! them). Where it is unset, these tests report that they were skipped.
 
+use pathsum::decompose::{Composition, composition_scores};
 use pathsum::model::process::Step;
-use pathsum::{Config, Model, Run, Scalar, Tensor, TensorFile, Tokens};
+use pathsum::{Config, Model, Par, Run, Scalar, Tensor, TensorFile, Tokens};
 use std::path::{Path, PathBuf};
 
 /// What f64 and f32 must agree to, relative to a tensor's largest entry: the issue's own figures.
@@ -181,6 +182,31 @@ fn state_dicts_and_safetensors_load_to_the_same_bits() {
         {
             let bits = |t: &Tensor<f64>| t.data().iter().map(|x| x.to_bits()).collect::<Vec<_>>();
             assert!(bits(a) == bits(b), "{} {name}", folder.display());
+        }
+    }
+}
+
+/// The write-up computes them from the processed weights.
+#[test]
+fn composition_scores_of_the_write_up() {
+    const TOLERANCE: f64 = 1e-10;
+    for folder in folders().iter().filter(|f| f.ends_with("palindrome")) {
+        let text = std::fs::read_to_string(folder.join("expected.json")).unwrap();
+        let expected: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let expected = &expected["composition"]["recomputed"];
+        let scores = composition_scores(&processed(folder), Par::Rayon).unwrap();
+        let printed = serde_json::to_value(&scores).unwrap();
+        for kind in Composition::ALL {
+            let name = format!("{kind:?}");
+            for (i, j) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+                let expected = expected[&name][i][j].as_f64().unwrap();
+                let found = scores.of(kind)[[0, i, 1, j]];
+                assert!(
+                    (found - expected).abs() <= TOLERANCE,
+                    "{name} 0.{i} 1.{j}: {found} {expected}"
+                );
+                assert_eq!(printed[&name][0][i][1][j].as_f64(), Some(found));
+            }
         }
     }
 }

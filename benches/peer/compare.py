@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Run TransformerLens's measurement and pathsum's in turn, several times over, and print a table.
 
-TransformerLens's side prints JSON lines, {"work": ..., "median_s": ...}; pathsum's is `cargo bench --bench forward`,
+TransformerLens's side prints JSON lines, {"work": ..., "median_s": ...}; pathsum's is `cargo bench --bench ...`,
 whose medians criterion leaves under target/criterion. The table gives, for each work, the median over the rounds
 of each one's medians and the ratio of the two, then the same for each one's best round. Where the two ratios are
 far apart, something else was running: only the second can be trusted then, and a second run is better.
@@ -19,9 +19,13 @@ from pathlib import Path
 EXAMPLE = """examples:
   python compare.py --reference /path/to/reference
   python compare.py --rounds 9 --threads 1
+  python compare.py --bench algebra --rounds 1
 """
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
+# For each benchmark, criterion's group, and which of pathsum's works stands beside a work of the peer's where the
+# names differ.
+GROUPS = {"forward": ("palindrome", {}), "algebra": ("algebra", {"svd_factored": "svd"})}
 
 
 def run(command, env, **options):
@@ -32,17 +36,19 @@ def run(command, env, **options):
 
 
 def transformer_lens(command, env):
-    """The medians that `forward.py` prints, by work."""
+    """The medians that the peer's script prints, by work."""
     lines = [json.loads(line) for line in run(command, env).splitlines() if line.startswith("{")]
     return {line["work"]: line["median_s"] for line in lines}
 
 
-def pathsum(works, env):
+def pathsum(bench, works, env):
     """The medians of pathsum's benchmark, by work."""
-    command = "cargo bench --quiet --bench forward -- --warm-up-time 1 --measurement-time 3"
+    command = f"cargo bench --quiet --bench {bench} -- --warm-up-time 1 --measurement-time 3"
     run(shlex.split(command), env)
     target = Path(json.loads(run(["cargo", "metadata", "--no-deps", "--format-version=1"], env))["target_directory"])
-    estimates = {work: target / "criterion" / "palindrome" / work / "new" / "estimates.json" for work in works}
+    group, names = GROUPS[bench]
+    folder = target / "criterion" / group
+    estimates = {work: folder / names.get(work, work) / "new" / "estimates.json" for work in works}
     return {work: json.loads(path.read_text())["median"]["point_estimate"] * 1e-9
             for work, path in estimates.items()}
 
@@ -68,23 +74,25 @@ def main():
     )
     parser.add_argument("--reference", type=Path, default=os.environ.get("PATHSUM_REFERENCE"),
                         help="the folder of reference models (default: $PATHSUM_REFERENCE)")
+    parser.add_argument("--bench", choices=GROUPS, default="forward", help="what to compare (default: forward)")
     parser.add_argument("--rounds", type=int, default=5, help="how often each of the two runs (default: 5)")
     parser.add_argument("--seconds", type=float, default=5, help="TransformerLens's seconds a work (default: 5)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of each (default: all cores)")
     args = parser.parse_args()
-    if args.reference is None:
+    if args.bench == "forward" and args.reference is None:
         parser.error("give --reference, or set PATHSUM_REFERENCE")
     if args.rounds < 1:
         parser.error("--rounds must be at least 1")
 
-    reference = str(Path(args.reference).resolve())
-    env = os.environ | {"PATHSUM_REFERENCE": reference, "RAYON_NUM_THREADS": str(args.threads)}
-    peer = [sys.executable, str(HERE / "forward.py"), "--threads", str(args.threads), "--seconds", str(args.seconds)]
+    env = os.environ | {"RAYON_NUM_THREADS": str(args.threads)}
+    if args.reference is not None:
+        env["PATHSUM_REFERENCE"] = str(Path(args.reference).resolve())
+    peer = [sys.executable, str(HERE / f"{args.bench}.py"), "--threads", str(args.threads), "--seconds", str(args.seconds)]
     load, rounds = os.getloadavg()[0], []
     for i in range(args.rounds):
         print(f"round {i + 1} of {args.rounds}", file=sys.stderr)
         theirs = transformer_lens(peer, env)
-        rounds.append((theirs, pathsum(theirs, env)))
+        rounds.append((theirs, pathsum(args.bench, theirs, env)))
     print(f"{args.rounds} rounds, {args.threads} threads, load average at the start {load:.2f}\n\n{table(rounds)}")
 
 

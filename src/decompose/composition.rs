@@ -1,0 +1,519 @@
+//! Composition scores: how much of what one head writes a later head reads.
+//!
+//! The score of an earlier head with `L = W_OV` and a later one with `R` is `|L R|_F / (|L|_F |R|_F)`, where `R` is
+//! the later head's `W_QK` (Q-composition), `W_QKᵀ` (K) or `W_OV` (V).
+//!
+//! With `L = Q_L P`, `Q_L` of orthonormal columns and `P: [d_head, d_model]`, and likewise `R = Z Q_Rᵀ`,
+//! `|L R|² = |P Z|² = <PᵀP, Z Zᵀ>`: the Gram matrices of all heads, flattened, multiply in one product of
+//! matrices. For GPT-2's sizes these are 40 GFLOP rather than the 180 of one product for each pair. The Gram
+//! matrices are symmetric, and are formed, multiplied and forgotten tile by tile.
+
+use crate::error::{Error, Result};
+use crate::factored::Factored;
+use crate::linalg::{Par, product, product_into, triangular_factor};
+use crate::model::Model;
+use crate::names::Head;
+use crate::tensor::{Scalar, Tensor};
+use faer::{Mat, MatMut, MatRef};
+use rand::rngs::ChaCha8Rng;
+use rand::{RngExt, SeedableRng};
+use rayon::prelude::*;
+use serde::{Serialize, Serializer};
+
+/// By which of its inputs a head composes with an earlier one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub enum Composition {
+    /// By its queries: with `W_QK`.
+    Q,
+    /// By its keys: with `W_QKᵀ`.
+    K,
+    /// By its values: with `W_OV`.
+    V,
+}
+
+impl Composition {
+    /// All three.
+    pub const ALL: [Composition; 3] = [Composition::Q, Composition::K, Composition::V];
+}
+
+/// The composition scores of all pairs of heads.
+///
+/// # Shapes
+/// `Q`, `K`, `V`: `[layer, head, layer, head]`, the earlier head first. Where the second layer is not after the
+/// first, zero. As JSON, nested lists.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(bound = "")]
+pub struct CompositionScores<T: Scalar> {
+    /// By the later head's queries.
+    #[serde(serialize_with = "nested")]
+    pub Q: Tensor<T>,
+    /// By its keys.
+    #[serde(serialize_with = "nested")]
+    pub K: Tensor<T>,
+    /// By its values.
+    #[serde(serialize_with = "nested")]
+    pub V: Tensor<T>,
+}
+
+impl<T: Scalar> CompositionScores<T> {
+    /// The scores of one kind.
+    pub fn of(&self, kind: Composition) -> &Tensor<T> {
+        match kind {
+            Composition::Q => &self.Q,
+            Composition::K => &self.K,
+            Composition::V => &self.V,
+        }
+    }
+
+    /// The score of one pair.
+    ///
+    /// # Panics
+    /// When the model has no such heads.
+    #[track_caller]
+    pub fn score(&self, kind: Composition, earlier: Head, later: Head) -> T {
+        self.of(kind)[[earlier.layer, earlier.head, later.layer, later.head]]
+    }
+}
+
+fn nested<T: Scalar, S: Serializer>(scores: &Tensor<T>, s: S) -> Result<S::Ok, S::Error> {
+    let &[layers, heads, ..] = scores.shape() else {
+        unreachable!("scores have four axes")
+    };
+    let list = |l: usize, h: usize| -> Vec<Vec<f64>> {
+        let later = |m: usize| {
+            scores
+                .slice(&[l, h, m])
+                .iter()
+                .map(|x| x.to_f64())
+                .collect()
+        };
+        (0..layers).map(later).collect()
+    };
+    let all = (0..layers).map(|l| (0..heads).map(|h| list(l, h)).collect::<Vec<_>>());
+    s.collect_seq(all)
+}
+
+/// The Q-, K- and V-composition scores of all pairs of heads in ascending layers.
+///
+/// A head whose `W_OV` or `W_QK` is zero composes with none: its scores are zero.
+///
+/// # Errors
+/// When one of the weights is NaN or infinite.
+///
+/// # Accuracy
+/// The square of a score is a sum of about `d_model²` terms, whose rounding errors are below
+/// `(d_head + 2 TILE²) eps`; where they could be more than an eighth of the square, the product of that pair is
+/// formed instead, which has an error of the order of `eps` in the score itself. (`TILE`, 64, is the side of the
+/// tiles in which the terms are summed; the tiles' sums are added in f64.)
+///
+/// # Cost
+/// `(4 N d_head + p) d_model²` operations for `N` heads and `p` pairs, counting all three kinds: 40 GFLOP for GPT-2
+/// small.
+///
+/// # Source
+/// `HookedTransformer.all_composition_scores`; "A Mathematical Framework for Transformer Circuits".
+///
+/// ```
+/// use pathsum::decompose::{Composition, composition_scores};
+/// use pathsum::{Par, fixture};
+/// let scores = composition_scores(&fixture::induction::<f64>(), Par::Seq)?;
+/// // The induction head finds its keys by what the previous-token head wrote.
+/// let (previous, induction) = ("0.0".parse()?, "1.0".parse()?);
+/// let by_keys = scores.score(Composition::K, previous, induction);
+/// assert!(by_keys > scores.score(Composition::Q, previous, induction));
+/// # Ok::<(), pathsum::Error>(())
+/// ```
+pub fn composition_scores<T: Scalar>(model: &Model<T>, par: Par) -> Result<CompositionScores<T>> {
+    let c = model.config();
+    let heads: Vec<Head> = (0..c.n_layers)
+        .flat_map(|layer| (0..c.n_heads).map(move |head| Head { layer, head }))
+        .collect();
+    let halves: Vec<Halves<T>> = match par {
+        Par::Seq => heads
+            .iter()
+            .map(|&h| Halves::of(model, h))
+            .collect::<Result<_>>()?,
+        Par::Rayon => heads
+            .par_iter()
+            .map(|&h| Halves::of(model, h))
+            .collect::<Result<_>>()?,
+    };
+    let layers = Layers {
+        heads: c.n_heads,
+        d_model: c.d_model,
+        halves: &halves,
+    };
+    let squares = layers.squares(par);
+    let kind = |kind: usize| {
+        Tensor::from_fn(&[c.n_layers, c.n_heads, c.n_layers, c.n_heads], |at| {
+            if at[0] >= at[2] {
+                return T::ZERO;
+            }
+            let (left, right) = (at[0] * c.n_heads + at[1], at[2] * c.n_heads + at[3]);
+            let square = squares[left * 3 * heads.len() + 3 * right + kind];
+            layers.score(left, right, kind, square)
+        })
+    };
+    Ok(CompositionScores {
+        Q: kind(0),
+        K: kind(1),
+        V: kind(2),
+    })
+}
+
+/// The side of the square tiles of the Gram matrices. A small product's kernel takes no larger ones.
+const TILE: usize = 64;
+
+/// A matrix `M`, scaled to Frobenius norm one, of which the Gram matrix `M Mᵀ` is wanted: `[d_model, d_head]`.
+struct Half<T: Scalar> {
+    M: Tensor<T>,
+    /// `Mᵀ`, so that both factors of the Gram matrix have contiguous rows.
+    transposed: Tensor<T>,
+}
+
+impl<T: Scalar> Half<T> {
+    /// The half of `X Y` that meets what stands on its left: `X R_Yᵀ`, with `Yᵀ = Q R_Y`.
+    fn new(X: MatRef<'_, T>, Y: MatRef<'_, T>) -> Self {
+        let M = product(X, triangular_factor(Y.transpose()).transpose());
+        let norm = M.norm_l2();
+        // A norm that is zero leaves zeros.
+        let norm = if norm == T::ZERO { T::ONE } else { norm };
+        let M = Mat::from_fn(M.nrows(), M.ncols(), |i, j| M[(i, j)] / norm);
+        Half {
+            transposed: Tensor::from_mat(M.transpose()),
+            M: Tensor::from_mat(M.as_ref()),
+        }
+    }
+
+    /// A tile of `M Mᵀ`, row-major, into the beginning of `out`.
+    fn gram(&self, rows: (usize, usize), columns: (usize, usize), out: &mut [T]) {
+        let left = self.M.mat(&[]).subrows(rows.0, rows.1);
+        let right = self.transposed.mat(&[]).subcols(columns.0, columns.1);
+        let out = MatMut::from_row_major_slice_mut(out, rows.1, columns.1);
+        product_into(out, T::ONE, left, right);
+    }
+}
+
+/// What a head is to the later ones, and to the earlier ones by each kind of composition.
+struct Halves<T: Scalar> {
+    writes: Half<T>,
+    /// In the order of [`Composition::ALL`].
+    reads: [Half<T>; 3],
+}
+
+impl<T: Scalar> Halves<T> {
+    fn of(model: &Model<T>, h: Head) -> Result<Self> {
+        let w = model.weights();
+        let (W_Q, W_K, W_V, W_O) = (w.W_Q(h), w.W_K(h), w.W_V(h), w.W_O(h));
+        for (name, M) in [("W_Q", W_Q), ("W_K", W_K), ("W_V", W_V), ("W_O", W_O)] {
+            if M.row_iter().any(|row| row.iter().any(|x| !x.is_finite())) {
+                return Err(Error::Numeric(format!(
+                    "composition of head {h}: its {name} holds a NaN or an infinity"
+                )));
+            }
+        }
+        Ok(Halves {
+            writes: Half::new(W_O.transpose(), W_V.transpose()),
+            reads: [
+                Half::new(W_Q, W_K.transpose()),
+                Half::new(W_K, W_Q.transpose()),
+                Half::new(W_V, W_O),
+            ],
+        })
+    }
+}
+
+struct Layers<'a, T: Scalar> {
+    heads: usize,
+    d_model: usize,
+    halves: &'a [Halves<T>],
+}
+
+impl<T: Scalar> Layers<'_, T> {
+    /// `<PᵀP, Z Zᵀ>` for all pairs of heads in ascending layers: `[head, head, kind]`.
+    fn squares(&self, par: Par) -> Vec<f64> {
+        let tiles = self.d_model.div_ceil(TILE);
+        let tiles: Vec<(usize, usize)> = (0..tiles)
+            .flat_map(|i| (i..tiles).map(move |j| (i, j)))
+            .collect();
+        let sum = |mut sums: Vec<f64>, tile: &(usize, usize)| {
+            self.add_tile(*tile, &mut sums);
+            sums
+        };
+        let zeros = || vec![0.0; 3 * self.halves.len() * self.halves.len()];
+        match par {
+            Par::Seq => tiles.iter().fold(zeros(), sum),
+            Par::Rayon => {
+                // One stretch of tiles a thread: the order of summing is then the same in every run.
+                let stretch = tiles.len().div_ceil(4 * par.threads()).max(1);
+                let parts: Vec<Vec<f64>> = tiles
+                    .par_chunks(stretch)
+                    .map(|tiles| tiles.iter().fold(zeros(), sum))
+                    .collect();
+                parts.into_iter().fold(zeros(), |mut all, part| {
+                    all.iter_mut().zip(part).for_each(|(a, b)| *a += b);
+                    all
+                })
+            }
+        }
+    }
+
+    /// Adds one tile's part of all sums of squares.
+    fn add_tile(&self, (i, j): (usize, usize), sums: &mut [f64]) {
+        let (n, heads) = (self.halves.len(), self.heads);
+        let side = |i: usize| (i * TILE, TILE.min(self.d_model - i * TILE));
+        let (rows, columns) = (side(i), side(j));
+        let size = rows.1 * columns.1;
+        // A tile off the diagonal stands for its mirror image too.
+        let weight = if i == j { 1.0 } else { 2.0 };
+        // The last layer writes for none, the first reads from none.
+        let writers = n - heads;
+        let mut left = vec![T::ZERO; writers * size];
+        for (h, out) in left.chunks_exact_mut(size).enumerate() {
+            self.halves[h].writes.gram(rows, columns, out);
+        }
+        let mut right = vec![T::ZERO; 3 * heads * size];
+        let mut products = vec![T::ZERO; writers * 3 * heads];
+        for first in (heads..n).step_by(heads.max(1)) {
+            let readers = self.halves[first..first + heads]
+                .iter()
+                .flat_map(|h| &h.reads);
+            for (half, out) in readers.zip(right.chunks_exact_mut(size)) {
+                half.gram(rows, columns, out);
+            }
+            let products = &mut products[..first * 3 * heads];
+            product_into(
+                MatMut::from_row_major_slice_mut(products, first, 3 * heads),
+                T::ONE,
+                MatRef::from_row_major_slice(&left[..first * size], first, size),
+                MatRef::from_row_major_slice(&right, 3 * heads, size).transpose(),
+            );
+            for (h, products) in products.chunks_exact(3 * heads).enumerate() {
+                let sums = &mut sums[3 * (h * n + first)..][..3 * heads];
+                let products = products.iter().map(|x| x.to_f64());
+                sums.iter_mut()
+                    .zip(products)
+                    .for_each(|(s, x)| *s += weight * x);
+            }
+        }
+    }
+
+    /// The score from its square, or from the pair's own product where rounding can have spoilt the square.
+    fn score(&self, left: usize, right: usize, kind: usize, square: f64) -> T {
+        let (P, Z) = (
+            &self.halves[left].writes.M,
+            &self.halves[right].reads[kind].M,
+        );
+        let terms = (P.shape()[1] + 2 * TILE * TILE) as f64;
+        // Both halves have norm one, and the Gram matrices no more than that.
+        let error = terms * T::EPSILON.to_f64();
+        const SPOILT: f64 = 8.0;
+        if square >= SPOILT * error {
+            return T::from_f64(square.sqrt());
+        }
+        product(P.mat(&[]).transpose(), Z.mat(&[])).norm_l2()
+    }
+}
+
+/// The composition score of two matrices: `|L R|_F / (|L|_F |R|_F)`, zero where one of them is zero.
+///
+/// # Errors
+/// When a factor holds a NaN or an infinity, or a norm overflows.
+///
+/// # Panics
+/// When the inner dimensions differ.
+///
+/// # Cost
+/// `O((m + n) r²)` for inner dimensions `r`.
+///
+/// # Source
+/// `transformer_lens.utils.composition_scores`.
+#[track_caller]
+pub fn composition_score<T: Scalar>(L: &Factored<T>, R: &Factored<T>) -> Result<T> {
+    let norms = (L.norm()?, R.norm()?);
+    if norms.0 == T::ZERO || norms.1 == T::ZERO {
+        return Ok(T::ZERO);
+    }
+    // One after the other: their product can overflow.
+    Ok(L.times(R, Par::Seq).norm()? / norms.0 / norms.1)
+}
+
+/// The composition scores of random matrices.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct CompositionBaseline {
+    /// The mean score.
+    pub mean: f64,
+    /// The standard deviation of a score (with `samples - 1`).
+    pub std: f64,
+    /// How many were drawn.
+    pub samples: usize,
+}
+
+/// What composition scores random heads of these sizes have: those of `samples` pairs of matrices `A Bᵀ`, with
+/// `A, B: [d_model, d_head]` of entries uniform in `±1/√d_head`.
+///
+/// The same seed gives the same baseline, on any number of threads but for rounding.
+///
+/// # Panics
+/// When there are fewer than two samples.
+///
+/// # Source
+/// The write-up of the July 2023 challenge (*palindromes*), after `torch.nn.init.kaiming_uniform_` with `a = √5`.
+///
+/// ```
+/// use pathsum::{Par, decompose::composition_baseline};
+/// let baseline = composition_baseline(28, 14, 300, 0, Par::Rayon)?;
+/// // The write-up's own: 0.18756, with a standard deviation of 0.01410.
+/// let of_the_mean = baseline.std / (baseline.samples as f64).sqrt();
+/// assert!((baseline.mean - 0.18756).abs() < 6.0 * of_the_mean);
+/// # Ok::<(), pathsum::Error>(())
+/// ```
+#[track_caller]
+pub fn composition_baseline(
+    d_model: usize,
+    d_head: usize,
+    samples: usize,
+    seed: u64,
+    par: Par,
+) -> Result<CompositionBaseline> {
+    assert!(samples >= 2, "a spread of {samples} samples");
+    let score = |sample: usize| {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        // A stream of its own for each sample, whichever thread draws it.
+        rng.set_stream(sample as u64);
+        let bound = 1.0 / (d_head as f64).sqrt();
+        let mut random =
+            |m: usize, n: usize| Mat::from_fn(m, n, |_, _| rng.random_range(-bound..bound));
+        let mut matrix = || Factored::new(random(d_model, d_head), random(d_head, d_model));
+        composition_score(&matrix(), &matrix())
+    };
+    let scores: Vec<f64> = match par {
+        Par::Seq => (0..samples).map(score).collect::<Result<_>>()?,
+        Par::Rayon => (0..samples)
+            .into_par_iter()
+            .map(score)
+            .collect::<Result<_>>()?,
+    };
+    let mean = scores.iter().sum::<f64>() / samples as f64;
+    let squares: f64 = scores.iter().map(|s| (s - mean) * (s - mean)).sum();
+    Ok(CompositionBaseline {
+        mean,
+        std: (squares / (samples - 1) as f64).sqrt(),
+        samples,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Config, Weights};
+
+    fn model<T: Scalar>(d_model: usize, d_head: usize, wave: impl Fn(usize) -> f64) -> Model<T> {
+        let config = Config::from_json(&format!(
+            r#"{{"n_layers": 3, "d_model": {d_model}, "n_ctx": 4, "d_head": {d_head}, "n_heads": 2,
+                "d_vocab": 5, "attn_only": true}}"#
+        ))
+        .unwrap();
+        let mut i = 0;
+        let weights = Weights::build(&config, |_, shape| {
+            Ok(Tensor::from_fn(shape, |_| {
+                i += 1;
+                T::from_f64(wave(i))
+            }))
+        });
+        Model::new(config, weights.unwrap()).unwrap()
+    }
+
+    fn agrees_with_dense<T: Scalar>(model: &Model<T>) {
+        let (w, c) = (model.weights(), model.config());
+        let dense = |A: MatRef<'_, T>, B: MatRef<'_, T>| {
+            let wide = |M: MatRef<'_, T>| {
+                nalgebra::DMatrix::from_fn(M.nrows(), M.ncols(), |i, j| M[(i, j)].to_f64())
+            };
+            wide(A) * wide(B)
+        };
+        let heads = |l: usize| (0..c.n_heads).map(move |head| Head { layer: l, head });
+        for par in [Par::Seq, Par::Rayon] {
+            let scores = composition_scores(model, par).unwrap();
+            for (l1, l2) in (0..3).flat_map(|a| (0..3).map(move |b| (a, b))) {
+                for (a, b) in heads(l1).flat_map(|a| heads(l2).map(move |b| (a, b))) {
+                    let L = dense(w.W_V(a), w.W_O(a));
+                    let QK = dense(w.W_Q(b), w.W_K(b).transpose());
+                    for (kind, R) in [
+                        (Composition::Q, QK.clone()),
+                        (Composition::K, QK.transpose()),
+                        (Composition::V, dense(w.W_V(b), w.W_O(b))),
+                    ] {
+                        let found = scores.score(kind, a, b).to_f64();
+                        if l1 >= l2 {
+                            assert_eq!(found, 0.0);
+                            continue;
+                        }
+                        let norms = L.norm() * R.norm();
+                        let expected = if norms == 0.0 {
+                            0.0
+                        } else {
+                            (&L * &R).norm() / norms
+                        };
+                        // The stated error of the square, halved by the root.
+                        let terms = (c.d_head + 2 * TILE * TILE) as f64;
+                        let error = terms * T::EPSILON.to_f64() / expected.max(f64::MIN_POSITIVE);
+                        let error = error.min(16.0 * T::EPSILON.to_f64().sqrt() * terms.sqrt());
+                        assert!(
+                            (found - expected).abs() <= error,
+                            "{kind:?} {a} {b}: {found} {expected}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn scores_are_those_of_the_dense_matrices() {
+        for (d_model, d_head) in [(1, 1), (5, 3), (3, 7), (70, 6), (130, 65)] {
+            let wave = |i: usize| ((i * i) as f64 * 0.37).sin();
+            agrees_with_dense::<f64>(&model(d_model, d_head, wave));
+            agrees_with_dense::<f32>(&model(d_model, d_head, wave));
+        }
+        agrees_with_dense::<f64>(&model(4, 2, |_| 0.0));
+    }
+
+    /// Heads that write where the later ones do not read: the squares are rounding errors, the scores are not.
+    #[test]
+    fn scores_near_zero_come_from_the_product() {
+        let mut model = model::<f64>(6, 2, |i| (i as f64 * 0.7).sin());
+        for block in &mut model.weights.blocks {
+            let a = &mut block.attn;
+            for head in 0..2 {
+                for j in 0..2 {
+                    for i in 3..6 {
+                        a.W_O[[head, j, i]] = 0.0;
+                    }
+                    for i in 0..3 {
+                        a.W_V[[head, i, j]] *= 1e-9;
+                    }
+                }
+            }
+        }
+        let scores = composition_scores(&model, Par::Seq).unwrap();
+        let (a, b) = (Head { layer: 0, head: 0 }, Head { layer: 2, head: 1 });
+        let factored = |h| Factored::from_views(model.weights().W_V(h), model.weights().W_O(h));
+        let expected = composition_score(&factored(a), &factored(b)).unwrap();
+        let found = scores.score(Composition::V, a, b);
+        assert!(
+            expected < 1e-8 && (found - expected).abs() <= 64.0 * f64::EPSILON,
+            "{found} {expected}"
+        );
+    }
+
+    #[test]
+    fn a_nan_names_its_head() {
+        let mut model = model::<f32>(4, 2, |i| i as f64);
+        model.weights.blocks[1].attn.W_K[[1, 0, 0]] = f32::NAN;
+        let error = composition_scores(&model, Par::Seq)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("head 1.1: its W_K"), "{error}");
+    }
+}
