@@ -17,10 +17,10 @@
 //! ```
 
 use crate::error::{Error, Result};
-use crate::expr::{Dims, Expr, Factor, Norms, Rational, Site, Symbol};
+use crate::expr::{Dims, Expr, Factor, Rational, Site, Symbol};
 use crate::factored::Factored;
 use crate::linalg::{Complex, Par, Svd, TopK, product_with};
-use crate::model::{Model, Norm, NormalizationType, RunOutput, Tokens};
+use crate::model::{Model, Norm, RunOutput, Tokens};
 use crate::names::Hook;
 use crate::plan::{Form, Op, Operand, Plan, Target};
 use crate::tensor::{Scalar, Tensor, softmax_rows};
@@ -540,25 +540,4 @@ fn of_factors<T: Scalar>(M: Factored<T>, form: Form, par: Par) -> Result<Value<T
         Form::Top(k) => Value::Top(M.top_k(k, par)?),
         Form::Dense | Form::Softmax => Value::Dense(M.AB(par)),
     })
-}
-
-impl crate::model::Config {
-    /// The sizes that an expression is read with.
-    pub fn dims(&self) -> Dims {
-        Dims {
-            n_layers: self.n_layers,
-            n_heads: self.n_heads,
-            d_vocab: self.d_vocab,
-            pos: self.n_ctx,
-            d_model: self.d_model,
-            d_head: self.d_head,
-            d_mlp: self.d_mlp,
-            d_vocab_out: self.d_vocab_out,
-            norms: match self.normalization_type {
-                None => Norms::Absent,
-                Some(NormalizationType::LNPre) => Norms::Plain,
-                Some(NormalizationType::LN) => Norms::Affine,
-            },
-        }
-    }
 }

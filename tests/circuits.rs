@@ -15,6 +15,15 @@ use std::path::PathBuf;
 
 type Mat = faer::Mat<f64>;
 
+/// So many cases; what fails is printed, and written nowhere.
+fn cases(cases: u32) -> ProptestConfig {
+    ProptestConfig {
+        cases,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
 fn reference(model: &str) -> Option<PathBuf> {
     let Some(root) = std::env::var_os("PATHSUM_REFERENCE") else {
         eprintln!("skipped: PATHSUM_REFERENCE is not set");
@@ -382,7 +391,7 @@ fn any_shape() -> impl Strategy<Value = Expr> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+    #![proptest_config(cases(512))]
 
     /// Printing and parsing are inverse; a negative index is resolved by parsing.
     #[test]
@@ -491,7 +500,7 @@ fn assert_close(found: &Mat, expected: &Mat, magnitude: &Mat, what: &str) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(cases(96))]
 
     /// Plans compute what the expression says, by whatever order and form.
     #[test]
@@ -789,7 +798,7 @@ fn errors_point_into_the_text() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4096, ..ProptestConfig::default() })]
+    #![proptest_config(cases(4096))]
 
     /// Whatever is typed, there is an answer; and what an error says can be printed.
     #[test]
@@ -817,7 +826,7 @@ proptest! {
 #[test]
 fn definitions_hold_on_random_models() {
     let models = configs().prop_flat_map(|c| models_and_tokens_of::<f64>(&c));
-    proptest!(ProptestConfig::with_cases(48), |((model, tokens) in models)| {
+    proptest!(cases(48), |((model, tokens) in models)| {
         let out = full_run(&model, &tokens);
         let dims = dims_of(&model, &tokens);
         let mut statements: Vec<Statement> = Vec::new();

@@ -1,6 +1,7 @@
 //! The model's configuration, with HookedTransformerConfig's field names, values and defaults.
 
 use crate::error::{Error, Result};
+use crate::expr::{Dims, Norms};
 use crate::names::Hook;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -115,6 +116,25 @@ impl Config {
     /// The JSON of a `config.json`, which TransformerLens reads as well (but for `pad_token`).
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(self).expect("a config is plain data")
+    }
+
+    /// The sizes that an expression is read with.
+    pub fn dims(&self) -> Dims {
+        Dims {
+            n_layers: self.n_layers,
+            n_heads: self.n_heads,
+            d_vocab: self.d_vocab,
+            pos: self.n_ctx,
+            d_model: self.d_model,
+            d_head: self.d_head,
+            d_mlp: self.d_mlp,
+            d_vocab_out: self.d_vocab_out,
+            norms: match self.normalization_type {
+                None => Norms::Absent,
+                Some(NormalizationType::LNPre) => Norms::Plain,
+                Some(NormalizationType::LN) => Norms::Affine,
+            },
+        }
     }
 
     /// What layer `l`'s scores are divided by.
