@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::expr::{Dims, Expr, Factor, Rational, Site, Symbol};
 use crate::factored::Factored;
 use crate::linalg::{Complex, Par, Svd, TopK, product_with};
-use crate::model::{Model, Norm, RunOutput, Tokens};
+use crate::model::{Model, Norm, RunOutput};
 use crate::names::Hook;
 use crate::plan::{Form, Op, Operand, Plan, Target};
 use crate::tensor::{Scalar, Tensor, softmax_rows};
@@ -30,7 +30,7 @@ use faer::{Mat, MatMut, MatRef};
 #[derive(Clone, Copy)]
 pub struct Source<'a, T: Scalar> {
     model: &'a Model<T>,
-    run: Option<(&'a Tokens, &'a RunOutput<T>, usize)>,
+    run: Option<(&'a RunOutput<T>, usize)>,
 }
 
 /// The result of a circuit in the form asked for.
@@ -63,20 +63,12 @@ impl<'a, T: Scalar> Source<'a, T> {
     /// # Panics
     /// When the batch has no such sequence.
     #[track_caller]
-    pub fn run(
-        model: &'a Model<T>,
-        tokens: &'a Tokens,
-        out: &'a RunOutput<T>,
-        sequence: usize,
-    ) -> Self {
-        assert!(
-            sequence < tokens.batch(),
-            "sequence {sequence} of {}",
-            tokens.batch()
-        );
+    pub fn run(model: &'a Model<T>, out: &'a RunOutput<T>, sequence: usize) -> Self {
+        let batch = out.tokens.batch();
+        assert!(sequence < batch, "sequence {sequence} of {batch}");
         Source {
             model,
-            run: Some((tokens, out, sequence)),
+            run: Some((out, sequence)),
         }
     }
 
@@ -84,8 +76,8 @@ impl<'a, T: Scalar> Source<'a, T> {
     pub fn dims(&self) -> Dims {
         let dims = self.model.config().dims();
         match self.run {
-            Some((tokens, ..)) => Dims {
-                pos: tokens.pos(),
+            Some((out, _)) => Dims {
+                pos: out.tokens.pos(),
                 ..dims
             },
             None => dims,
@@ -177,16 +169,16 @@ impl<'a, T: Scalar> Source<'a, T> {
     }
 
     fn value_of_run(&self, symbol: &Symbol) -> Result<Matrix<'a, T>> {
-        let Some((tokens, out, b)) = self.run else {
+        let Some((out, b)) = self.run else {
             return Err(Error::Request(format!(
                 "`{symbol}` is a value of a run, and no tokens were given to run the model on"
             )));
         };
         match symbol {
             Symbol::Tokens => {
-                let ids = tokens.sequence(b).iter().map(|&t| t as usize);
+                let ids = out.tokens.sequence(b).iter().map(|&t| t as usize);
                 return Ok(Matrix::Selection {
-                    rows: tokens.pos(),
+                    rows: out.tokens.pos(),
                     cols: self.model.config().d_vocab,
                     ones: ids.enumerate().collect(),
                 });

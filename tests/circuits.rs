@@ -255,7 +255,7 @@ fn statements_are_decided_rightly() {
 
         // And for one model.
         let statement = Statement::parse(wrong, &dims).unwrap();
-        let proof = verify::prove_on(&statement, &model, Some((&tokens, &out)), 0)
+        let proof = verify::prove_on(&statement, &model, Some(&out), 0)
             .unwrap()
             .proof;
         let Proof::Refuted(measure) = proof else {
@@ -279,7 +279,7 @@ fn the_three_methods_agree() {
             for (right, wrong) in PAIRS {
                 for (text, holds) in [(right, true), (wrong, false)] {
                     let statement = Statement::parse(text, &dims).unwrap();
-                    let proof = verify::compare_on(&statement, &model, Some((&tokens, &out)), 0);
+                    let proof = verify::compare_on(&statement, &model, Some(&out), 0);
                     let proof = proof.unwrap().proof;
                     assert_eq!(proof.refuted(), !holds, "{text}: {proof:?}");
                     let in_field = verify::prove(&statement, &dims, seed).unwrap().proof;
@@ -507,7 +507,7 @@ proptest! {
     fn plans_compute_the_expression(e in any_shape(), seed in 0..8u64) {
         let (model, tokens) = random_model::<f64>(seed);
         let out = full_run(&model, &tokens);
-        let source = Source::run(&model, &tokens, &out, 1);
+        let source = Source::run(&model, &out, 1);
         let dims = source.dims();
         let (expected, magnitude) = plainly(&source, &e);
         let members = std::slice::from_ref(&e);
@@ -554,7 +554,7 @@ proptest! {
     fn simplifying_keeps_the_value((a, b) in (expressions(), expressions()), seed in 0..8u64) {
         let (model, tokens) = random_model::<f64>(seed);
         let out = full_run(&model, &tokens);
-        let source = Source::run(&model, &tokens, &out, 0);
+        let source = Source::run(&model, &out, 0);
         let ((x, x_size), (y, y_size)) = (plainly(&source, &a), plainly(&source, &b));
         let (expected, magnitude) = (product(x.as_ref(), y.as_ref()), product(x_size.as_ref(), y_size.as_ref()));
         let text = format!("({a}) ({b})");
@@ -569,7 +569,7 @@ proptest! {
 fn rules_hold_of_numbers() {
     let (model, tokens) = random_model::<f64>(3);
     let out = full_run(&model, &tokens);
-    let source = Source::run(&model, &tokens, &out, 0);
+    let source = Source::run(&model, &out, 0);
     let head = Head { layer: 0, head: 1 };
     let site = expr::Site::Ln1(1);
     let scale = expr::scale(site);
@@ -859,7 +859,7 @@ fn definitions_hold_on_random_models() {
             define(Symbol::Result(h));
         }
         for statement in statements {
-            let proven = verify::compare_on(&statement, &model, Some((&tokens, &out)), 0).unwrap();
+            let proven = verify::compare_on(&statement, &model, Some(&out), 0).unwrap();
             prop_assert!(matches!(proven.proof, Proof::Holds(_)), "{proven:?}");
         }
     });

@@ -777,6 +777,7 @@ fn mutations<T: Scalar>() -> Vec<Mutation<T>> {
             let narrow = c.model.cast::<f32>().run(&c.tokens, Run::new().cache("*")).unwrap();
             let values = narrow.cache.iter().map(|(hook, t)| (hook, t.cast::<T>()));
             Some(Claim::Output(RunOutput {
+                tokens: c.tokens.clone(),
                 logits: narrow.logits.cast(),
                 cache: Cache::new(values.collect()),
             }))

@@ -311,7 +311,10 @@ fn joined<T: Scalar>(outs: Vec<RunOutput<T>>) -> RunOutput<T> {
     };
     let hooks = outs[0].cache.iter().map(|(hook, _)| hook);
     let values = hooks.map(|h| (h, join(outs.iter().map(|o| &o.cache[h]).collect())));
+    let ids: Vec<i64> = outs.iter().flat_map(|o| o.tokens.ids()).copied().collect();
+    let pos = outs[0].tokens.pos();
     RunOutput {
+        tokens: Tokens::new(ids.len() / pos, pos, ids),
         logits: join(outs.iter().map(|o| &o.logits).collect()),
         cache: Cache::new(values.collect()),
     }

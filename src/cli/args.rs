@@ -158,7 +158,7 @@ impl Circuit {
             .into_iter()
             .fold(Run::new(), |run, hook| run.cache(hook));
         let out = model.run(&tokens, run)?;
-        f(&Source::run(&model, &tokens, &out, 0), &family)
+        f(&Source::run(&model, &out, 0), &family)
     }
 }
 

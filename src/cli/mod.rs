@@ -3,6 +3,7 @@
 mod args;
 mod cache;
 mod check;
+mod compose;
 mod convert;
 mod eval;
 mod info;
@@ -46,6 +47,7 @@ enum Command {
     Eval(eval::Args),
     Plan(plan::Args),
     Prove(prove::Args),
+    Compose(compose::Args),
 }
 
 /// Runs the program: 0 when all is well, 1 when a check is refuted, 2 on bad input.
@@ -103,5 +105,6 @@ fn dispatch(cli: &Cli) -> Result<ExitCode> {
         Command::Eval(args) => eval::run(args, common),
         Command::Plan(args) => plan::run(args, common),
         Command::Prove(args) => prove::run(args, common),
+        Command::Compose(args) => compose::run(args, common),
     })
 }

@@ -79,12 +79,7 @@ fn on_model<T: Scalar>(args: &Args, model: &str, common: &Common) -> Result<Prov
         return Ok(verify::prove_on(&statement, &model, None, args.seed)?);
     }
     let out = run_for::<T>(&model, &tokens, &sides)?;
-    Ok(verify::prove_on(
-        &statement,
-        &model,
-        Some((&tokens, &out)),
-        args.seed,
-    )?)
+    Ok(verify::prove_on(&statement, &model, Some(&out), args.seed)?)
 }
 
 fn run_for<T: Scalar>(

@@ -35,6 +35,8 @@ pub struct Run<'a, T: Scalar> {
 /// What a run gives.
 #[derive(Clone, Debug)]
 pub struct RunOutput<T: Scalar> {
+    /// What it was run on.
+    pub tokens: Tokens,
     /// `[batch, pos, d_vocab_out]`
     pub logits: Tensor<T>,
     /// The values asked for.
@@ -210,6 +212,7 @@ impl<T: Scalar> Model<T> {
             }
         }
         Ok(RunOutput {
+            tokens: tokens.clone(),
             logits,
             cache: Cache::new(values),
         })

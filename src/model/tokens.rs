@@ -7,6 +7,7 @@ use rand::RngExt;
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 use std::path::Path;
+use std::sync::Arc;
 
 /// The tensor's name in files.
 const NAME: &str = "tokens";
@@ -23,7 +24,8 @@ const NAME: &str = "tokens";
 pub struct Tokens {
     batch: usize,
     pos: usize,
-    ids: Vec<i64>,
+    /// Shared: a run keeps what it ran on.
+    ids: Arc<[i64]>,
 }
 
 impl Tokens {
@@ -39,6 +41,7 @@ impl Tokens {
             "[{batch}, {pos}] tokens from {} ids",
             ids.len()
         );
+        let ids = ids.into();
         Tokens { batch, pos, ids }
     }
 
@@ -54,11 +57,7 @@ impl Tokens {
             rows.iter().all(|r| r.as_ref().len() == pos),
             "sequences of several lengths"
         );
-        Tokens {
-            batch: rows.len(),
-            pos,
-            ids,
-        }
+        Tokens::new(rows.len(), pos, ids)
     }
 
     /// Seeded random tokens of a model's vocabulary, of its full context.
@@ -81,8 +80,8 @@ impl Tokens {
     pub fn from_file(file: &TensorFile) -> Result<Self> {
         let (shape, ids) = file.integer(NAME)?;
         match *shape.as_slice() {
-            [batch, pos] => Ok(Tokens { batch, pos, ids }),
-            [pos] => Ok(Tokens { batch: 1, pos, ids }),
+            [batch, pos] => Ok(Tokens::new(batch, pos, ids)),
+            [pos] => Ok(Tokens::new(1, pos, ids)),
             _ => Err(Error::Request(format!(
                 "tensor `{NAME}` has shape {shape:?}, expected [batch, pos]"
             ))),
@@ -145,15 +144,17 @@ impl Tokens {
         Tokens {
             batch: count,
             pos: self.pos,
-            ids: self.range(first, count).to_vec(),
+            ids: self.range(first, count).into(),
         }
     }
 
     /// The first `n` sequences, or all when there are fewer.
-    pub fn truncate(mut self, n: usize) -> Self {
-        self.batch = self.batch.min(n);
-        self.ids.truncate(self.batch * self.pos);
-        self
+    pub fn truncate(self, n: usize) -> Self {
+        if n < self.batch {
+            self.slice(0, n)
+        } else {
+            self
+        }
     }
 
     /// Whether a model can run on these.

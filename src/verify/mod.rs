@@ -22,7 +22,7 @@ mod verdict;
 
 pub use evidence::Evidence;
 pub use invariance::{Invariance, Transformed};
-pub use prove::{Proof, Proven, compare_on, prove, prove_on};
+pub use prove::{Claim, Proof, Proven, assert_holds, compare_on, prove, prove_on};
 pub use run_identity::RunIdentity;
 pub use verdict::{BoundKind, Finding, Measure, Verdict};
 

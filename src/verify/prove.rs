@@ -6,7 +6,7 @@ use super::verdict::{BoundKind, Comparison, Measure, Verdict};
 use crate::error::{Error, Result};
 use crate::eval::Source;
 use crate::expr::{Dims, Expr, Origin, Rule, Statement, Symbol, unfolded};
-use crate::model::{Model, RunOutput, Tokens};
+use crate::model::{Model, RunOutput};
 use crate::tensor::Scalar;
 use faer::Mat;
 use rand::rngs::ChaCha8Rng;
@@ -243,11 +243,11 @@ fn weakest(a: Proof, b: Proof) -> Proof {
 pub fn prove_on<T: Scalar>(
     statement: &Statement,
     model: &Model<T>,
-    run: Option<(&Tokens, &RunOutput<T>)>,
+    run: Option<&RunOutput<T>>,
     seed: u64,
 ) -> Result<Proven> {
     let dims = match run {
-        Some((tokens, out)) => Source::run(model, tokens, out, 0).dims(),
+        Some(out) => Source::run(model, out, 0).dims(),
         None => Source::of(model).dims(),
     };
     decide(statement, |label, left, right| {
@@ -268,17 +268,100 @@ pub fn prove_on<T: Scalar>(
 pub fn compare_on<T: Scalar>(
     statement: &Statement,
     model: &Model<T>,
-    run: Option<(&Tokens, &RunOutput<T>)>,
+    run: Option<&RunOutput<T>>,
     seed: u64,
 ) -> Result<Proven> {
     let dims = match run {
-        Some((tokens, out)) => Source::run(model, tokens, out, 0).dims(),
+        Some(out) => Source::run(model, out, 0).dims(),
         None => Source::of(model).dims(),
     };
     decide(statement, |label, left, right| {
         let symbolic = symbolic(left, right, &dims)?;
         numeric(&symbolic, label, left, right, model, run, seed)
     })
+}
+
+/// What [`assert_identity`](crate::assert_identity) takes for a statement.
+pub enum Claim {
+    /// As text, read with the model's sizes.
+    Text(String),
+    /// `(left, right)`
+    Sides(Expr, Expr),
+}
+
+impl From<&str> for Claim {
+    fn from(text: &str) -> Self {
+        Claim::Text(text.to_string())
+    }
+}
+
+impl From<(Expr, Expr)> for Claim {
+    fn from((left, right): (Expr, Expr)) -> Self {
+        Claim::Sides(left, right)
+    }
+}
+
+/// What [`assert_identity`](crate::assert_identity) calls.
+///
+/// # Panics
+/// When the numbers refute the statement; and when it cannot be read, or speaks of what the run did not keep.
+#[doc(hidden)]
+#[track_caller]
+pub fn assert_holds<T: Scalar>(
+    model: &Model<T>,
+    run: Option<&RunOutput<T>>,
+    claim: impl Into<Claim>,
+) {
+    const SEED: u64 = 0;
+    let dims = match run {
+        Some(out) => Source::run(model, out, 0).dims(),
+        None => Source::of(model).dims(),
+    };
+    let statement = match claim.into() {
+        Claim::Text(text) => Statement::parse(&text, &dims).unwrap_or_else(|e| panic!("{e}")),
+        Claim::Sides(left, right) => Statement::equal(left, right),
+    };
+    let proven = compare_on(&statement, model, run, SEED).unwrap_or_else(|e| panic!("{e}"));
+    if let Proof::Refuted(m) = proven.proof {
+        panic!(
+            "not so: {}\n  at {}: left {:e}, right {:e}\n  error {:e}, allowed {:e}",
+            proven.statement, m.place, m.left, m.right, m.error, m.bound
+        );
+    }
+}
+
+/// Asserts that a circuit identity holds of a model's numbers, and of a run's, within the bound that rounding
+/// sets: for tests.
+///
+/// The statement is text, or two expressions. A failure says which statement, at which entry, by how much, and how
+/// much was allowed.
+///
+/// ```
+/// use pathsum::expr::{W_O, result, z};
+/// use pathsum::{Head, Run, Tokens, assert_identity, fixture};
+///
+/// let model = fixture::induction::<f64>();
+/// let run = model.run(&Tokens::from_rows(&[[1, 2, 1]]), Run::new().cache("*"))?;
+/// assert_identity!(model, "W_OV[1.0]^T == W_O[1.0]^T W_V[1.0]^T");
+/// assert_identity!(model, run, "resid_post[1] == resid_pre[1] + sum(result[1.*]) + ones b_O[1]");
+/// let head = Head { layer: 1, head: 0 };
+/// assert_identity!(model, run, result(head), z(head) * W_O(head));
+/// # Ok::<(), pathsum::Error>(())
+/// ```
+///
+/// # Panics
+/// When the statement is refuted; and when it cannot be read, or speaks of what the run did not keep.
+#[macro_export]
+macro_rules! assert_identity {
+    ($model:expr, $statement:literal $(,)?) => {
+        $crate::verify::assert_holds(&$model, None, $statement)
+    };
+    ($model:expr, $run:expr, $statement:expr $(,)?) => {
+        $crate::verify::assert_holds(&$model, Some(&$run), $statement)
+    };
+    ($model:expr, $run:expr, $left:expr, $right:expr $(,)?) => {
+        $crate::verify::assert_holds(&$model, Some(&$run), ($left, $right))
+    };
 }
 
 /// More entries than this are not compared one by one, but through random sums of every row.
@@ -293,7 +376,7 @@ fn numeric<T: Scalar>(
     left: &Expr,
     right: &Expr,
     model: &Model<T>,
-    run: Option<(&Tokens, &RunOutput<T>)>,
+    run: Option<&RunOutput<T>>,
     seed: u64,
 ) -> Result<Proof> {
     let replaced = symbolic.equal.then(|| symbolic.replaced.clone());
@@ -301,9 +384,9 @@ fn numeric<T: Scalar>(
     let symbols = left.symbols().into_iter().chain(right.symbols());
     let of_run = symbols.into_iter().any(|s| s.origin() == Origin::Run);
     match run {
-        Some((tokens, out)) if of_run => {
-            for b in 0..tokens.batch() {
-                let source = Source::run(model, tokens, out, b);
+        Some(out) if of_run => {
+            for b in 0..out.tokens.batch() {
+                let source = Source::run(model, out, b);
                 let place = (label, format!(" of sequence {b}"));
                 side_by_side(&mut cmp, &place, left, right, source, &replaced, seed)?;
             }
