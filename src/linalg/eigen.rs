@@ -4,11 +4,8 @@ use super::product;
 use super::scale::{exponent, scaled, times_power};
 use crate::error::{Error, Result};
 use crate::tensor::Scalar;
+use faer::MatRef;
 use faer::complex::Complex;
-use faer::diag::Diag;
-use faer::dyn_stack::{MemBuffer, MemStack};
-use faer::linalg::evd::{self, ComputeEigenvectors};
-use faer::{MatRef, Par};
 use std::cmp::Ordering;
 
 /// The eigenvalues of a square matrix, by modulus, the largest first.
@@ -39,9 +36,14 @@ pub fn eigenvalues<T: Scalar>(M: MatRef<'_, T>) -> Result<Vec<Complex<T>>> {
     };
     let M = scaled(M, -e);
     // The transpose has the same eigenvalues, and takes the algorithm another way.
-    let found = [M.as_ref(), M.transpose()]
-        .into_iter()
-        .find_map(|M| francis(M).filter(|found| traces_agree(M, found)));
+    let found = [M.as_ref(), M.transpose()].into_iter().find_map(|M| {
+        let found = T::eigenvalues(M)?;
+        let found: Vec<_> = found
+            .into_iter()
+            .map(|(re, im)| Complex::new(re, im))
+            .collect();
+        Some(found).filter(|found| traces_agree(M, found))
+    });
     let Some(mut found) = found else {
         return Err(Error::Numeric(format!(
             "no eigenvalues found for a {n} x {n} matrix"
@@ -66,29 +68,6 @@ pub fn eigenvalues<T: Scalar>(M: MatRef<'_, T>) -> Result<Vec<Complex<T>>> {
 pub fn modulus<T: Scalar>(z: Complex<T>) -> T {
     // In f64 through `hypot`, which is right at any scale.
     T::from_f64(z.re.to_f64().hypot(z.im.to_f64()))
-}
-
-fn francis<T: Scalar>(M: MatRef<'_, T>) -> Option<Vec<Complex<T>>> {
-    let n = M.nrows();
-    if n == 0 {
-        return Some(Vec::new());
-    }
-    let (mut re, mut im) = (Diag::<T>::zeros(n), Diag::<T>::zeros(n));
-    let no = ComputeEigenvectors::No;
-    let scratch = evd::evd_scratch::<T>(n, no, no, Par::Seq, Default::default());
-    evd::evd_real(
-        M,
-        re.as_mut(),
-        im.as_mut(),
-        None,
-        None,
-        Par::Seq,
-        MemStack::new(&mut MemBuffer::new(scratch)),
-        Default::default(),
-    )
-    .ok()?;
-    let pairs = re.column_vector().iter().zip(im.column_vector().iter());
-    Some(pairs.map(|(&re, &im)| Complex::new(re, im)).collect())
 }
 
 /// Whether the eigenvalues are those of a matrix within a backward-stable method's error `E` of this one.

@@ -3,6 +3,7 @@
 mod eigen;
 mod jacobi;
 mod qr;
+mod routines;
 mod scale;
 mod small;
 mod svd;
@@ -14,8 +15,7 @@ pub use svd::{Svd, norm_of_product, singular_values_of_product, svd_of_product};
 pub use top_k::{TopK, top_k_of_product};
 
 use crate::tensor::Scalar;
-use faer::linalg::matmul::matmul;
-use faer::{Accum, Mat, MatMut, MatRef};
+use faer::{Mat, MatMut, MatRef};
 use rayon::prelude::*;
 
 /// Whether work may be split over threads: an argument, never global state.
@@ -101,7 +101,8 @@ pub(crate) fn triangular_factor<T: Scalar>(M: MatRef<'_, T>) -> Mat<T> {
 
 /// The orthogonal factor `Q` of a square matrix's `Q R`.
 pub(crate) fn orthogonal_factor<T: Scalar>(M: MatRef<'_, T>) -> Mat<T> {
-    M.qr().compute_Q()
+    let n = M.nrows();
+    qr::Qr::new(M.to_owned()).Q_times(Mat::identity(n, n).as_ref())
 }
 
 /// `dst = alpha A B`, on the calling thread. Fastest where all three are row-major.
@@ -120,12 +121,7 @@ pub fn product_into<T: Scalar>(dst: MatMut<'_, T>, alpha: T, A: MatRef<'_, T>, B
         B.nrows(),
         B.ncols()
     );
-    let Some(dst) = small::small_product(dst, alpha, A, B) else {
-        return;
-    };
-    // Whoever calls has split the work already; faer's own threads are slower than that, and nested
-    // ones slower still.
-    matmul(dst, Accum::Replace, A, B, alpha, faer::Par::Seq);
+    T::product_into(dst, alpha, A, B);
 }
 
 #[cfg(test)]

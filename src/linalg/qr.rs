@@ -1,10 +1,7 @@
 //! The QR decomposition, on the calling thread.
 
 use crate::tensor::Scalar;
-use faer::dyn_stack::{MemBuffer, MemStack};
-use faer::linalg::householder;
-use faer::linalg::qr::no_pivoting::factor;
-use faer::{Conj, Mat, MatRef, Par};
+use faer::{Mat, MatRef};
 
 /// `M = Q R`, with `Q` as the reflections that make it.
 pub(super) struct Qr<T> {
@@ -26,16 +23,7 @@ impl<T: Scalar> Qr<T> {
                 coefficients,
             };
         }
-        let block = factor::recommended_block_size::<T>(m, n);
-        let mut coefficients = Mat::zeros(block, size);
-        let scratch = factor::qr_in_place_scratch::<T>(m, n, block, Par::Seq, Default::default());
-        factor::qr_in_place(
-            factors.as_mut(),
-            coefficients.as_mut(),
-            Par::Seq,
-            MemStack::new(&mut MemBuffer::new(scratch)),
-            Default::default(),
-        );
+        let coefficients = T::qr_in_place(factors.as_mut());
         Qr {
             factors,
             coefficients,
@@ -62,19 +50,8 @@ impl<T: Scalar> Qr<T> {
         if M.nrows() == 0 || M.ncols() == 0 {
             return out;
         }
-        let scratch = householder::apply_block_householder_sequence_on_the_left_in_place_scratch::<T>(
-            m,
-            self.coefficients.nrows(),
-            M.ncols(),
-        );
-        householder::apply_block_householder_sequence_on_the_left_in_place_with_conj(
-            self.factors.as_ref().subcols(0, self.coefficients.ncols()),
-            self.coefficients.as_ref(),
-            Conj::No,
-            out.as_mut(),
-            Par::Seq,
-            MemStack::new(&mut MemBuffer::new(scratch)),
-        );
+        let reflections = self.factors.as_ref().subcols(0, self.coefficients.ncols());
+        T::apply_q(reflections, self.coefficients.as_ref(), out.as_mut());
         out
     }
 }

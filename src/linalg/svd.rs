@@ -6,10 +6,7 @@ use super::qr::Qr;
 use super::scale::{exponent, scaled, times_power};
 use crate::error::{Error, Result};
 use crate::tensor::Scalar;
-use faer::diag::Diag;
-use faer::dyn_stack::{MemBuffer, MemStack};
-use faer::linalg::svd::{ComputeSvdVectors, svd_scratch};
-use faer::{Mat, MatRef, Par};
+use faer::{Mat, MatRef};
 
 /// `M = U diag(S) Vᵀ`, with orthonormal columns in `U` and `V` and `S` descending.
 #[derive(Clone, Debug)]
@@ -130,7 +127,7 @@ fn scale_back<T: Scalar>(S: &mut [T], e: i32) -> Result<()> {
 ///
 /// faer's routine is fast and can fail to converge; Jacobi's method always gets there.
 fn svd<T: Scalar>(M: MatRef<'_, T>) -> Result<Svd<T>> {
-    let from_faer = divide_and_conquer(M);
+    let from_faer = T::thin_svd(M).map(|(U, S, V)| Svd { U, S, V });
     if let Some(svd) = from_faer.filter(|svd| reproduces(svd, M)) {
         return Ok(svd);
     }
@@ -144,29 +141,6 @@ fn svd<T: Scalar>(M: MatRef<'_, T>) -> Result<Svd<T>> {
             M.ncols()
         )))
     }
-}
-
-fn divide_and_conquer<T: Scalar>(M: MatRef<'_, T>) -> Option<Svd<T>> {
-    let (m, n) = (M.nrows(), M.ncols());
-    let r = m.min(n);
-    let (mut U, mut V) = (Mat::zeros(m, r), Mat::zeros(n, r));
-    let mut S = Diag::zeros(r);
-    if r > 0 {
-        let thin = ComputeSvdVectors::Thin;
-        let scratch = svd_scratch::<T>(m, n, thin, thin, Par::Seq, Default::default());
-        faer::linalg::svd::svd(
-            M,
-            S.as_mut(),
-            Some(U.as_mut()),
-            Some(V.as_mut()),
-            Par::Seq,
-            MemStack::new(&mut MemBuffer::new(scratch)),
-            Default::default(),
-        )
-        .ok()?;
-    }
-    let S = S.column_vector().iter().copied().collect();
-    Some(Svd { U, S, V })
 }
 
 /// Whether `U diag(S) Vᵀ` is `M` to within a backward-stable method's error, `O(n) eps |M|_F`.

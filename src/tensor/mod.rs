@@ -10,7 +10,7 @@ mod simd;
 pub use file::{Dtype, Saved, TensorFile, write_safetensors};
 pub(crate) use file::{Staged, stage_safetensors};
 pub(crate) use map::FileBytes;
-pub use scalar::{Precision, Scalar};
+pub use scalar::{Precision, Routines, Scalar};
 pub(crate) use simd::{
     add_assign, add_rows, center_and_scale, divide_affine, map_in_place, softmax_rows,
 };

@@ -1,6 +1,7 @@
 //! The two precisions that everything is generic over.
 
 use crate::error::{Error, Result};
+use faer::{Mat, MatMut, MatRef};
 use std::fmt::{Debug, Display};
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
@@ -12,9 +13,21 @@ mod sealed {
     impl Sealed for f64 {}
 }
 
+/// The large routines below the generic functions: compiled once for each precision, in this crate, and not again
+/// in every crate that calls a generic function of it. Implemented in `linalg`.
+#[doc(hidden)]
+pub trait Routines: Sized {
+    fn product_into(dst: MatMut<'_, Self>, alpha: Self, A: MatRef<'_, Self>, B: MatRef<'_, Self>);
+    fn qr_in_place(M: MatMut<'_, Self>) -> Mat<Self>;
+    fn apply_q(factors: MatRef<'_, Self>, coefficients: MatRef<'_, Self>, M: MatMut<'_, Self>);
+    fn thin_svd(M: MatRef<'_, Self>) -> Option<(Mat<Self>, Vec<Self>, Mat<Self>)>;
+    fn eigenvalues(M: MatRef<'_, Self>) -> Option<Vec<(Self, Self)>>;
+}
+
 /// f32 or f64. Sealed: the error bounds and the fast elementary functions are written for these two.
 pub trait Scalar:
     sealed::Sealed
+    + Routines
     + super::lanes::Lanes
     + faer::traits::RealField
     + Copy
