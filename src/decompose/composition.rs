@@ -101,10 +101,10 @@ fn nested<T: Scalar, S: Serializer>(scores: &Tensor<T>, s: S) -> Result<S::Ok, S
 /// When one of the weights is NaN or infinite.
 ///
 /// # Accuracy
-/// The square of a score is a sum of about `d_model²` terms, whose rounding errors are below
-/// `(d_head + 2 TILE²) eps`; where they could be more than an eighth of the square, the product of that pair is
-/// formed instead, which has an error of the order of `eps` in the score itself. (`TILE`, 64, is the side of the
-/// tiles in which the terms are summed; the tiles' sums are added in f64.)
+/// The square of a score is computed with an error of at most `eps (TILE² |G| |H| + d_head (|G| + |H|))`, where `G`
+/// and `H` are the Gram matrices of the two, scaled to trace one, and `TILE`, 64, is the side of the tiles in which
+/// they are multiplied (the tiles' products are added in f64). Where that could be more than an eighth of the square,
+/// the product of the pair is formed instead, which has an error of the order of `eps` in the score itself.
 ///
 /// # Cost
 /// `(4 N d_head + p) d_model²` operations for `N` heads and `p` pairs, counting all three kinds: 40 GFLOP for GPT-2
@@ -169,6 +169,8 @@ struct Half<T: Scalar> {
     M: Tensor<T>,
     /// `Mᵀ`, so that both factors of the Gram matrix have contiguous rows.
     transposed: Tensor<T>,
+    /// The Frobenius norm of the Gram matrix, between `1/√d_head` and one.
+    gram_norm: f64,
 }
 
 impl<T: Scalar> Half<T> {
@@ -180,6 +182,8 @@ impl<T: Scalar> Half<T> {
         let norm = if norm == T::ZERO { T::ONE } else { norm };
         let M = Mat::from_fn(M.nrows(), M.ncols(), |i, j| M[(i, j)] / norm);
         Half {
+            // `M Mᵀ` and the smaller `Mᵀ M` have the same.
+            gram_norm: product(M.transpose(), M.as_ref()).norm_l2().to_f64(),
             transposed: Tensor::from_mat(M.transpose()),
             M: Tensor::from_mat(M.as_ref()),
         }
@@ -268,25 +272,30 @@ impl<T: Scalar> Layers<'_, T> {
         let weight = if i == j { 1.0 } else { 2.0 };
         // The last layer writes for none, the first reads from none.
         let writers = n - heads;
-        let mut left = vec![T::ZERO; writers * size];
-        for (h, out) in left.chunks_exact_mut(size).enumerate() {
-            self.halves[h].writes.gram(rows, columns, out);
+        // A cache line more, so that the heads' tiles do not all fall to the same sets of the cache.
+        let stride = size + 64 / size_of::<T>();
+        let mut left = vec![T::ZERO; writers * stride];
+        for (h, out) in left.chunks_exact_mut(stride).enumerate() {
+            self.halves[h].writes.gram(rows, columns, &mut out[..size]);
         }
-        let mut right = vec![T::ZERO; 3 * heads * size];
+        let mut right = vec![T::ZERO; 3 * heads * stride];
         let mut products = vec![T::ZERO; writers * 3 * heads];
         for first in (heads..n).step_by(heads.max(1)) {
             let readers = self.halves[first..first + heads]
                 .iter()
                 .flat_map(|h| &h.reads);
-            for (half, out) in readers.zip(right.chunks_exact_mut(size)) {
-                half.gram(rows, columns, out);
+            for (half, out) in readers.zip(right.chunks_exact_mut(stride)) {
+                half.gram(rows, columns, &mut out[..size]);
             }
             let products = &mut products[..first * 3 * heads];
             product_into(
                 MatMut::from_row_major_slice_mut(products, first, 3 * heads),
                 T::ONE,
-                MatRef::from_row_major_slice(&left[..first * size], first, size),
-                MatRef::from_row_major_slice(&right, 3 * heads, size).transpose(),
+                MatRef::from_row_major_slice(&left[..first * stride], first, stride)
+                    .subcols(0, size),
+                MatRef::from_row_major_slice(&right, 3 * heads, stride)
+                    .subcols(0, size)
+                    .transpose(),
             );
             for (h, products) in products.chunks_exact(3 * heads).enumerate() {
                 let sums = &mut sums[3 * (h * n + first)..][..3 * heads];
@@ -300,18 +309,16 @@ impl<T: Scalar> Layers<'_, T> {
 
     /// The score from its square, or from the pair's own product where rounding can have spoilt the square.
     fn score(&self, left: usize, right: usize, kind: usize, square: f64) -> T {
-        let (P, Z) = (
-            &self.halves[left].writes.M,
-            &self.halves[right].reads[kind].M,
-        );
-        let terms = (P.shape()[1] + 2 * TILE * TILE) as f64;
-        // Both halves have norm one, and the Gram matrices no more than that.
-        let error = terms * T::EPSILON.to_f64();
-        const SPOILT: f64 = 8.0;
-        if square >= SPOILT * error {
+        let (P, Z) = (&self.halves[left].writes, &self.halves[right].reads[kind]);
+        let (G, H) = (P.gram_norm, Z.gram_norm);
+        let (tile, d_head) = ((TILE * TILE) as f64, P.M.shape()[1] as f64);
+        let error = T::EPSILON.to_f64() * (tile * G * H + d_head * (G + H));
+        /// How many times its error a square must be, at the least.
+        const SOUND: f64 = 8.0;
+        if square >= SOUND * error {
             return T::from_f64(square.sqrt());
         }
-        product(P.mat(&[]).transpose(), Z.mat(&[])).norm_l2()
+        product(P.M.mat(&[]).transpose(), Z.M.mat(&[])).norm_l2()
     }
 }
 
