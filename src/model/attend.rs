@@ -259,3 +259,102 @@ fn show<T: Scalar>(to: &mut Option<&mut [T]>, rows: &[T], first: usize, pos: usi
         to[seen..].fill(hidden);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pulp::Arch;
+
+    /// Scores, pattern and z of one sequence by plain loops.
+    fn naive<T: Scalar>(a: &Attend<'_, T>) -> [Vec<f64>; 3] {
+        let (pos, heads, d_head) = (a.pos, a.heads, a.d_head);
+        let at = |x: &[T], p: usize, h: usize, i: usize| x[(p * heads + h) * d_head + i].to_f64();
+        let (mut scores, mut pattern) = (Vec::new(), Vec::new());
+        let mut z = vec![0.0; pos * heads * d_head];
+        for h in 0..heads {
+            for query in 0..pos {
+                let row: Vec<f64> = (0..pos)
+                    .map(|key| match a.pad_keys {
+                        Some(pad) if pad[key] => PAD_SCORE,
+                        _ if a.causal && key > query => f64::NEG_INFINITY,
+                        _ => {
+                            let products =
+                                (0..d_head).map(|i| at(a.q, query, h, i) * at(a.k, key, h, i));
+                            products.sum::<f64>() * a.factor.to_f64()
+                        }
+                    })
+                    .collect();
+                let max = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                let total: f64 = row.iter().map(|s| (s - max).exp()).sum();
+                for (key, score) in row.iter().enumerate() {
+                    let weight = (score - max).exp() / total;
+                    pattern.push(weight);
+                    for i in 0..d_head {
+                        z[(query * heads + h) * d_head + i] += weight * at(a.v, key, h, i);
+                    }
+                }
+                scores.extend(row);
+            }
+        }
+        [scores, pattern, z]
+    }
+
+    /// Every length around the vectors' own, on every instruction set that the machine has.
+    #[test]
+    fn agrees_with_plain_loops() {
+        fn check<T: Scalar>(run: impl Fn(Attend<'_, T>), longest: usize) {
+            let wave = |n: usize, phase: f64| -> Vec<T> {
+                let value = |i: usize| T::from_f64((i as f64 * 0.7 + phase).sin() * 2.0);
+                (0..n).map(value).collect()
+            };
+            for (pos, d_head, causal, pad) in (1..=longest).flat_map(|pos| {
+                [1, 5, 14, 16, 17, 33].into_iter().flat_map(move |d_head| {
+                    [(true, false), (true, true), (false, false), (false, true)]
+                        .map(|(causal, pad)| (pos, d_head, causal, pad))
+                })
+            }) {
+                let heads = 2;
+                let n = pos * heads * d_head;
+                let [q, k, v] = [0.0, 1.0, 2.0].map(|phase| wave(n, phase));
+                let pads: Vec<bool> = (0..pos).map(|key| key % 3 == 0).collect();
+                let square = heads * pos * pos;
+                let (mut scores, mut pattern) = (vec![T::ONE; square], vec![T::ONE; square]);
+                let mut z = vec![T::ONE; n];
+                let attend = Attend {
+                    pos,
+                    heads,
+                    d_head,
+                    q: &q,
+                    k: &k,
+                    v: &v,
+                    factor: T::from_f64(0.3),
+                    causal,
+                    pad_keys: pad.then_some(&pads[..]),
+                    scores: Some(&mut scores),
+                    pattern: Some(&mut pattern),
+                    z: &mut z,
+                };
+                let expected = naive(&attend);
+                run(attend);
+                for (ours, expected) in [&scores, &pattern, &z].into_iter().zip(&expected) {
+                    for (i, (x, e)) in ours.iter().zip(expected).enumerate() {
+                        // A sum of d_head or pos products, each of size 4 at the most, and an exponential.
+                        let bound = 16.0 * (pos + d_head) as f64 * T::EPSILON.to_f64();
+                        let x = x.to_f64();
+                        assert!(
+                            x == *e || (x - e).abs() <= bound,
+                            "{pos} {d_head} {causal} {pad} {i}: {x} {e}"
+                        );
+                    }
+                }
+            }
+        }
+        check::<f32>(|a| Arch::new().dispatch(a), MAX_VECTORS * lanes::<f32>());
+        check::<f64>(|a| Arch::new().dispatch(a), MAX_VECTORS * lanes::<f64>());
+        #[cfg(target_arch = "x86_64")]
+        if let Some(simd) = pulp::x86::V3::try_new() {
+            check::<f32>(|a| simd.vectorize(a), MAX_VECTORS * 8);
+            check::<f64>(|a| simd.vectorize(a), MAX_VECTORS * 4);
+        }
+    }
+}

@@ -196,8 +196,7 @@ impl<T: Scalar> Model<T> {
                 scale,
                 causal,
                 pad_keys,
-                scores.as_mut(),
-                pattern.as_mut(),
+                [scores.as_mut(), pattern.as_mut()],
                 &mut z,
             );
             for (hook, value) in [(scores_hook, scores), (pattern_hook, pattern)] {

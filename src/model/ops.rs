@@ -105,8 +105,7 @@ pub(super) fn attend<T: Scalar>(
     scale: T,
     causal: bool,
     pad_keys: Option<&[bool]>,
-    scores: Option<&mut Tensor<T>>,
-    pattern: Option<&mut Tensor<T>>,
+    [scores, pattern]: [Option<&mut Tensor<T>>; 2],
     z: &mut Tensor<T>,
 ) {
     let &[batch, pos, heads, d_head] = q.shape() else {
