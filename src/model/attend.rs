@@ -353,8 +353,8 @@ mod tests {
         check::<f64>(|a| Arch::new().dispatch(a), MAX_VECTORS * lanes::<f64>());
         #[cfg(target_arch = "x86_64")]
         if let Some(simd) = pulp::x86::V3::try_new() {
-            check::<f32>(|a| simd.vectorize(a), MAX_VECTORS * 8);
-            check::<f64>(|a| simd.vectorize(a), MAX_VECTORS * 4);
+            check::<f32>(|a| Simd::vectorize(simd, a), MAX_VECTORS * 8);
+            check::<f64>(|a| Simd::vectorize(simd, a), MAX_VECTORS * 4);
         }
     }
 }
