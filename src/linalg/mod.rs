@@ -11,10 +11,11 @@ mod top_k;
 
 pub use eigen::{eigenvalues, modulus};
 pub use faer::complex::Complex;
+pub(crate) use small::{pack, row_sums};
 pub use svd::{Svd, norm_of_product, singular_values_of_product, svd_of_product};
 pub use top_k::{TopK, top_k_of_product};
 
-use crate::tensor::Scalar;
+use crate::tensor::{Scalar, add_rows};
 use faer::{Mat, MatMut, MatRef};
 use rayon::prelude::*;
 
@@ -124,6 +125,27 @@ pub fn product_into<T: Scalar>(dst: MatMut<'_, T>, alpha: T, A: MatRef<'_, T>, B
     T::product_into(dst, alpha, A, B);
 }
 
+/// `out = A B + b`, `b` added to every row of the row-major `out`; on the calling thread.
+///
+/// # Panics
+/// When the shapes do not meet.
+#[track_caller]
+pub(crate) fn affine_into<T: Scalar>(out: &mut [T], A: MatRef<'_, T>, B: MatRef<'_, T>, b: &[T]) {
+    let (m, n) = (A.nrows(), B.ncols());
+    assert!(
+        A.ncols() == B.nrows() && b.len() == n && out.len() == m * n,
+        "{} values = [{m}, {}] [{}, {n}] + {} values",
+        out.len(),
+        A.ncols(),
+        B.nrows(),
+        b.len()
+    );
+    if !T::narrow_affine(out, A, B, b) {
+        product_into(MatMut::from_row_major_slice_mut(out, m, n), T::ONE, A, B);
+        add_rows(out, b);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,7 +155,7 @@ mod tests {
     fn products_of_every_shape_and_layout() {
         fn check<T: Scalar>() {
             let entry = |i: usize, j: usize| T::from_f64(((i * 7 + j * 13) % 11) as f64 - 5.0);
-            for (m, k, n) in (1..30).flat_map(|m| {
+            for (m, k, n) in (1..30).chain([80]).flat_map(|m| {
                 [
                     (m, 1, 1),
                     (m, 5, 7),
@@ -161,6 +183,9 @@ mod tests {
                     let mut out = vec![T::from_f64(3.0); m * wide];
                     let dst = MatMut::from_row_major_slice_mut(&mut out, m, wide).subcols_mut(1, n);
                     product_into(dst, T::from_f64(2.0), a, B);
+                    let bias: Vec<T> = (0..n).map(|j| entry(j, 5)).collect();
+                    let mut affine = vec![T::ZERO; m * n];
+                    affine_into(&mut affine, a, B, &bias);
                     for i in 0..m {
                         assert_eq!(out[i * wide], T::from_f64(3.0));
                         assert_eq!(out[i * wide + n + 1], T::from_f64(3.0));
@@ -168,6 +193,7 @@ mod tests {
                             // Small integers: exact in either precision.
                             let sum: T = (0..k).map(|l| A[(i, l)] * B[(l, j)]).sum();
                             assert_eq!(out[i * wide + 1 + j], T::from_f64(2.0) * sum);
+                            assert_eq!(affine[i * n + j], sum + bias[j]);
                         }
                     }
                 }

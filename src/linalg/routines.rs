@@ -1,6 +1,6 @@
 //! The routines that are compiled for f32 and f64, here: faer's, and the kernel for small products.
 
-use super::small::small_product;
+use super::small::{narrow_affine, small_product};
 use crate::tensor::Routines;
 use faer::diag::Diag;
 use faer::dyn_stack::{MemBuffer, MemStack};
@@ -26,6 +26,15 @@ macro_rules! routines {
                 // Whoever calls has split the work already; faer's own threads are slower than that, and
                 // nested ones slower still.
                 matmul(dst, Accum::Replace, A, B, alpha, Par::Seq);
+            }
+
+            fn narrow_affine(
+                out: &mut [$t],
+                A: MatRef<'_, $t>,
+                B: MatRef<'_, $t>,
+                b: &[$t],
+            ) -> bool {
+                narrow_affine(out, A, B, b)
             }
 
             fn qr_in_place(mut M: MatMut<'_, $t>) -> Mat<$t> {

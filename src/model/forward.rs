@@ -1,11 +1,12 @@
 //! The forward pass: one loop that reads like the diagram.
 
-use super::ops;
 use super::run::Sites;
+use super::scratch::Scratch;
 use super::{Attention, AttentionDir, Mlp, Model, Norm};
+use super::{attend, ops};
 use crate::linalg::Par;
 use crate::names::Hook;
-use crate::tensor::{Scalar, Tensor};
+use crate::tensor::{Scalar, Tensor, gather_rows};
 
 impl<T: Scalar> Model<T> {
     /// Runs a stretch of whole sequences of `pos` tokens each, writing `[batch, pos, d_vocab_out]`
@@ -19,38 +20,19 @@ impl<T: Scalar> Model<T> {
         logits: &mut [T],
     ) {
         let (c, w) = (&self.config, &self.weights);
-        let stream = [tokens.len() / pos, pos, c.d_model];
         let pad_keys: Option<Vec<bool>> = c
             .pad_token
             .map(|pad| tokens.iter().map(|&t| t == pad as i64).collect());
 
-        let mut embed = sites.scratch.take(&stream);
-        ops::gather(&w.W_E, tokens, embed.data_mut());
-        sites.visit(Hook::Embed, &mut embed);
-
-        let mut pos_embed = sites.scratch.take(&stream);
-        let positions = &w.W_pos.data()[..pos * c.d_model];
-        pos_embed
-            .data_mut()
-            .chunks_exact_mut(positions.len())
-            .for_each(|p| p.copy_from_slice(positions));
-        sites.visit(Hook::PosEmbed, &mut pos_embed);
-
-        let mut resid = embed;
-        ops::add(par, &mut resid, &pos_embed);
-        sites.scratch.give(pos_embed);
-
+        let mut resid = self.embed(tokens, pos, sites, par);
         for (l, block) in w.blocks.iter().enumerate() {
             sites.visit(Hook::ResidPre(l), &mut resid);
 
-            let ln1 = (
-                Hook::Ln1Scale(l),
-                Hook::Ln1Normalized(l),
-                block.ln1.as_ref(),
-            );
-            let x = self.norm(&resid, ln1, sites, par);
-            let mut attn_out = self.attention(l, &block.attn, &x, pad_keys.as_deref(), sites, par);
-            sites.scratch.give(x);
+            let qkv = match sites.head_start {
+                Some(head_start) if l == 0 => head_start.of(tokens, pos, sites),
+                _ => self.project(l, &resid, sites, par),
+            };
+            let mut attn_out = self.attention(l, &block.attn, qkv, pad_keys.as_deref(), sites, par);
             sites.visit(Hook::AttnOut(l), &mut attn_out);
             ops::add(par, &mut resid, &attn_out);
             sites.scratch.give(attn_out);
@@ -84,6 +66,66 @@ impl<T: Scalar> Model<T> {
         sites.scratch.give(resid);
     }
 
+    /// What enters the stream: each token's row of `W_E`, each position's of `W_pos`.
+    fn embed(
+        &self,
+        tokens: &[i64],
+        pos: usize,
+        sites: &mut Sites<'_, '_, T>,
+        par: Par,
+    ) -> Tensor<T> {
+        let w = &self.weights;
+        let stream = [tokens.len() / pos, pos, self.config.d_model];
+        let mut embed = sites.scratch.take(&stream);
+        gather_rows(w.W_E.data(), self.config.d_model, tokens, embed.data_mut());
+        sites.visit(Hook::Embed, &mut embed);
+
+        let mut pos_embed = sites.scratch.take(&stream);
+        let positions = &w.W_pos.data()[..pos * self.config.d_model];
+        pos_embed
+            .data_mut()
+            .chunks_exact_mut(positions.len())
+            .for_each(|p| p.copy_from_slice(positions));
+        sites.visit(Hook::PosEmbed, &mut pos_embed);
+
+        let mut resid = embed;
+        ops::add(par, &mut resid, &pos_embed);
+        sites.scratch.give(pos_embed);
+        resid
+    }
+
+    /// Layer `l`'s queries, keys and values, `[batch, pos, head, d_head]`, from the stream.
+    fn project(
+        &self,
+        l: usize,
+        resid: &Tensor<T>,
+        sites: &mut Sites<'_, '_, T>,
+        par: Par,
+    ) -> [Tensor<T>; 3] {
+        let (c, block) = (&self.config, &self.weights.blocks[l]);
+        let ln1 = (
+            Hook::Ln1Scale(l),
+            Hook::Ln1Normalized(l),
+            block.ln1.as_ref(),
+        );
+        let x = self.norm(resid, ln1, sites, par);
+        let &[batch, pos, _] = x.shape() else {
+            unreachable!("a stream is [batch, pos, d]")
+        };
+        let mut head_inputs = |hook: Hook, W: &Tensor<T>, b: &Tensor<T>| {
+            let mut out = sites.scratch.take(&[batch, pos, c.n_heads, c.d_head]);
+            ops::project_heads(par, x.data(), W, b, out.data_mut());
+            sites.visit(hook, &mut out);
+            out
+        };
+        let attn = &block.attn;
+        let q = head_inputs(Hook::Q(l), &attn.W_Q, &attn.b_Q);
+        let k = head_inputs(Hook::K(l), &attn.W_K, &attn.b_K);
+        let v = head_inputs(Hook::V(l), &attn.W_V, &attn.b_V);
+        sites.scratch.give(x);
+        [q, k, v]
+    }
+
     /// What a layer reads: the stream through the layer's norm, or the stream itself where the model has
     /// no norms.
     fn norm(
@@ -114,15 +156,12 @@ impl<T: Scalar> Model<T> {
         };
         let mut scale = sites.scratch.take(&[batch, pos, 1]);
         let mut normalized = sites.scratch.take(x.shape());
-        ops::center(
-            par,
-            x,
-            T::from_f64(self.config.eps),
-            &mut normalized,
-            &mut scale,
-        );
+        let eps = Some(T::from_f64(self.config.eps));
+        ops::layer_norm(par, x, eps, &mut scale, params, &mut normalized);
         sites.visit(scale_hook, &mut scale);
-        ops::divide(par, &mut normalized, &scale, params);
+        if sites.changes(scale_hook) {
+            ops::layer_norm(par, x, None, &mut scale, params, &mut normalized);
+        }
         sites.scratch.give(scale);
         sites.visit(normalized_hook, &mut normalized);
         normalized
@@ -133,48 +172,57 @@ impl<T: Scalar> Model<T> {
         &self,
         l: usize,
         attn: &Attention<T>,
-        x: &Tensor<T>,
+        [q, k, v]: [Tensor<T>; 3],
         pad_keys: Option<&[bool]>,
         sites: &mut Sites<'_, '_, T>,
         par: Par,
     ) -> Tensor<T> {
         let c = &self.config;
-        let &[batch, pos, d_model] = x.shape() else {
-            unreachable!("a stream is [batch, pos, d]")
+        let &[batch, pos, ..] = q.shape() else {
+            unreachable!("queries have four axes")
         };
-        let per_head = [batch, pos, c.n_heads, c.d_head];
-
-        let mut project = |hook: Hook, W: &Tensor<T>, b: &Tensor<T>| {
-            let mut out = sites.scratch.take(&per_head);
-            ops::project_heads(par, x.data(), W, b, out.data_mut());
-            sites.visit(hook, &mut out);
-            out
-        };
-        let q = project(Hook::Q(l), &attn.W_Q, &attn.b_Q);
-        let k = project(Hook::K(l), &attn.W_K, &attn.b_K);
-        let v = project(Hook::V(l), &attn.W_V, &attn.b_V);
-
         let scale = T::from_f64(c.score_scale(l));
         let causal = c.attention_dir == AttentionDir::Causal;
-        let mut scores = sites.scratch.take(&[batch, c.n_heads, pos, pos]);
-        ops::scores(par, &q, &k, scale, causal, pad_keys, &mut scores);
-        sites.scratch.give(q);
-        sites.scratch.give(k);
-        sites.visit(Hook::AttnScores(l), &mut scores);
+        let square = [batch, c.n_heads, pos, pos];
+        let mut z = sites.scratch.take(q.shape());
+        let (scores_hook, pattern_hook) = (Hook::AttnScores(l), Hook::Pattern(l));
+        let changed = sites.changes(scores_hook) || sites.changes(pattern_hook);
+        if attend::is_short::<T>(pos, c.d_head) && !changed {
+            let mut wanted = |hook| sites.wants(hook).then(|| sites.scratch.take(&square));
+            let (mut scores, mut pattern) = (wanted(scores_hook), wanted(pattern_hook));
+            ops::attend(
+                par,
+                [&q, &k, &v],
+                scale,
+                causal,
+                pad_keys,
+                [scores.as_mut(), pattern.as_mut()],
+                &mut z,
+            );
+            for (hook, value) in [(scores_hook, scores), (pattern_hook, pattern)] {
+                if let Some(mut value) = value {
+                    sites.visit(hook, &mut value);
+                    sites.scratch.give(value);
+                }
+            }
+        } else {
+            let mut scores = sites.scratch.take(&square);
+            ops::scores(par, &q, &k, scale, causal, pad_keys, &mut scores);
+            sites.visit(scores_hook, &mut scores);
 
-        let mut pattern = scores;
-        ops::softmax(par, &mut pattern);
-        sites.visit(Hook::Pattern(l), &mut pattern);
+            let mut pattern = scores;
+            ops::softmax(par, &mut pattern);
+            sites.visit(pattern_hook, &mut pattern);
 
-        let mut z = sites.scratch.take(&per_head);
-        ops::mix(par, &pattern, &v, &mut z);
-        sites.scratch.give(pattern);
-        sites.scratch.give(v);
+            ops::mix(par, &pattern, &v, &mut z);
+            sites.scratch.give(pattern);
+        }
+        [q, k, v].into_iter().for_each(|t| sites.scratch.give(t));
         sites.visit(Hook::Z(l), &mut z);
 
-        let mut out = sites.scratch.take(&[batch, pos, d_model]);
+        let mut out = sites.scratch.take(&[batch, pos, c.d_model]);
         if sites.wants(Hook::Result(l)) {
-            let mut result = sites.scratch.take(&[batch, pos, c.n_heads, d_model]);
+            let mut result = sites.scratch.take(&[batch, pos, c.n_heads, c.d_model]);
             ops::head_results(par, &z, &attn.W_O, &mut result);
             sites.visit(Hook::Result(l), &mut result);
             ops::sum_heads(par, &result, attn.b_O.data(), &mut out);
@@ -240,5 +288,50 @@ impl<T: Scalar> Model<T> {
         );
         sites.scratch.give(post);
         out
+    }
+}
+
+/// Layer 0's queries, keys and values of every token at every position, `[d_vocab, pos, head, d_head]`.
+///
+/// Up to there a position sees no other, so that a large batch on a small vocabulary would compute the
+/// same few rows over and over.
+pub(super) struct HeadStart<T: Scalar>([Tensor<T>; 3]);
+
+impl<T: Scalar> HeadStart<T> {
+    /// Whether it is worth computing for so many sequences, and may be used: nobody looks at what it
+    /// leaves out.
+    pub(super) fn pays(model: &Model<T>, batch: usize, kept: &[Hook]) -> bool {
+        use Hook::{K, Ln1Normalized, Ln1Scale, Q, V};
+        let left_out = [Ln1Scale(0), Ln1Normalized(0), Q(0), K(0), V(0)];
+        batch >= 4 * model.config.d_vocab
+            && !model.weights.blocks.is_empty()
+            && !left_out.iter().any(|hook| kept.contains(hook))
+    }
+
+    /// For sequences of `pos` tokens.
+    pub(super) fn new(model: &Model<T>, pos: usize) -> Self {
+        let tokens: Vec<i64> = (0..model.config.d_vocab)
+            .flat_map(|token| std::iter::repeat_n(token as i64, pos))
+            .collect();
+        let mut scratch = Scratch::default();
+        let mut sites = Sites::none(&mut scratch);
+        let resid = model.embed(&tokens, pos, &mut sites, Par::Seq);
+        HeadStart(model.project(0, &resid, &mut sites, Par::Seq))
+    }
+
+    /// What a stretch of sequences needs of it.
+    fn of(&self, tokens: &[i64], pos: usize, sites: &mut Sites<'_, '_, T>) -> [Tensor<T>; 3] {
+        let rows = |(i, &token): (usize, &i64)| token * pos as i64 + (i % pos) as i64;
+        let rows: Vec<i64> = tokens.iter().enumerate().map(rows).collect();
+        self.0.each_ref().map(|table| {
+            let &[_, _, heads, d_head] = table.shape() else {
+                unreachable!("queries have four axes")
+            };
+            let mut out = sites
+                .scratch
+                .take(&[tokens.len() / pos, pos, heads, d_head]);
+            gather_rows(table.data(), heads * d_head, &rows, out.data_mut());
+            out
+        })
     }
 }

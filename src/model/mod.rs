@@ -2,6 +2,7 @@
 //! processing of weights.
 
 mod act;
+mod attend;
 mod cache;
 mod config;
 mod config_json;

@@ -1,12 +1,12 @@
 //! The operations that the forward pass is made of, each over a batch's rows, split over threads
 //! where asked.
 
-use crate::linalg::{Par, product_into};
+use super::attend::Attend;
+use crate::linalg::{Par, affine_into, product_into};
 use crate::model::{ActFn, Norm};
-use crate::tensor::{
-    Scalar, Tensor, add_assign, add_rows, center_and_scale, divide_affine, softmax_rows,
-};
+use crate::tensor::{Scalar, Tensor, add_assign, layer_norm_rows, softmax_rows};
 use faer::{MatMut, MatRef};
+use pulp::Arch;
 use rayon::prelude::*;
 
 /// What keys at the pad token score.
@@ -31,14 +31,6 @@ fn rows_of<T: Scalar>(data: &[T], cols: usize, first: usize, n: usize) -> MatRef
     MatRef::from_row_major_slice(&data[first * cols..(first + n) * cols], n, cols)
 }
 
-/// `rows[ids]`, by rows of a `[_, d]` table.
-pub(super) fn gather<T: Scalar>(table: &Tensor<T>, ids: &[i64], out: &mut [T]) {
-    let d = table.shape()[1];
-    for (out, &id) in out.chunks_exact_mut(d).zip(ids) {
-        out.copy_from_slice(table.slice(&[id as usize]));
-    }
-}
-
 /// `dst += src`
 pub(super) fn add<T: Scalar>(par: Par, dst: &mut Tensor<T>, src: &Tensor<T>) {
     let src = src.data();
@@ -52,14 +44,7 @@ pub(super) fn linear<T: Scalar>(par: Par, x: &[T], W: MatRef<'_, T>, b: &[T], ou
     let (d_in, d_out) = (W.nrows(), W.ncols());
     split(par, out, d_out, |first, out| {
         let n = out.len() / d_out;
-        let x = rows_of(x, d_in, first, n);
-        product_into(
-            MatMut::from_row_major_slice_mut(out, n, d_out),
-            T::ONE,
-            x,
-            W,
-        );
-        add_rows(out, b);
+        affine_into(out, rows_of(x, d_in, first, n), W, b);
     });
 }
 
@@ -86,43 +71,73 @@ pub(super) fn project_heads<T: Scalar>(
     linear(par, x, side_by_side.mat(&[]), b.data(), out);
 }
 
-/// LayerNorm's first half: `x - mean(x)`, and the scale to divide it by.
-pub(super) fn center<T: Scalar>(
+/// LayerNorm; with an `eps`, `scale` is computed too, else it is what to divide by.
+pub(super) fn layer_norm<T: Scalar>(
     par: Par,
     x: &Tensor<T>,
-    eps: T,
-    centered: &mut Tensor<T>,
+    eps: Option<T>,
     scale: &mut Tensor<T>,
-) {
-    let d = x.shape()[2];
-    let rows = scale.len().div_ceil(par.threads()).max(1);
-    let chunks = x.data().chunks(rows * d);
-    let outs = centered
-        .data_mut()
-        .chunks_mut(rows * d)
-        .zip(scale.data_mut().chunks_mut(rows));
-    let work = |(x, (centered, scale)): (&[T], (&mut [T], &mut [T]))| {
-        center_and_scale(x, eps, centered, scale);
-    };
-    match par {
-        Par::Seq => chunks.zip(outs).for_each(work),
-        Par::Rayon => chunks.zip(outs).par_bridge().for_each(work),
-    }
-}
-
-/// LayerNorm's second half: `x / scale * w + b`.
-pub(super) fn divide<T: Scalar>(
-    par: Par,
-    x: &mut Tensor<T>,
-    scale: &Tensor<T>,
     norm: Option<&Norm<T>>,
+    out: &mut Tensor<T>,
 ) {
     let d = x.shape()[2];
     let affine = norm.map(|n| (n.w.data(), n.b.data()));
-    let scale = scale.data();
-    split(par, x.data_mut(), d, |first, x| {
-        divide_affine(x, &scale[first..first + x.len() / d], affine);
-    });
+    let rows = scale.len().div_ceil(par.threads()).max(1);
+    let scales = scale.data_mut().chunks_mut(rows);
+    let values = x
+        .data()
+        .chunks(rows * d)
+        .zip(out.data_mut().chunks_mut(rows * d));
+    let work = |(scale, (x, out)): (&mut [T], (&[T], &mut [T]))| {
+        layer_norm_rows(x, eps, scale, affine, out);
+    };
+    match par {
+        Par::Seq => scales.zip(values).for_each(work),
+        Par::Rayon => scales.zip(values).par_bridge().for_each(work),
+    }
+}
+
+/// Everything between the projections and `z` in one go, for short sequences; `scores` and `pattern`
+/// where someone wants them.
+pub(super) fn attend<T: Scalar>(
+    par: Par,
+    [q, k, v]: [&Tensor<T>; 3],
+    scale: T,
+    causal: bool,
+    pad_keys: Option<&[bool]>,
+    [scores, pattern]: [Option<&mut Tensor<T>>; 2],
+    z: &mut Tensor<T>,
+) {
+    let &[batch, pos, heads, d_head] = q.shape() else {
+        unreachable!("queries have four axes")
+    };
+    let each = batch.div_ceil(par.threads());
+    let rows = each * pos * heads;
+    let mut scores = scores.map(|s| s.data_mut().chunks_mut(rows * pos));
+    let mut pattern = pattern.map(|p| p.data_mut().chunks_mut(rows * pos));
+    let mut parts = Vec::new();
+    for (i, z) in z.data_mut().chunks_mut(rows * d_head).enumerate() {
+        let read = i * rows * d_head..i * rows * d_head + z.len();
+        parts.push(Attend {
+            pos,
+            heads,
+            d_head,
+            q: &q.data()[read.clone()],
+            k: &k.data()[read.clone()],
+            v: &v.data()[read],
+            factor: T::ONE / scale,
+            causal,
+            pad_keys: pad_keys.map(|pads| &pads[i * each * pos..]),
+            scores: scores.as_mut().and_then(Iterator::next),
+            pattern: pattern.as_mut().and_then(Iterator::next),
+            z,
+        });
+    }
+    let work = |part| Arch::new().dispatch(part);
+    match par {
+        Par::Seq => parts.into_iter().for_each(work),
+        Par::Rayon => parts.into_par_iter().for_each(work),
+    }
 }
 
 /// `scores[b, h] = q k^T / scale`, masked, for `q, k: [batch, pos, head, d_head]`.

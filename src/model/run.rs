@@ -1,5 +1,6 @@
 //! A run: what to change on the way, what to keep, and how the batch is split over threads.
 
+use super::forward::HeadStart;
 use super::scratch::Scratch;
 use super::{Cache, Model, Tokens};
 use crate::error::Result;
@@ -94,13 +95,28 @@ pub(super) struct Sites<'r, 'a, T: Scalar> {
     hooks: &'r mut [(Vec<Hook>, HookFn<'a, T>)],
     slots: Vec<(Hook, &'r mut [T])>,
     pub(super) scratch: &'r mut Scratch<T>,
+    pub(super) head_start: Option<&'r HeadStart<T>>,
 }
 
-impl<T: Scalar> Sites<'_, '_, T> {
+impl<'r, T: Scalar> Sites<'r, '_, T> {
+    /// Nobody looks at anything.
+    pub(super) fn none(scratch: &'r mut Scratch<T>) -> Self {
+        Sites {
+            hooks: &mut [],
+            slots: Vec::new(),
+            scratch,
+            head_start: None,
+        }
+    }
+
+    /// Whether a closure may change this hook's value.
+    pub(super) fn changes(&self, hook: Hook) -> bool {
+        self.hooks.iter().any(|(hs, _)| hs.contains(&hook))
+    }
+
     /// Whether anyone looks at this hook's value.
     pub(super) fn wants(&self, hook: Hook) -> bool {
-        self.slots.iter().any(|(h, _)| *h == hook)
-            || self.hooks.iter().any(|(hs, _)| hs.contains(&hook))
+        self.slots.iter().any(|(h, _)| *h == hook) || self.changes(hook)
     }
 
     /// Shows a value to those who look at it: first those who may change it, then the cache.
@@ -182,6 +198,7 @@ impl<T: Scalar> Model<T> {
                 hooks: &mut hooks,
                 slots,
                 scratch: &mut scratch,
+                head_start: None,
             };
             self.forward(tokens.ids(), pos, &mut sites, par, logits.data_mut());
             done(batch);
@@ -191,11 +208,13 @@ impl<T: Scalar> Model<T> {
                 .next_multiple_of(threads)
                 .min(batch);
             let each = batch.div_ceil(stretches);
+            let pays = HeadStart::pays(self, batch, &keep);
+            let head_start = pays.then(|| HeadStart::new(self, pos));
             let work = |scratch: &mut Scratch<T>, s: Stretch<'_, T>| {
                 let mut sites = Sites {
-                    hooks: &mut [],
                     slots: s.slots,
-                    scratch,
+                    head_start: head_start.as_ref(),
+                    ..Sites::none(scratch)
                 };
                 self.forward(s.tokens, pos, &mut sites, Par::Seq, &mut s.logits[..]);
                 done(s.tokens.len() / pos);

@@ -26,6 +26,14 @@ pub trait Lanes: Copy + 'static {
     fn mul_add<S: Simd>(simd: S, a: Self::V<S>, b: Self::V<S>, c: Self::V<S>) -> Self::V<S>;
     /// The larger of each pair.
     fn vmax<S: Simd>(simd: S, a: Self::V<S>, b: Self::V<S>) -> Self::V<S>;
+    /// Where `a < b`, `x`; elsewhere `y`.
+    fn where_less<S: Simd>(
+        simd: S,
+        a: Self::V<S>,
+        b: Self::V<S>,
+        x: Self::V<S>,
+        y: Self::V<S>,
+    ) -> Self::V<S>;
     /// The sum of a vector's values.
     fn reduce_sum<S: Simd>(simd: S, a: Self::V<S>) -> Self;
     /// The largest of a vector's values.
@@ -35,7 +43,8 @@ pub trait Lanes: Copy + 'static {
 macro_rules! lanes {
     (
         $t:ident, $v:ident, $split:ident, $split_mut:ident, $load:ident, $store:ident, $splat:ident,
-        $add:ident, $sub:ident, $mul:ident, $mul_add:ident, $max:ident, $sum:ident, $reduce_max:ident
+        $add:ident, $sub:ident, $mul:ident, $mul_add:ident, $max:ident, $less:ident, $select:ident, $sum:ident,
+        $reduce_max:ident
     ) => {
         impl Lanes for $t {
             type V<S: Simd> = S::$v;
@@ -85,6 +94,16 @@ macro_rules! lanes {
                 simd.$max(a, b)
             }
             #[inline(always)]
+            fn where_less<S: Simd>(
+                simd: S,
+                a: Self::V<S>,
+                b: Self::V<S>,
+                x: Self::V<S>,
+                y: Self::V<S>,
+            ) -> Self::V<S> {
+                simd.$select(simd.$less(a, b), x, y)
+            }
+            #[inline(always)]
             fn reduce_sum<S: Simd>(simd: S, a: Self::V<S>) -> Self {
                 simd.$sum(a)
             }
@@ -109,6 +128,8 @@ lanes!(
     mul_f32s,
     mul_add_e_f32s,
     max_f32s,
+    less_than_f32s,
+    select_f32s,
     reduce_sum_f32s,
     reduce_max_f32s
 );
@@ -125,6 +146,8 @@ lanes!(
     mul_f64s,
     mul_add_e_f64s,
     max_f64s,
+    less_than_f64s,
+    select_f64s,
     reduce_sum_f64s,
     reduce_max_f64s
 );

@@ -12,7 +12,8 @@ pub(crate) use file::{Staged, stage_safetensors};
 pub(crate) use map::FileBytes;
 pub use scalar::{Precision, Routines, Scalar};
 pub(crate) use simd::{
-    add_assign, add_rows, center_and_scale, divide_affine, map_in_place, softmax_rows,
+    add_assign, add_rows, gather_rows, lanes, layer_norm_rows, load_over, map_in_place, normalize,
+    softmax_rows, store_over,
 };
 
 use faer::{MatMut, MatRef};

@@ -18,6 +18,12 @@ mod sealed {
 #[doc(hidden)]
 pub trait Routines: Sized {
     fn product_into(dst: MatMut<'_, Self>, alpha: Self, A: MatRef<'_, Self>, B: MatRef<'_, Self>);
+    fn narrow_affine(
+        out: &mut [Self],
+        A: MatRef<'_, Self>,
+        B: MatRef<'_, Self>,
+        b: &[Self],
+    ) -> bool;
     fn qr_in_place(M: MatMut<'_, Self>) -> Mat<Self>;
     fn apply_q(factors: MatRef<'_, Self>, coefficients: MatRef<'_, Self>, M: MatMut<'_, Self>);
     fn thin_svd(M: MatRef<'_, Self>) -> Option<(Mat<Self>, Vec<Self>, Mat<Self>)>;
@@ -148,23 +154,23 @@ fn exp_f64(x: f64) -> f64 {
     // ln 2 in two parts: the high one has 21 trailing zero bits, so that n * LN2_HI is exact.
     const LN2_HI: f64 = f64::from_bits(0x3fe62e42fee00000);
     const LN2_LO: f64 = f64::from_bits(0x3dea39ef35793c76);
-    let shifted = x * std::f64::consts::LOG2_E + SHIFT;
+    let shifted = x.mul_add(std::f64::consts::LOG2_E, SHIFT);
     let n = shifted - SHIFT;
-    let r = (x - n * LN2_HI) - n * LN2_LO;
-    let mut p = 1.0 / 6227020800.0;
-    p = p * r + 1.0 / 479001600.0;
-    p = p * r + 1.0 / 39916800.0;
-    p = p * r + 1.0 / 3628800.0;
-    p = p * r + 1.0 / 362880.0;
-    p = p * r + 1.0 / 40320.0;
-    p = p * r + 1.0 / 5040.0;
-    p = p * r + 1.0 / 720.0;
-    p = p * r + 1.0 / 120.0;
-    p = p * r + 1.0 / 24.0;
-    p = p * r + 1.0 / 6.0;
-    p = p * r + 0.5;
+    let r = n.mul_add(-LN2_LO, n.mul_add(-LN2_HI, x));
+    let mut p = 1.0f64 / 6227020800.0;
+    p = p.mul_add(r, 1.0 / 479001600.0);
+    p = p.mul_add(r, 1.0 / 39916800.0);
+    p = p.mul_add(r, 1.0 / 3628800.0);
+    p = p.mul_add(r, 1.0 / 362880.0);
+    p = p.mul_add(r, 1.0 / 40320.0);
+    p = p.mul_add(r, 1.0 / 5040.0);
+    p = p.mul_add(r, 1.0 / 720.0);
+    p = p.mul_add(r, 1.0 / 120.0);
+    p = p.mul_add(r, 1.0 / 24.0);
+    p = p.mul_add(r, 1.0 / 6.0);
+    p = p.mul_add(r, 0.5);
     // 1 + (r + r² p): the small terms are summed first, so that one rounding dominates.
-    let y = 1.0 + (r + r * r * p);
+    let y = 1.0 + (r * r).mul_add(p, r);
     let two_n = f64::from_bits((shifted.to_bits() << 52).wrapping_add(1023 << 52));
     let y = y * two_n;
     let y = if x < -708.0 { 0.0 } else { y };
@@ -178,16 +184,16 @@ fn exp_f32(x: f32) -> f32 {
     // 0.693359375 has 9 bits, so that n * LN2_HI is exact.
     const LN2_HI: f32 = 0.693_359_4;
     const LN2_LO: f32 = -2.121_944_4e-4;
-    let shifted = x * std::f32::consts::LOG2_E + SHIFT;
+    let shifted = x.mul_add(std::f32::consts::LOG2_E, SHIFT);
     let n = shifted - SHIFT;
-    let r = (x - n * LN2_HI) - n * LN2_LO;
-    let mut p = 1.0 / 5040.0;
-    p = p * r + 1.0 / 720.0;
-    p = p * r + 1.0 / 120.0;
-    p = p * r + 1.0 / 24.0;
-    p = p * r + 1.0 / 6.0;
-    p = p * r + 0.5;
-    let y = 1.0 + (r + r * r * p);
+    let r = n.mul_add(-LN2_LO, n.mul_add(-LN2_HI, x));
+    let mut p = 1.0f32 / 5040.0;
+    p = p.mul_add(r, 1.0 / 720.0);
+    p = p.mul_add(r, 1.0 / 120.0);
+    p = p.mul_add(r, 1.0 / 24.0);
+    p = p.mul_add(r, 1.0 / 6.0);
+    p = p.mul_add(r, 0.5);
+    let y = 1.0 + (r * r).mul_add(p, r);
     let two_n = f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23));
     let y = y * two_n;
     let y = if x < -87.0 { 0.0 } else { y };

@@ -5,6 +5,7 @@
 
 use super::Scalar;
 use pulp::{Arch, NullaryFnOnce, Simd, WithSimd};
+use std::marker::PhantomData;
 
 /// Runs `f` compiled for the machine's instructions.
 #[inline]
@@ -18,6 +19,18 @@ fn dispatch<F: FnOnce()>(f: F) {
         }
     }
     Arch::new().dispatch(Call(f))
+}
+
+/// How many values one of this machine's vectors holds.
+pub(crate) fn lanes<T: Scalar>() -> usize {
+    struct Lanes<T>(PhantomData<T>);
+    impl<T: Scalar> WithSimd for Lanes<T> {
+        type Output = usize;
+        fn with_simd<S: Simd>(self, _: S) -> usize {
+            size_of::<T::V<S>>() / size_of::<T>()
+        }
+    }
+    Arch::new().dispatch(Lanes(PhantomData::<T>))
 }
 
 /// `dst += src`.
@@ -38,112 +51,142 @@ pub(crate) fn map_in_place<T: Scalar>(x: &mut [T], f: impl Fn(T) -> T) {
 
 /// Adds the same row to every row of `dst`.
 pub(crate) fn add_rows<T: Scalar>(dst: &mut [T], row: &[T]) {
-    struct AddRows<'a, T>(&'a mut [T], &'a [T]);
-    impl<T: Scalar> WithSimd for AddRows<'_, T> {
+    dispatch(
+        #[inline(always)]
+        || {
+            for dst in dst.chunks_exact_mut(row.len()) {
+                dst.iter_mut().zip(row).for_each(|(d, &r)| *d += r);
+            }
+        },
+    );
+}
+
+/// `out = table[ids]`, by rows of a table that is `d` wide.
+pub(crate) fn gather_rows<T: Scalar>(table: &[T], d: usize, ids: &[i64], out: &mut [T]) {
+    struct Gather<'a, T>(&'a [T], usize, &'a [i64], &'a mut [T]);
+    impl<T: Scalar> WithSimd for Gather<'_, T> {
         type Output = ();
         #[inline(always)]
         fn with_simd<S: Simd>(self, simd: S) {
-            let AddRows(dst, row) = self;
-            let (body, tail) = T::split::<S>(row);
-            let last = T::load(simd, tail);
-            for dst in dst.chunks_exact_mut(row.len()) {
-                let (head, rest) = T::split_mut::<S>(dst);
-                head.iter_mut()
-                    .zip(body)
-                    .for_each(|(d, &b)| *d = T::vadd(simd, *d, b));
-                let d = T::load(simd, rest);
-                T::store(simd, rest, T::vadd(simd, d, last));
+            let Gather(table, d, ids, out) = self;
+            for (i, &id) in ids.iter().enumerate() {
+                let lanes = size_of::<T::V<S>>() / size_of::<T>();
+                // Vector by vector: rows are too short for a call that copies memory.
+                for at in (0..d).step_by(lanes) {
+                    let n = lanes.min(d - at);
+                    let v = load_over::<T, S>(simd, &table[id as usize * d + at..], n);
+                    store_over::<T, S>(simd, &mut out[i * d + at..], n, v);
+                }
             }
         }
     }
-    Arch::new().dispatch(AddRows(dst, row));
+    Arch::new().dispatch(Gather(table, d, ids, out));
 }
 
-/// LayerNorm's first half: `centered = x - mean(x)`, `scale = sqrt(mean(centered²) + eps)`, by rows.
-pub(crate) fn center_and_scale<T: Scalar>(x: &[T], eps: T, centered: &mut [T], scale: &mut [T]) {
-    struct Center<'a, T> {
+/// LayerNorm by rows: `out = (x - mean(x)) (1 / scale) w + b`; `w` and `b` where there are any.
+///
+/// With an `eps`, `scale` becomes `sqrt(mean((x - mean(x))²) + eps)`; without one it is what it was.
+pub(crate) fn layer_norm_rows<T: Scalar>(
+    x: &[T],
+    eps: Option<T>,
+    scale: &mut [T],
+    affine: Option<(&[T], &[T])>,
+    out: &mut [T],
+) {
+    struct LayerNorm<'a, T> {
         x: &'a [T],
-        eps: T,
-        centered: &'a mut [T],
+        eps: Option<T>,
         scale: &'a mut [T],
+        affine: Option<(&'a [T], &'a [T])>,
+        out: &'a mut [T],
     }
-    impl<T: Scalar> WithSimd for Center<'_, T> {
+    impl<T: Scalar> WithSimd for LayerNorm<'_, T> {
         type Output = ();
         #[inline(always)]
         fn with_simd<S: Simd>(self, simd: S) {
-            let Center {
+            let LayerNorm {
                 x,
                 eps,
-                centered,
                 scale,
+                affine,
+                out,
             } = self;
             let d = x.len() / scale.len().max(1);
             let n = T::from_f64(d as f64);
-            let rows = x.chunks_exact(d).zip(centered.chunks_exact_mut(d));
-            for ((x, centered), scale) in rows.zip(scale) {
-                let (body, tail) = T::split::<S>(x);
-                let last = T::load(simd, tail);
+            let affine = affine.map(|(w, b)| (T::split::<S>(w), T::split::<S>(b)));
+            let affine = affine.map(|((w, w_tail), (b, b_tail))| {
+                (w, T::load(simd, w_tail), b, T::load(simd, b_tail))
+            });
+            for (i, scale) in scale.iter_mut().enumerate() {
+                let (body, tail) = T::split::<S>(&x[i * d..(i + 1) * d]);
+                let (own, rest) = out[i * d..].split_at_mut(d - tail.len());
+                let (own, _) = T::split_mut::<S>(own);
+
+                let last = load_over::<T, S>(simd, &x[(i + 1) * d - tail.len()..], tail.len());
                 let sum = body.iter().fold(last, |sum, &x| T::vadd(simd, sum, x));
                 let mean = T::splat(simd, T::reduce_sum(simd, sum) / n);
-                let (head, rest) = T::split_mut::<S>(centered);
-                let mut squares = T::splat(simd, T::ZERO);
-                for (c, &x) in head.iter_mut().zip(body) {
-                    *c = T::vsub(simd, x, mean);
-                    squares = T::mul_add(simd, *c, *c, squares);
+                // The missing values stay zero.
+                let last = only::<T, S>(simd, tail.len(), T::vsub(simd, last, mean));
+                let mut squares = T::vmul(simd, last, last);
+                for (to, &x) in own.iter_mut().zip(body) {
+                    *to = T::vsub(simd, x, mean);
+                    squares = T::mul_add(simd, *to, *to, squares);
                 }
-                T::store(simd, rest, T::vsub(simd, last, mean));
-                // Loaded again, so that the missing values are zero and not minus the mean.
-                let last = T::load(simd, rest);
-                squares = T::mul_add(simd, last, last, squares);
-                *scale = (T::reduce_sum(simd, squares) / n + eps).sqrt();
+                if let Some(eps) = eps {
+                    *scale = (T::reduce_sum(simd, squares) / n + eps).sqrt();
+                }
+                let inverse = T::splat(simd, T::ONE / *scale);
+                own.iter_mut().for_each(|x| *x = T::vmul(simd, *x, inverse));
+                let mut last = T::vmul(simd, last, inverse);
+                if let Some((w, w_last, b, b_last)) = affine {
+                    for ((x, &w), &b) in own.iter_mut().zip(w).zip(b) {
+                        *x = T::mul_add(simd, *x, w, b);
+                    }
+                    last = T::mul_add(simd, last, w_last, b_last);
+                }
+                store_over::<T, S>(simd, rest, tail.len(), last);
             }
         }
     }
-    Arch::new().dispatch(Center {
+    Arch::new().dispatch(LayerNorm {
         x,
         eps,
-        centered,
         scale,
+        affine,
+        out,
     });
 }
 
-/// LayerNorm's second half: `x = x (1 / scale) w + b`, by rows; `w` and `b` where there are any.
-pub(crate) fn divide_affine<T: Scalar>(x: &mut [T], scale: &[T], affine: Option<(&[T], &[T])>) {
-    struct Divide<'a, T> {
-        x: &'a mut [T],
-        scale: &'a [T],
-        affine: Option<(&'a [T], &'a [T])>,
+/// The first `n` values of a vector, and zeros.
+#[inline(always)]
+fn only<T: Scalar, S: Simd>(simd: S, n: usize, v: T::V<S>) -> T::V<S> {
+    let index = [
+        0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15.,
+    ];
+    let index = index.map(T::from_f64);
+    let index = T::split::<S>(&index).0[0];
+    let n = T::splat(simd, T::from_f64(n as f64));
+    T::where_less(simd, index, n, v, T::splat(simd, T::ZERO))
+}
+
+/// The first `n` values of a slice, and zeros. A whole vector is loaded where the
+/// slice goes on for so long: a part of one takes several times as long.
+#[inline(always)]
+pub(crate) fn load_over<T: Scalar, S: Simd>(simd: S, x: &[T], n: usize) -> T::V<S> {
+    match x.get(..size_of::<T::V<S>>() / size_of::<T>()) {
+        Some(whole) => only::<T, S>(simd, n, T::split::<S>(whole).0[0]),
+        None => T::load(simd, &x[..n]),
     }
-    impl<T: Scalar> WithSimd for Divide<'_, T> {
-        type Output = ();
-        #[inline(always)]
-        fn with_simd<S: Simd>(self, simd: S) {
-            let Divide { x, scale, affine } = self;
-            let d = x.len() / scale.len().max(1);
-            for (x, &scale) in x.chunks_exact_mut(d).zip(scale) {
-                let inverse = T::splat(simd, T::ONE / scale);
-                let (head, rest) = T::split_mut::<S>(x);
-                match affine {
-                    Some((w, b)) => {
-                        let ((w, w_tail), (b, b_tail)) = (T::split::<S>(w), T::split::<S>(b));
-                        for ((x, &w), &b) in head.iter_mut().zip(w).zip(b) {
-                            *x = T::mul_add(simd, T::vmul(simd, *x, inverse), w, b);
-                        }
-                        let (w, b) = (T::load(simd, w_tail), T::load(simd, b_tail));
-                        let last = T::vmul(simd, T::load(simd, rest), inverse);
-                        T::store(simd, rest, T::mul_add(simd, last, w, b));
-                    }
-                    None => {
-                        head.iter_mut()
-                            .for_each(|x| *x = T::vmul(simd, *x, inverse));
-                        let last = T::load(simd, rest);
-                        T::store(simd, rest, T::vmul(simd, last, inverse));
-                    }
-                }
-            }
-        }
+}
+
+/// Stores the first `n` values of a vector; the others too, over what is still to be written, where the
+/// slice goes on for so long.
+#[inline(always)]
+pub(crate) fn store_over<T: Scalar, S: Simd>(simd: S, x: &mut [T], n: usize, v: T::V<S>) {
+    match x.get_mut(..size_of::<T::V<S>>() / size_of::<T>()) {
+        Some(whole) => T::split_mut::<S>(whole).0[0] = v,
+        None => T::store(simd, &mut x[..n], v),
     }
-    Arch::new().dispatch(Divide { x, scale, affine });
 }
 
 /// Softmax of every row of length `d`, in place.
@@ -169,22 +212,30 @@ pub(crate) fn softmax_rows<T: Scalar>(x: &mut [T], d: usize) {
             x.iter_mut().for_each(|x| *x = x.exp_lane());
             for row in x.chunks_exact_mut(d) {
                 let (head, rest) = T::split_mut::<S>(row);
-                let last = T::load(simd, rest);
-                let sum = head.iter().fold(last, |sum, &x| T::vadd(simd, sum, x));
-                let total = T::reduce_sum(simd, sum);
-                // Times zero would leave a NaN what it is.
-                if !(total > T::ZERO && total.is_finite()) {
-                    row.fill(T::ZERO);
-                    continue;
-                }
-                let inverse = T::splat(simd, T::ONE / total);
-                head.iter_mut()
-                    .for_each(|x| *x = T::vmul(simd, *x, inverse));
-                T::store(simd, rest, T::vmul(simd, last, inverse));
+                let mut last = [T::load(simd, rest)];
+                normalize::<T, S>(simd, head, &mut last);
+                T::store(simd, rest, last[0]);
             }
         }
     }
     Arch::new().dispatch(Softmax(x, d));
+}
+
+/// Divides a row of exponentials, which is in two parts, by its sum.
+#[inline(always)]
+pub(crate) fn normalize<T: Scalar, S: Simd>(simd: S, row: &mut [T::V<S>], last: &mut [T::V<S>]) {
+    let zero = T::splat(simd, T::ZERO);
+    let values = row.iter().chain(last.iter());
+    let sum = values.fold(zero, |sum, &x| T::vadd(simd, sum, x));
+    let total = T::reduce_sum(simd, sum);
+    let values = row.iter_mut().chain(last);
+    if total > T::ZERO && total.is_finite() {
+        let inverse = T::splat(simd, T::ONE / total);
+        values.for_each(|x| *x = T::vmul(simd, *x, inverse));
+    } else {
+        // Times zero would leave a NaN what it is.
+        values.for_each(|x| *x = zero);
+    }
 }
 
 /// The largest value of a row. What it is for a row with a NaN does not matter: the NaN stays one.
@@ -240,16 +291,20 @@ mod tests {
                     .collect();
                 let w: Vec<T> = (0..d).map(|i| T::from_f64(1.0 + i as f64 / 70.0)).collect();
 
-                let (mut centered, mut scale) = (vec![T::ZERO; 3 * d], vec![T::ZERO; 3]);
-                center_and_scale(&x, T::from_f64(0.5), &mut centered, &mut scale);
-                let mut normalized = centered.clone();
-                divide_affine(&mut normalized, &scale, Some((&w, &w)));
-                let mut plain = centered.clone();
-                divide_affine(&mut plain, &scale, None);
+                let (mut plain, mut scale) = (vec![T::ZERO; 3 * d], vec![T::ZERO; 3]);
+                layer_norm_rows(&x, Some(T::from_f64(0.5)), &mut scale, None, &mut plain);
+                let (mut normalized, mut given) = (plain.clone(), vec![T::ONE; 3]);
+                let affine = Some((&w[..], &w[..]));
+                layer_norm_rows(&x, None, &mut given, affine, &mut normalized);
                 let mut soft = x.clone();
                 softmax_rows(&mut soft, d);
                 let mut shifted = x.clone();
                 add_rows(&mut shifted, &w);
+                let mut gathered = vec![T::ZERO; 4 * d];
+                gather_rows(&x, d, &[2, 0, 1, 2], &mut gathered);
+                for (row, from) in gathered.chunks(d).zip([2, 0, 1, 2]) {
+                    assert_eq!(row, &x[from * d..(from + 1) * d]);
+                }
 
                 for r in 0..3 {
                     let row = &x[r * d..(r + 1) * d];
@@ -265,12 +320,8 @@ mod tests {
                     let total: T = row.iter().map(|&x| (x - max).exp()).sum();
                     for j in 0..d {
                         let i = r * d + j;
-                        assert!(close(centered[i], row[j] - mean), "{d}");
                         assert!(close(plain[i], (row[j] - mean) / expected), "{d}");
-                        assert!(
-                            close(normalized[i], (row[j] - mean) / expected * w[j] + w[j]),
-                            "{d}"
-                        );
+                        assert!(close(normalized[i], (row[j] - mean) * w[j] + w[j]), "{d}");
                         assert!(close(soft[i], (row[j] - max).exp() / total), "{d}");
                         assert_eq!(shifted[i], row[j] + w[j]);
                     }
