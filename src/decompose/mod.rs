@@ -1,7 +1,13 @@
-//! The residual stream by component, LayerNorm applied to the components, and direct logit attribution.
+//! The residual stream by component, LayerNorm applied to the components, direct logit attribution, and the
+//! paths through the heads.
 
 mod logits;
+mod paths;
 mod stack;
 
 pub use logits::{Logit, direct_logit_attribution, layer_norm_stack};
+pub use paths::{
+    Certificate, Contribution, LogitPaths, Path, Paths, ScoreTable, ScoreTerm, Start, Sum, Top,
+    count, score_table,
+};
 pub use stack::{By, Component, Stack, residual_stack};

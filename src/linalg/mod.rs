@@ -1,6 +1,7 @@
 //! The one place that calls faer's routines: products, and the singular value decomposition of a product.
 
 mod jacobi;
+pub(crate) mod rounding;
 mod small;
 mod svd;
 
