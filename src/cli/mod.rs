@@ -6,6 +6,7 @@ mod check;
 mod convert;
 mod info;
 mod output;
+mod paths;
 mod process;
 mod run;
 
@@ -40,6 +41,7 @@ enum Command {
     Run(run::Args),
     Cache(cache::Args),
     Check(check::Args),
+    Paths(paths::Args),
 }
 
 /// Runs the program: 0 when all is well, 1 when a check is refuted, 2 on bad input.
@@ -88,5 +90,6 @@ fn dispatch(cli: &Cli) -> Result<ExitCode> {
         Command::Run(args) => run::run(args, common),
         Command::Cache(args) => cache::run(args, common),
         Command::Check(args) => check::run(args, common),
+        Command::Paths(args) => paths::run(args, common),
     })
 }

@@ -12,6 +12,7 @@ mod bounded;
 mod evidence;
 mod invariance;
 mod mlp;
+mod paths;
 mod run_identity;
 mod sensitivity;
 mod stream;
