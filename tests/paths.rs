@@ -342,7 +342,9 @@ fn rounding_in_f32_stays_within_its_bound() {
         let bound = f64::from(sum.rounding) + expected.rounding;
         prop_assert!(off <= bound, "{off:e} > {bound:e}");
         let (all, tight) = useful.get();
-        let is_tight = f64::from(sum.rounding) < 1.0;
+        // The bound shows what a mistake in a formula does: it is no more than a tenth of what is added up.
+        let size: f64 = exactly.by_start().iter().map(|x| x.1.abs()).sum();
+        let is_tight = f64::from(sum.rounding) < size / 10.0;
         useful.set((all + 1, tight + u32::from(is_tight)));
 
         let all = exactly.enumerate(MOST).unwrap();
@@ -361,8 +363,11 @@ fn rounding_in_f32_stays_within_its_bound() {
         Ok(())
     });
     let (all, tight) = useful.get();
-    println!("{tight} of {all} bounds are below 1");
-    assert!(tight * 2 > all, "only {tight} of {all} bounds say anything");
+    println!("{tight} of {all} bounds are tight");
+    assert!(
+        tight * 10 > all * 9,
+        "only {tight} of {all} bounds say anything"
+    );
 }
 
 // ---- Scores ----------------------------------------------------------------------------------------

@@ -193,8 +193,8 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
     /// The sum over all paths: the logit.
     ///
     /// Each path is a product of the run's frozen values and the model's weights, taken as exact. The bound on
-    /// the sum's rounding is derived; it grows by a constant each layer, and by the square of the stream's
-    /// width or so, which in f32 is soon too much to say anything.
+    /// the sum's rounding is derived. On a random model of GPT-2-small's sizes it is about 2e-7 in f64; in f32
+    /// it says nothing there, but is of use on small models.
     ///
     /// # Cost
     /// As a forward pass over the sequence's attention layers, twice.
