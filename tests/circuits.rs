@@ -792,7 +792,7 @@ fn errors_point_into_the_text() {
     assert!(error.contains("more than 65536 terms"), "{error}");
     let many = "sum(W_OV[*.*]) ".repeat(12);
     assert!(Family::parse(&many, &dims).is_err());
-    let large = vec!["999999999999999999"; 9].join(" ") + " W_E";
+    let large = ["999999999999999999"; 9].join(" ") + " W_E";
     let error = Family::parse(&large, &dims).unwrap_err().to_string();
     assert!(error.contains("too large to be kept exactly"), "{error}");
 }

@@ -16,7 +16,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pathsum");
-const SUBCOMMANDS: [&str; 6] = ["info", "convert", "process", "run", "cache", "check"];
+const SUBCOMMANDS: [&str; 7] = [
+    "info", "convert", "process", "run", "cache", "check", "paths",
+];
 
 /// How far two ways to compute the same logits may be apart in f64, relative to the largest: the models
 /// here have a few hundred operations a logit.
@@ -1183,5 +1185,94 @@ fn an_output_whose_name_is_not_utf8() {
         assert_eq!((status, stderr.as_str()), (Some(0), ""));
         assert!(stdout.contains("l\u{fffd}"), "{stdout}");
         assert!(s.0.path().join(name).exists());
+    }
+}
+
+// ---- Paths
+
+#[test]
+fn paths_lists_the_largest_and_certifies_the_rest() {
+    let s = Scratch::new();
+    let logits = small_model().logits(&small_tokens()).unwrap();
+    let expected = logits[[1, 5, 3]] - logits[[1, 5, 0]];
+    let about = |x: &Value, y: f64| (x.as_f64().unwrap() - y).abs() <= ROUNDING * logits.max_abs();
+    let asked = "paths model --tokens data --sequence 1 --position -1 --logit 3-0";
+    let json = s.json(&format!("{asked} --top 7"));
+    assert!(about(&json["value"], expected));
+    assert_eq!(
+        (&json["position"], &json["logit"], &json["less"]),
+        (&json!(5), &json!(3), &json!(0))
+    );
+    // 2 · 3² from the embeddings, (2 + 1 + 2 + 2) (3 + 1) from the layers, ln_final.b and b_U.
+    assert_eq!(json["paths"], 48);
+    let top = json["top"].as_array().unwrap();
+    assert_eq!(top.len(), 7);
+    let certificate = &json["certificate"];
+    assert_eq!(certificate["complete"], true);
+    assert_eq!(certificate["unlisted"], 41);
+    let listed: f64 = top.iter().map(|c| c["value"].as_f64().unwrap()).sum();
+    assert!(about(&certificate["together"], expected - listed));
+    assert!(certificate["rounding"].as_f64().unwrap() < 1e-9);
+    let smallest = top[6]["value"].as_f64().unwrap().abs();
+    assert!(certificate["each"].as_f64().unwrap() <= smallest);
+
+    let text = s.ok(&format!("{asked} --top 7"));
+    for path in top {
+        let path = path["path"].as_str().unwrap();
+        assert!(text.contains(path), "{path} is not in {text}");
+    }
+    assert!(text.contains("The 41 others together add"), "{text}");
+    assert!(
+        s.ok(&format!("{asked} --top 48"))
+            .contains("These are all.")
+    );
+    let given_up = s.ok(&format!("{asked} --budget 0"));
+    assert!(
+        given_up.contains("the search was given up after 0 sets"),
+        "{given_up}"
+    );
+
+    for by in ["order", "start"] {
+        let json = s.json(&format!("{asked} --by {by}"));
+        let sums = json["sums"].as_array().unwrap().iter();
+        let sum: f64 = sums.map(|x| x["value"].as_f64().unwrap()).sum();
+        assert!(
+            (sum - expected).abs() <= ROUNDING * logits.max_abs(),
+            "{by}"
+        );
+        assert_eq!(json.get("top"), None);
+    }
+    let heads = s.json(&format!("{asked} --by head"));
+    assert_eq!(heads["sums"].as_array().unwrap().len(), 4);
+    assert_eq!(heads["sums"][2]["of"], "1.0");
+
+    let out = small_model()
+        .run(&small_tokens(), Run::new().cache("*"))
+        .unwrap();
+    let score = out.cache[pathsum::Hook::AttnScores(1)][[1, 1, 5, 2]];
+    let json =
+        s.json("paths model --tokens data --sequence 1 --position 5 --score 1.1 --key 2 --top 3");
+    assert!((json["score"].as_f64().unwrap() - score).abs() <= ROUNDING * (1.0 + score.abs()));
+    assert_eq!(json["top"].as_array().unwrap().len(), 3);
+    assert_eq!(json["by_key"].as_array().unwrap().len(), 8);
+}
+
+#[test]
+fn paths_refuses_what_is_not_there() {
+    let s = Scratch::new();
+    let bad = "paths model --tokens data --position 0 --logit 5 => logit 5: this model's logits are 0..=4
+        paths model --tokens data --position 6 --logit 0 => position 6: the sequence's positions are 0..=5, or -6..=-1
+        paths model --tokens data --position -7 --logit 0 => position -7
+        paths model --tokens data --position 0 --logit 0 --sequence 5 => sequence 5: the file's sequences are 0..=4
+        paths model --tokens data --position 0 --logit x => expected a logit, as in 3
+        paths model --tokens data --position 0 --logit 0-1-2 => expected a logit, as in 3
+        paths model --tokens data --position 0 => --logit
+        paths model --tokens data --position 0 --logit 0 --top 0 => ask for at least 1
+        paths model --tokens data --position 0 --score 1.0 => --key
+        paths model --tokens data --position 0 --score 2.0 --key 0 => head 2.0: this model has 2 layers of 2 heads
+        paths model --tokens data --position 0 --score 1.0 --key 9 => position 9
+        paths model --tokens data --position 0 --logit 0 --by layer => 'layer'";
+    for (line, said) in table(bad) {
+        s.bad(line, said);
     }
 }

@@ -54,7 +54,7 @@ fn reason(id: &str, c: &Config, tokens: &Tokens) -> Option<&'static str> {
     let norms = c.normalization_type.is_some();
     let solu = !c.attn_only && c.act_fn == Some(ActFn::SoluLn);
     match id {
-        "embeddings" | "direct_attribution" => None,
+        "embeddings" | "direct_attribution" | "path_sum" => None,
         "layer_norm" => (!(norms || solu && layers)).then_some("the model has no LayerNorm"),
         "neurons" | "activation" | "mlp_out" if c.attn_only => Some("the model has no MLPs"),
         // Every key is a pad.

@@ -8,6 +8,7 @@ mod convert;
 mod eval;
 mod info;
 mod output;
+mod paths;
 mod plan;
 mod process;
 mod prove;
@@ -48,6 +49,7 @@ enum Command {
     Plan(plan::Args),
     Prove(prove::Args),
     Compose(compose::Args),
+    Paths(paths::Args),
 }
 
 /// Runs the program: 0 when all is well, 1 when a check is refuted, 2 on bad input.
@@ -106,5 +108,6 @@ fn dispatch(cli: &Cli) -> Result<ExitCode> {
         Command::Plan(args) => plan::run(args, common),
         Command::Prove(args) => prove::run(args, common),
         Command::Compose(args) => compose::run(args, common),
+        Command::Paths(args) => paths::run(args, common),
     })
 }

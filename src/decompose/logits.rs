@@ -20,7 +20,7 @@ pub enum Logit<'a, T> {
 
 impl<T: Scalar> Logit<'_, T> {
     /// The sum of `f` over the logits, each by its weight in this direction.
-    fn weigh(&self, f: impl Fn(usize) -> T) -> T {
+    pub(super) fn weigh(&self, f: impl Fn(usize) -> T) -> T {
         match *self {
             Logit::Of(i) => f(i),
             Logit::Difference(i, j) => f(i) - f(j),
@@ -28,7 +28,19 @@ impl<T: Scalar> Logit<'_, T> {
         }
     }
 
-    fn check(&self, d_vocab_out: usize) -> Result<()> {
+    /// The sum of the terms' moduli in [`Logit::weigh`].
+    pub(super) fn size(&self, f: impl Fn(usize) -> T) -> T {
+        match *self {
+            Logit::Of(i) => f(i).abs(),
+            Logit::Difference(i, j) => f(i).abs() + f(j).abs(),
+            Logit::Along(weights) => {
+                let terms = weights.iter().enumerate();
+                terms.map(|(i, &w)| (w * f(i)).abs()).sum()
+            }
+        }
+    }
+
+    pub(super) fn check(&self, d_vocab_out: usize) -> Result<()> {
         let there = |i: usize| match i < d_vocab_out {
             true => Ok(()),
             false => Err(Error::Request(format!(

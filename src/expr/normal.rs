@@ -257,7 +257,7 @@ impl Expr {
         for (a, x) in &self.terms {
             for (b, y) in &other.terms {
                 let product = a.iter().chain(b).cloned().collect();
-                let coefficient = checked(x, y, |x, y| num_traits::CheckedMul::checked_mul(x, y))?;
+                let coefficient = checked(x, y, num_traits::CheckedMul::checked_mul)?;
                 if let Some(product) = sum.simplified(product) {
                     sum.accumulate(product, coefficient)?;
                 }
@@ -319,7 +319,7 @@ impl Expr {
             return Ok(scaled);
         }
         for (product, x) in &self.terms {
-            let x = checked(x, &factor, |x, y| num_traits::CheckedMul::checked_mul(x, y))?;
+            let x = checked(x, &factor, num_traits::CheckedMul::checked_mul)?;
             scaled.terms.insert(product.clone(), x);
         }
         Ok(scaled)

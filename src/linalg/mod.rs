@@ -3,6 +3,7 @@
 mod eigen;
 mod jacobi;
 mod qr;
+pub(crate) mod rounding;
 mod routines;
 mod scale;
 mod small;

@@ -7,28 +7,9 @@
 //! Source: Higham, "Accuracy and Stability of Numerical Algorithms" (2002), chapters 2 to 4.
 
 use crate::linalg::product;
+pub(super) use crate::linalg::rounding::{gamma, rounded_up, unit};
 use crate::tensor::Scalar;
 use faer::{Mat, MatRef};
-
-/// The unit roundoff.
-pub(super) fn unit<T: Scalar>() -> T {
-    T::EPSILON / T::from_f64(2.0)
-}
-
-/// `γ_n = n u / (1 - n u)`; infinite where `n u >= 1` and nothing can be said.
-pub(super) fn gamma<T: Scalar>(n: usize) -> T {
-    let nu = T::from_f64(n as f64) * unit::<T>();
-    if nu < T::ONE {
-        nu / (T::ONE - nu)
-    } else {
-        T::INFINITY
-    }
-}
-
-/// What a bound computed in `n` operations is to be multiplied by, for its own rounding.
-pub(super) fn rounded_up<T: Scalar>(n: usize) -> T {
-    T::ONE + gamma::<T>(n)
-}
 
 /// A matrix whose entries are each within `error` of the exact value.
 #[derive(Clone, Debug)]

@@ -14,6 +14,7 @@ mod field;
 mod invariance;
 mod magnitude;
 mod mlp;
+mod paths;
 mod prove;
 mod run_identity;
 mod sensitivity;

@@ -2,7 +2,7 @@
 
 use super::evidence::Evidence;
 use super::verdict::{BoundKind, Comparison, Finding, Verdict};
-use super::{attention, mlp, stream};
+use super::{attention, mlp, paths, stream};
 use crate::error::Result;
 use crate::model::Config;
 use crate::tensor::Scalar;
@@ -38,6 +38,8 @@ pub enum RunIdentity {
     MlpOut,
     /// The logits are the sum of direct attributions.
     DirectAttribution,
+    /// The logits are the sum over paths.
+    PathSum,
 }
 
 /// What has been compared so far, or why nothing is.
@@ -48,7 +50,7 @@ const NO_NORMS: &str = "the model has no LayerNorm";
 
 impl RunIdentity {
     /// Every identity, in the order of the forward pass.
-    pub const ALL: [RunIdentity; 14] = [
+    pub const ALL: [RunIdentity; 15] = [
         RunIdentity::Embeddings,
         RunIdentity::ResidualSum,
         RunIdentity::LayerNorm,
@@ -63,6 +65,7 @@ impl RunIdentity {
         RunIdentity::Activation,
         RunIdentity::MlpOut,
         RunIdentity::DirectAttribution,
+        RunIdentity::PathSum,
     ];
 
     /// The identity's name.
@@ -82,6 +85,7 @@ impl RunIdentity {
             RunIdentity::Activation => "activation",
             RunIdentity::MlpOut => "mlp_out",
             RunIdentity::DirectAttribution => "direct_attribution",
+            RunIdentity::PathSum => "path_sum",
         }
     }
 
@@ -111,6 +115,9 @@ impl RunIdentity {
             RunIdentity::MlpOut => "mlp_out = Σ_i post[i] W_out[i] + b_out",
             RunIdentity::DirectAttribution => {
                 "logits = Σ components through ln_final and W_U, + b_U"
+            }
+            RunIdentity::PathSum => {
+                "logits = Σ paths through the heads, patterns and scales frozen"
             }
         }
     }
@@ -184,6 +191,7 @@ impl RunIdentity {
             RunIdentity::Activation => mlp::activation(e, &mut cmp)?,
             RunIdentity::MlpOut => mlp::mlp_out(e, &mut cmp)?,
             RunIdentity::DirectAttribution => stream::direct_attribution(e, &mut cmp)?,
+            RunIdentity::PathSum => paths::path_sum(e, &mut cmp)?,
         }
         match collected {
             Some(Ok(before)) => before.merge(cmp),

@@ -160,7 +160,11 @@ pub(super) fn layer_norm<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -
 }
 
 /// `centered / scale · w + b`
-fn affine<T: Scalar>(centered: &Bounded<T>, scale: &[T], norm: Option<&Norm<T>>) -> Bounded<T> {
+pub(super) fn affine<T: Scalar>(
+    centered: &Bounded<T>,
+    scale: &[T],
+    norm: Option<&Norm<T>>,
+) -> Bounded<T> {
     let normalized = centered.divided_by_column(scale);
     match norm {
         Some(norm) => normalized
@@ -173,34 +177,68 @@ fn affine<T: Scalar>(centered: &Bounded<T>, scale: &[T], norm: Option<&Norm<T>>)
 /// At most this many logits are compared: with a real vocabulary all of them would take minutes.
 const LOGITS: usize = 64;
 
+/// The logits that are compared, with their part of the unembedding.
+pub(super) struct Chosen<T> {
+    pub logits: Vec<usize>,
+    /// `[d_model, chosen]`
+    pub W_U: Bounded<T>,
+    pub b_U: Vec<T>,
+}
+
+impl<T: Scalar> Chosen<T> {
+    pub fn of(e: &Evidence<'_, T>) -> Self {
+        let (c, w) = (e.model.config(), e.model.weights());
+        let step = c.d_vocab_out.div_ceil(LOGITS);
+        let logits: Vec<usize> = (0..c.d_vocab_out).step_by(step).collect();
+        let W_U = w.W_U.mat(&[]);
+        let W_U = Mat::from_fn(c.d_model, logits.len(), |i, j| W_U[(i, logits[j])]);
+        Chosen {
+            W_U: Bounded::exact(W_U.as_ref()),
+            b_U: logits.iter().map(|&i| w.b_U.data()[i]).collect(),
+            logits,
+        }
+    }
+
+    /// What the run computed, `[batch · pos, chosen]`, with the bound of doing so from its own last stream.
+    pub fn found(&self, e: &Evidence<'_, T>) -> Result<Bounded<T>> {
+        let (c, w) = (e.model.config(), e.model.weights());
+        // The stream is the components' sum to within rounding.
+        let mut stream = stack_sum(&last_stack(e)?);
+        if let Some(last) = c.n_layers.checked_sub(1).map(Hook::ResidPost) {
+            stream = stream.claimed(e.value(last)?.rows());
+        }
+        let normalized = match final_scale(e)? {
+            Some(scale) => affine(&stream.centered(), scale, w.ln_final.as_ref()),
+            None => stream,
+        };
+        let found = e.out.logits.rows();
+        let found = Mat::from_fn(found.nrows(), self.logits.len(), |i, j| {
+            found[(i, self.logits[j])]
+        });
+        let logits = normalized.times_plus(&self.W_U, &self.b_U);
+        Ok(logits.claimed(found.as_ref()))
+    }
+}
+
+/// The scale of the last norm, where there is one.
+fn final_scale<'a, T: Scalar>(e: &Evidence<'a, T>) -> Result<Option<&'a [T]>> {
+    match e.model.config().normalization_type {
+        Some(_) => Ok(Some(e.out.cache.require(Hook::LnFinalScale)?.data())),
+        None => Ok(None),
+    }
+}
+
 pub(super) fn direct_attribution<T: Scalar>(
     e: &Evidence<'_, T>,
     cmp: &mut Comparison,
 ) -> Result<()> {
     let (c, w) = (e.model.config(), e.model.weights());
-    let step = c.d_vocab_out.div_ceil(LOGITS);
-    let chosen: Vec<usize> = (0..c.d_vocab_out).step_by(step).collect();
-    let W_U = w.W_U.mat(&[]);
-    let W_U = Mat::from_fn(c.d_model, chosen.len(), |i, j| W_U[(i, chosen[j])]);
-    let W_U = Bounded::exact(W_U.as_ref());
-    let b_U: Vec<T> = chosen.iter().map(|&i| w.b_U.data()[i]).collect();
-
+    let chosen = Chosen::of(e);
+    let (W_U, b_U) = (&chosen.W_U, &chosen.b_U);
     let norm = w.ln_final.as_ref();
-    let scale = match c.normalization_type {
-        Some(_) => Some(e.value(Hook::LnFinalScale)?.data()),
-        None => None,
-    };
+    let scale = final_scale(e)?;
     let stack = last_stack(e)?;
-
-    // What the run computed: from the stream, which is the components' sum to within rounding.
-    let mut stream = stack_sum(&stack);
-    if let Some(last) = c.n_layers.checked_sub(1).map(Hook::ResidPost) {
-        stream = stream.claimed(e.value(last)?.rows());
-    }
-    let normalized = scale.map_or(stream.clone(), |s| affine(&stream.centered(), s, norm));
-    let found = e.out.logits.rows();
-    let found = Mat::from_fn(found.nrows(), chosen.len(), |i, j| found[(i, chosen[j])]);
-    let left = normalized.times_plus(&W_U, &b_U).claimed(found.as_ref());
+    let left = chosen.found(e)?;
 
     // The sum of attributions, and its bound from each component's.
     let mut bounded: Option<Bounded<T>> = None;
@@ -215,20 +253,20 @@ pub(super) fn direct_attribution<T: Scalar>(
             }
             None => component,
         };
-        let attributed = component.times(&W_U);
+        let attributed = component.times(W_U);
         bounded = Some(bounded.map_or(attributed.clone(), |sum| sum.plus(&attributed)));
     }
     let mut bounded = bounded
         .expect("the embedding is a component")
-        .plus(&Bounded::exact_row(&b_U));
+        .plus(&Bounded::exact_row(b_U));
     if let Some(norm) = norm {
-        bounded = bounded.plus(&Bounded::exact_row(norm.b.data()).times(&W_U));
+        bounded = bounded.plus(&Bounded::exact_row(norm.b.data()).times(W_U));
     }
-    let logits: Vec<Logit<T>> = chosen.iter().map(|&i| Logit::Of(i)).collect();
+    let logits: Vec<Logit<T>> = chosen.logits.iter().map(|&i| Logit::Of(i)).collect();
     let attributions = direct_logit_attribution(e.model, &e.out.cache, stack, &logits)?;
     // The library adds in another order than the bound was carried: by magnitudes, both are covered.
     let by_magnitude = stack_sum(&attributions);
-    let error = Mat::from_fn(left.nrows(), chosen.len(), |i, j| {
+    let error = Mat::from_fn(left.nrows(), chosen.logits.len(), |i, j| {
         bounded.error[(i, j)] + by_magnitude.error[(i, j)]
     });
     let right = Bounded {
@@ -236,7 +274,7 @@ pub(super) fn direct_attribution<T: Scalar>(
         error,
     };
     compare(cmp, &left, &right, |i, j| {
-        e.place("logits", i, &[chosen[j]])
+        e.place("logits", i, &[chosen.logits[j]])
     });
     Ok(())
 }

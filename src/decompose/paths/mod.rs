@@ -1,0 +1,402 @@
+//! Paths: what each way through the heads adds to a logit, with a run's patterns and scales frozen.
+//!
+//! With its attention patterns and LayerNorm scales held at a run's values, and each MLP's output taken as it
+//! was, a transformer is linear: its logits are a sum over *paths*. A path starts at something that writes to
+//! the stream ([`Start`]), passes any number of heads in ascending layers, and ends at the unembedding.
+//!
+//! Source: Elhage et al., "A Mathematical Framework for Transformer Circuits" (2021), "Path expansion trick".
+
+mod enumerate;
+mod reach;
+mod remainder;
+mod scores;
+mod search;
+mod sums;
+
+pub use enumerate::count;
+pub use scores::{ScoreTable, ScoreTerm, score_table};
+pub use search::{Certificate, Top};
+pub use sums::{LogitPaths, Sum};
+
+use crate::error::{Error, Result};
+use crate::linalg::{Par, product_into};
+use crate::model::{Cache, Config, Model};
+use crate::names::{Head, Hook};
+use crate::tensor::{Scalar, Tensor};
+use faer::MatRef;
+use rayon::prelude::*;
+use serde::{Serialize, Serializer};
+use std::borrow::Cow;
+use std::fmt;
+
+/// Where a path starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Start {
+    /// The tokens' rows of `W_E`.
+    Embed,
+    /// The positions' rows of `W_pos`.
+    PosEmbed,
+    /// The `b` of a layer's `ln1`, read by a head of that layer, which is the path's first.
+    NormBias(usize),
+    /// A head's `b_V` through its pattern and `W_O`. The head itself is none of the path's heads.
+    ValueBias(Head),
+    /// A layer's `b_O`.
+    AttnBias(usize),
+    /// A layer's MLP: what its neurons write, without `b_out`.
+    Mlp(usize),
+    /// A layer's `b_out`.
+    MlpBias(usize),
+    /// The `b` of `ln_final`, straight into the unembedding.
+    FinalNormBias,
+    /// `b_U`, straight into the logits.
+    UnembedBias,
+}
+
+impl fmt::Display for Start {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Start::Embed => f.write_str("W_E"),
+            Start::PosEmbed => f.write_str("W_pos"),
+            Start::NormBias(l) => write!(f, "ln1.b[{l}]"),
+            Start::ValueBias(h) => write!(f, "b_V[{h}]"),
+            Start::AttnBias(l) => write!(f, "b_O[{l}]"),
+            Start::Mlp(l) => write!(f, "mlp {l}"),
+            Start::MlpBias(l) => write!(f, "b_out[{l}]"),
+            Start::FinalNormBias => f.write_str("ln_final.b"),
+            Start::UnembedBias => f.write_str("b_U"),
+        }
+    }
+}
+
+impl Serialize for Start {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+/// A path, written `W_E → 0.1 → 1.0`: what starts it and the heads it passes, to the unembedding.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Path {
+    /// Where it starts.
+    pub start: Start,
+    /// The heads, in ascending layers; none for a direct path.
+    pub heads: Vec<Head>,
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.start)?;
+        self.heads.iter().try_for_each(|h| write!(f, " → {h}"))
+    }
+}
+
+impl Serialize for Path {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+/// A path and what it adds to a logit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Contribution<T> {
+    /// The path.
+    pub path: Path,
+    /// What it adds.
+    pub value: T,
+}
+
+/// An attention layer, frozen: what its heads do is linear.
+struct Layer<'a, T: Scalar> {
+    /// By head, `[query, key]`.
+    patterns: Vec<MatRef<'a, T>>,
+    /// `1 / scale` of `ln1` at each position; ones where there is no norm.
+    inverse_scale: Vec<T>,
+    /// `W_V` with `ln1`'s centring and `w` folded in, `[head, d_model, d_head]`: a head's values are
+    /// `x W_V / scale`.
+    W_V: Cow<'a, Tensor<T>>,
+    /// `[head, d_head, d_model]`
+    W_O: &'a Tensor<T>,
+    /// `ln1.b W_V`, `[head, d_head]`, where the norm has a `b`.
+    b: Option<Tensor<T>>,
+}
+
+/// Something written to the stream.
+struct Written<'a, T: Scalar> {
+    start: Start,
+    /// The first layer whose heads read it.
+    level: usize,
+    value: Value<'a, T>,
+    /// The size, beside the value's own, of the terms that it was computed from: for error bounds.
+    from: T,
+}
+
+enum Value<'a, T: Scalar> {
+    /// A row for every position.
+    Rows(Cow<'a, [T]>),
+    /// One row, and how much of it each position gets.
+    Multiples { of: Vec<T>, by: Vec<T> },
+}
+
+impl<T: Scalar> Value<'_, T> {
+    /// What is written at a position: a row, and a factor.
+    fn at(&self, position: usize, d: usize) -> (&[T], T) {
+        match self {
+            Value::Rows(rows) => (&rows[position * d..][..d], T::ONE),
+            Value::Multiples { of, by } => (of, by[position]),
+        }
+    }
+
+    /// The sum over positions of the products with a cotangent's rows, `[pos, d]`.
+    fn along(&self, cotangent: MatRef<'_, T>) -> T {
+        let d = cotangent.ncols();
+        let at = |p: usize| {
+            let (row, by) = self.at(p, d);
+            let row = row.iter().enumerate();
+            by * row.map(|(i, &x)| x * cotangent[(p, i)]).sum::<T>()
+        };
+        (0..cotangent.nrows()).map(at).sum()
+    }
+}
+
+/// The paths of one sequence's run: its patterns, scales and MLP outputs, held fixed.
+///
+/// ```
+/// use pathsum::decompose::{Logit, Paths};
+/// use pathsum::{Par, Run, Tokens, fixture};
+/// let model = fixture::induction::<f64>();
+/// let out = model.run(&Tokens::from_rows(&[[7, 3, 9, 7]]), Run::new().cache("*"))?;
+/// let paths = Paths::new(&model, &out.cache, 0, Par::Seq)?;
+/// let to_3 = paths.to_logit(3, Logit::Difference(3, 9))?;
+/// // The induction head copies the token's own embedding, and that is the whole of it.
+/// let top = to_3.top(1, 1000)?;
+/// assert_eq!(top.paths[0].path.to_string(), "W_E → 1.0");
+/// assert!(top.certificate.together.abs() + top.certificate.rounding < 1e-6);
+/// # Ok::<(), pathsum::Error>(())
+/// ```
+pub struct Paths<'a, T: Scalar> {
+    model: &'a Model<T>,
+    pos: usize,
+    par: Par,
+    layers: Vec<Layer<'a, T>>,
+    /// In the order in which they are written: those that a layer reads come first.
+    starts: Vec<Written<'a, T>>,
+    /// The scale of `ln_final` at each position, where there is that norm.
+    final_scale: Option<&'a [T]>,
+}
+
+impl<'a, T: Scalar> Paths<'a, T> {
+    /// The hooks that a run must keep.
+    pub fn hooks(config: &Config) -> Vec<Hook> {
+        let needed = |h: &Hook| {
+            matches!(
+                h,
+                Hook::Embed
+                    | Hook::PosEmbed
+                    | Hook::Pattern(_)
+                    | Hook::MlpOut(_)
+                    | Hook::Ln1Scale(_)
+                    | Hook::LnFinalScale
+            )
+        };
+        config.hooks().into_iter().filter(needed).collect()
+    }
+
+    /// The paths of one of a run's sequences.
+    ///
+    /// `par` says whether this and what is then asked of the paths is split over threads, by head.
+    ///
+    /// # Errors
+    /// When the cache lacks one of [`Paths::hooks`], or there is no such sequence.
+    ///
+    /// # Cost
+    /// A copy of `W_V` where there are norms, and of one row a bias.
+    pub fn new(
+        model: &'a Model<T>,
+        cache: &'a Cache<T>,
+        sequence: usize,
+        par: Par,
+    ) -> Result<Self> {
+        let c = model.config();
+        let embed = cache.require(Hook::Embed)?;
+        let &[batch, pos, d] = embed.shape() else {
+            unreachable!("a stream is [batch, pos, d]")
+        };
+        if sequence >= batch {
+            return Err(Error::Request(format!(
+                "sequence {sequence}: the run's sequences are 0..={}",
+                batch.saturating_sub(1)
+            )));
+        }
+        let rows = |hook: Hook| Ok(Cow::Borrowed(cache.require(hook)?.slice(&[sequence])));
+        let scale = |hook: Hook| match c.normalization_type {
+            Some(_) => Result::Ok(Some(cache.require(hook)?.slice(&[sequence]))),
+            None => Ok(None),
+        };
+        let mut starts: Vec<Written<'a, T>> = Vec::new();
+        let mut layers = Vec::new();
+        let mut write = |start: Start, level: usize, value: Value<'a, T>, from: T| {
+            starts.push(Written {
+                start,
+                level,
+                value,
+                from,
+            });
+        };
+        write(Start::Embed, 0, Value::Rows(rows(Hook::Embed)?), T::ZERO);
+        let pos_embed = Value::Rows(rows(Hook::PosEmbed)?);
+        write(Start::PosEmbed, 0, pos_embed, T::ZERO);
+        for (l, block) in model.weights().blocks.iter().enumerate() {
+            let attn = &block.attn;
+            let pattern = cache.require(Hook::Pattern(l))?;
+            let patterns: Vec<_> = (0..c.n_heads)
+                .map(|h| pattern.mat(&[sequence, h]))
+                .collect();
+            for (head, pattern) in patterns.iter().enumerate() {
+                let (b_V, W_O) = (attn.b_V.slice(&[head]), attn.W_O.mat(&[head]));
+                let value = Value::Multiples {
+                    of: times(row(b_V), W_O).into_data(),
+                    by: (0..pos)
+                        .map(|q| (0..pos).map(|k| pattern[(q, k)]).sum())
+                        .collect(),
+                };
+                let start = Start::ValueBias(Head { layer: l, head });
+                write(start, l + 1, value, norm(b_V) * frobenius(W_O));
+            }
+            let everywhere = |b: &Tensor<T>| Value::Multiples {
+                of: b.data().to_vec(),
+                by: vec![T::ONE; pos],
+            };
+            write(Start::AttnBias(l), l + 1, everywhere(&attn.b_O), T::ZERO);
+            if let Some(mlp) = &block.mlp {
+                let mut neurons = rows(Hook::MlpOut(l))?.into_owned();
+                let b_out = mlp.b_out.data();
+                for row in neurons.chunks_exact_mut(d) {
+                    row.iter_mut().zip(b_out).for_each(|(x, &b)| *x -= b);
+                }
+                write(
+                    Start::Mlp(l),
+                    l + 1,
+                    Value::Rows(neurons.into()),
+                    norm(b_out),
+                );
+                write(Start::MlpBias(l), l + 1, everywhere(&mlp.b_out), T::ZERO);
+            }
+            let scale = scale(Hook::Ln1Scale(l))?;
+            let ln1 = block.ln1.as_ref();
+            layers.push(Layer {
+                patterns,
+                inverse_scale: match scale {
+                    Some(scale) => scale.iter().map(|&s| T::ONE / s).collect(),
+                    None => vec![T::ONE; pos],
+                },
+                W_V: match scale {
+                    Some(_) => Cow::Owned(folded(&attn.W_V, ln1.map(|n| n.w.data()))),
+                    None => Cow::Borrowed(&attn.W_V),
+                },
+                W_O: &attn.W_O,
+                b: ln1.map(|ln1| {
+                    let into = |h| times(row(ln1.b.data()), attn.W_V.mat(&[h])).into_data();
+                    let data = (0..c.n_heads).flat_map(into).collect();
+                    Tensor::from_vec(&[c.n_heads, c.d_head], data)
+                }),
+            });
+        }
+        Ok(Paths {
+            model,
+            pos,
+            par,
+            layers,
+            starts,
+            final_scale: scale(Hook::LnFinalScale)?,
+        })
+    }
+
+    /// The number of paths to a logit; see [`count`].
+    pub fn count(&self) -> u128 {
+        count(self.model.config())
+    }
+
+    fn d_model(&self) -> usize {
+        self.model.config().d_model
+    }
+
+    /// The starts that are in the stream before layer `l`.
+    fn written_before(&self, l: usize) -> &[Written<'a, T>] {
+        &self.starts[..self.starts.partition_point(|w| w.level <= l)]
+    }
+
+    /// What the cotangent of the stream after a head's layer is at the head's values:
+    /// `patternᵀ G W_Oᵀ`, `[pos, d_head]`.
+    fn values_of(&self, head: Head, cotangent: MatRef<'_, T>) -> Tensor<T> {
+        let layer = &self.layers[head.layer];
+        let out = times(cotangent, layer.W_O.mat(&[head.head]).transpose());
+        times(layer.patterns[head.head].transpose(), out.mat(&[]))
+    }
+
+    /// What the cotangent of a head's values is at the stream that the head reads: `[pos, d_model]`.
+    fn read_by(&self, head: Head, values: &Tensor<T>) -> Tensor<T> {
+        let layer = &self.layers[head.layer];
+        let mut read = times(values.mat(&[]), layer.W_V.mat(&[head.head]).transpose());
+        scale_rows(&mut read, &layer.inverse_scale);
+        read
+    }
+}
+
+/// `W_V` as it acts on a stream that is neither centred nor multiplied by the norm's `w`.
+fn folded<T: Scalar>(W_V: &Tensor<T>, w: Option<&[T]>) -> Tensor<T> {
+    let &[_, d_model, d_head] = W_V.shape() else {
+        unreachable!("checked at loading")
+    };
+    let mut folded = W_V.clone();
+    for W in folded.data_mut().chunks_exact_mut(d_model * d_head) {
+        if let Some(w) = w {
+            for (row, &w) in W.chunks_exact_mut(d_head).zip(w) {
+                row.iter_mut().for_each(|x| *x *= w);
+            }
+        }
+        // Centring the stream is centring what reads it, over the stream's features.
+        for j in 0..d_head {
+            let sum: T = W.iter().skip(j).step_by(d_head).copied().sum();
+            let mean = sum / T::from_f64(d_model as f64);
+            W.iter_mut()
+                .skip(j)
+                .step_by(d_head)
+                .for_each(|x| *x -= mean);
+        }
+    }
+    folded
+}
+
+fn row<T: Scalar>(row: &[T]) -> MatRef<'_, T> {
+    MatRef::from_row_major_slice(row, 1, row.len())
+}
+
+/// `A B`, row-major.
+fn times<T: Scalar>(A: MatRef<'_, T>, B: MatRef<'_, T>) -> Tensor<T> {
+    let mut out = Tensor::zeros(&[A.nrows(), B.ncols()]);
+    product_into(out.mat_mut(&[]), T::ONE, A, B);
+    out
+}
+
+fn scale_rows<T: Scalar>(x: &mut Tensor<T>, factors: &[T]) {
+    let d = x.shape()[1];
+    for (row, &factor) in x.data_mut().chunks_exact_mut(d).zip(factors) {
+        row.iter_mut().for_each(|x| *x *= factor);
+    }
+}
+
+fn norm<T: Scalar>(x: &[T]) -> T {
+    x.iter().map(|&x| x * x).sum::<T>().sqrt()
+}
+
+fn frobenius<T: Scalar>(M: MatRef<'_, T>) -> T {
+    crate::linalg::rounding::frobenius_at_most(M)
+}
+
+/// `f` of `0..n`, over threads where asked.
+fn map<R: Send>(par: Par, n: usize, f: impl Fn(usize) -> R + Sync + Send) -> Vec<R> {
+    match par {
+        Par::Rayon => (0..n).into_par_iter().map(f).collect(),
+        Par::Seq => (0..n).map(f).collect(),
+    }
+}

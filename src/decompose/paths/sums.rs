@@ -1,0 +1,300 @@
+//! Sums over paths, by the layerwise recurrence: nothing is enumerated.
+
+use super::{Paths, Start, map, scale_rows, times};
+use crate::decompose::Logit;
+use crate::decompose::stack::add;
+use crate::error::{Error, Result};
+use crate::names::Head;
+use crate::tensor::{Scalar, Tensor};
+
+/// A sum, and how far rounding may have put it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sum<T> {
+    /// The sum.
+    pub value: T,
+    /// The exact sum is no further off, underflow aside.
+    pub rounding: T,
+}
+
+/// The paths to a logit, or a direction in the logits, at one position.
+pub struct LogitPaths<'p, 'a, T: Scalar> {
+    pub(super) paths: &'p Paths<'a, T>,
+    pub(super) position: usize,
+    /// The logit's cotangent of the stream at the position, through `ln_final`: `[d_model]`.
+    pub(super) row: Vec<T>,
+    /// The norm of the terms that `row` was computed from.
+    pub(super) row_size: T,
+    /// The paths that pass no stream.
+    pub(super) constants: Vec<(Start, T)>,
+    /// The sum of the moduli of their terms.
+    pub(super) constants_size: T,
+    /// How many logits the direction weighs.
+    pub(super) weighed: usize,
+}
+
+/// The cotangents of a logit, through all layers.
+pub(super) struct Sweep<T: Scalar> {
+    /// Of the stream before each layer, and after the last: `[pos, d_model]`.
+    pub streams: Vec<Tensor<T>>,
+    /// Of each head's values, by layer and head: `[pos, d_head]`.
+    pub values: Vec<Vec<Tensor<T>>>,
+}
+
+/// The frozen model's own run, from its starts.
+pub(super) struct Forward<T: Scalar> {
+    /// The stream before each layer, and after the last: `[pos, d_model]`.
+    pub streams: Vec<Tensor<T>>,
+    /// Each head's values without `b_V`, by layer and head: `[pos, d_head]`.
+    pub values: Vec<Vec<Tensor<T>>>,
+}
+
+impl<'a, T: Scalar> Paths<'a, T> {
+    /// The paths to a logit at a position.
+    ///
+    /// # Errors
+    /// When there is no such position or logit, or a direction has not one weight a logit.
+    pub fn to_logit(&self, position: usize, logit: Logit<'_, T>) -> Result<LogitPaths<'_, 'a, T>> {
+        let (c, w) = (self.model.config(), self.model.weights());
+        logit.check(c.d_vocab_out)?;
+        self.check_position(position)?;
+        let (W_U, b_U) = (w.W_U.mat(&[]), w.b_U.data());
+        let mut row: Vec<T> = (0..c.d_model)
+            .map(|i| logit.weigh(|j| W_U[(i, j)]))
+            .collect();
+        let mut size: Vec<T> = (0..c.d_model)
+            .map(|i| logit.size(|j| W_U[(i, j)]))
+            .collect();
+        let mut constants = Vec::new();
+        let mut constants_size = logit.size(|j| b_U[j]);
+        if let Some(ln_final) = &w.ln_final {
+            let b = ln_final.b.data();
+            let value = row.iter().zip(b).map(|(&u, &b)| b * u).sum();
+            constants.push((Start::FinalNormBias, value));
+            let sizes = size.iter().zip(b);
+            constants_size += sizes.map(|(&u, b)| b.abs() * u).sum::<T>();
+            for (i, &w) in ln_final.w.data().iter().enumerate() {
+                row[i] *= w;
+                size[i] *= w.abs();
+            }
+        }
+        constants.push((Start::UnembedBias, logit.weigh(|j| b_U[j])));
+        let mut row_size = super::norm(&size);
+        if let Some(scale) = self.final_scale {
+            let scale = scale[position];
+            let mean = row.iter().copied().sum::<T>() / T::from_f64(c.d_model as f64);
+            row.iter_mut().for_each(|g| *g = (*g - mean) / scale);
+            // Taking a mean off at most doubles the terms' norm.
+            row_size = (row_size + row_size) / scale.abs();
+        }
+        Ok(LogitPaths {
+            paths: self,
+            position,
+            row,
+            row_size,
+            constants,
+            constants_size,
+            weighed: match logit {
+                Logit::Along(weights) => weights.len(),
+                Logit::Of(_) | Logit::Difference(..) => 2,
+            },
+        })
+    }
+
+    pub(super) fn check_position(&self, position: usize) -> Result<()> {
+        match position < self.pos {
+            true => Ok(()),
+            false => Err(Error::Request(format!(
+                "position {position}: the sequence's positions are 0..={}",
+                self.pos - 1
+            ))),
+        }
+    }
+
+    /// One layer back: the cotangents of its heads' values, and the sum of what they are at the stream that
+    /// the heads read.
+    fn back(&self, layer: usize, cotangent: &Tensor<T>) -> (Vec<Tensor<T>>, Tensor<T>) {
+        let heads = self.layers[layer].patterns.len();
+        let both = map(self.par, heads, |head| {
+            let head = Head { layer, head };
+            let values = self.values_of(head, cotangent.mat(&[]));
+            let read = self.read_by(head, &values);
+            (values, read)
+        });
+        let mut sum = Tensor::zeros(cotangent.shape());
+        both.iter()
+            .for_each(|(_, read)| add(sum.data_mut(), read.data()));
+        (both.into_iter().map(|(values, _)| values).collect(), sum)
+    }
+
+    /// The streams by the recurrence: `x' = x + Σ_h pattern (x W_V / scale + b) W_O`, plus what else is written.
+    pub(super) fn forward(&self) -> Forward<T> {
+        let mut stream = Tensor::zeros(&[self.pos, self.d_model()]);
+        self.write(0, &mut stream);
+        let (mut streams, mut all_values) = (vec![stream.clone()], Vec::new());
+        for (l, layer) in self.layers.iter().enumerate() {
+            let both = map(self.par, layer.patterns.len(), |h| {
+                let mut values = times(stream.mat(&[]), layer.W_V.mat(&[h]));
+                scale_rows(&mut values, &layer.inverse_scale);
+                if let Some(b) = &layer.b {
+                    let rows = values.data_mut().chunks_exact_mut(b.shape()[1]);
+                    rows.for_each(|row| add(row, b.slice(&[h])));
+                }
+                let mixed = times(layer.patterns[h], values.mat(&[]));
+                let result = times(mixed.mat(&[]), layer.W_O.mat(&[h]));
+                (values, result)
+            });
+            let results = both.iter().map(|(_, result)| result);
+            results.for_each(|r| add(stream.data_mut(), r.data()));
+            self.write(l + 1, &mut stream);
+            streams.push(stream.clone());
+            all_values.push(both.into_iter().map(|(values, _)| values).collect());
+        }
+        Forward {
+            streams,
+            values: all_values,
+        }
+    }
+
+    /// Adds the starts that a layer is the first to read.
+    fn write(&self, level: usize, stream: &mut Tensor<T>) {
+        let d = self.d_model();
+        for written in self.starts.iter().filter(|w| w.level == level) {
+            for (p, to) in stream.data_mut().chunks_exact_mut(d).enumerate() {
+                let (row, by) = written.value.at(p, d);
+                to.iter_mut().zip(row).for_each(|(t, &x)| *t += x * by);
+            }
+        }
+    }
+}
+
+impl<T: Scalar> LogitPaths<'_, '_, T> {
+    /// The logit's cotangent of the stream after the last layer, `[pos, d_model]`.
+    pub(super) fn last_cotangent(&self) -> Tensor<T> {
+        let mut last = Tensor::zeros(&[self.paths.pos, self.row.len()]);
+        last.slice_mut(&[self.position]).copy_from_slice(&self.row);
+        last
+    }
+
+    pub(super) fn sweep(&self) -> Sweep<T> {
+        let mut streams = vec![self.last_cotangent()];
+        let mut values = Vec::new();
+        for layer in (0..self.paths.layers.len()).rev() {
+            let after = &streams[streams.len() - 1];
+            let (own, mut before) = self.paths.back(layer, after);
+            add(before.data_mut(), after.data());
+            values.push(own);
+            streams.push(before);
+        }
+        streams.reverse();
+        values.reverse();
+        Sweep { streams, values }
+    }
+
+    /// The sum over all paths: the logit.
+    ///
+    /// Each path is a product of the run's frozen values and the model's weights, taken as exact. The bound on
+    /// the sum's rounding is derived. On a random model of GPT-2-small's sizes it is about 2e-7 in f64; in f32
+    /// it says nothing there, but is of use on small models.
+    ///
+    /// # Cost
+    /// As a forward pass over the sequence's attention layers, twice.
+    pub fn total(&self) -> Sum<T> {
+        let sweep = self.sweep();
+        Sum {
+            value: self.by_start_of(&sweep).into_iter().map(|(_, x)| x).sum(),
+            rounding: self.rounding(&sweep),
+        }
+    }
+
+    /// The sums over the paths with each start, in the order in which the starts are written.
+    ///
+    /// # Cost
+    /// As a forward pass over the sequence's attention layers.
+    pub fn by_start(&self) -> Vec<(Start, T)> {
+        self.by_start_of(&self.sweep())
+    }
+
+    fn by_start_of(&self, sweep: &Sweep<T>) -> Vec<(Start, T)> {
+        let mut sums = Vec::new();
+        let mut written = self.paths.starts.iter().peekable();
+        for level in 0..=self.paths.layers.len() {
+            let read = sweep.streams[level].mat(&[]);
+            while let Some(w) = written.next_if(|w| w.level == level) {
+                sums.push((w.start, w.value.along(read)));
+            }
+            let layer = self.paths.layers.get(level);
+            if let Some(b) = layer.and_then(|layer| layer.b.as_ref()) {
+                let heads = sweep.values[level].iter().enumerate();
+                let sum = heads
+                    .map(|(h, values)| sum_along(values, b.slice(&[h])))
+                    .sum();
+                sums.push((Start::NormBias(level), sum));
+            }
+        }
+        sums.extend(&self.constants);
+        sums
+    }
+
+    /// The sums over the paths with no head, one head, two…, up to one a layer.
+    ///
+    /// # Cost
+    /// As half of `n_layers` forward passes over the sequence's attention layers.
+    pub fn by_order(&self) -> Vec<T> {
+        let paths = self.paths;
+        let n_layers = paths.layers.len();
+        let mut sums = vec![T::ZERO; n_layers + 1];
+        sums[0] = self.constants.iter().map(|&(_, x)| x).sum();
+        // By order: the sum of the cotangents through so many heads of the layers behind.
+        let mut cotangents = vec![self.last_cotangent()];
+        for level in (0..=n_layers).rev() {
+            for written in paths.starts.iter().filter(|w| w.level == level) {
+                for (sum, cotangent) in sums.iter_mut().zip(&cotangents) {
+                    *sum += written.value.along(cotangent.mat(&[]));
+                }
+            }
+            let Some(layer) = level.checked_sub(1) else {
+                break;
+            };
+            cotangents.push(Tensor::zeros(cotangents[0].shape()));
+            // The highest order first, so that each still takes what the one below was.
+            for order in (1..cotangents.len()).rev() {
+                let (values, read) = paths.back(layer, &cotangents[order - 1]);
+                add(cotangents[order].data_mut(), read.data());
+                if let Some(b) = &paths.layers[layer].b {
+                    for (h, values) in values.iter().enumerate() {
+                        sums[order] += sum_along(values, b.slice(&[h]));
+                    }
+                }
+            }
+        }
+        sums
+    }
+
+    /// The sums over the paths through each head: over all starts, whatever heads come before and after.
+    ///
+    /// A path of three heads is in the sums of all three, so these do not add up to the logit. A head's `b_V`
+    /// is no path through it; see [`Start::ValueBias`].
+    ///
+    /// # Cost
+    /// As two forward passes over the sequence's attention layers.
+    pub fn by_head(&self) -> Vec<(Head, T)> {
+        let (sweep, forward) = (self.sweep(), self.paths.forward());
+        let layers = sweep.values.iter().zip(&forward.values).enumerate();
+        layers
+            .flat_map(|(layer, (cotangents, values))| {
+                let heads = cotangents.iter().zip(values).enumerate();
+                heads.map(move |(head, (g, v))| {
+                    let products = g.data().iter().zip(v.data());
+                    (Head { layer, head }, products.map(|(&g, &v)| g * v).sum())
+                })
+            })
+            .collect()
+    }
+}
+
+/// The sum over positions of a cotangent's rows' products with one row.
+pub(super) fn sum_along<T: Scalar>(cotangent: &Tensor<T>, row: &[T]) -> T {
+    let rows = cotangent.data().chunks_exact(row.len());
+    rows.map(|g| g.iter().zip(row).map(|(&g, &x)| g * x).sum::<T>())
+        .sum()
+}
