@@ -596,13 +596,13 @@ fn check_refutes_a_model_with_a_nan_and_says_where() {
             "blocks.1.attn.b_Q",
             5,
             "projections",
-            "blocks.1.attn.hook_q[0, 0, 1, 1]",
+            "q[1.1][0, 1] of sequence 0",
         ),
         (
             "blocks.0.mlp.b_in",
             0,
             "neurons",
-            "blocks.0.mlp.hook_pre[0, 0, 0]",
+            "pre[0][0, 0] of sequence 0",
         ),
     ] {
         s.wrong_tensors(|tensors| {

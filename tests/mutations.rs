@@ -510,7 +510,9 @@ fn mutations<T: Scalar>() -> Vec<Mutation<T>> {
         let ids = c.tokens.ids();
         let shifted: Vec<i64> = (0..ids.len()).map(|i| ids[i.max(1) - 1]).collect();
         let tokens = Tokens::new(c.tokens.batch(), c.tokens.pos(), shifted);
-        Some(Claim::Output(run(&c.model, &tokens, Run::new())))
+        let mut out = run(&c.model, &tokens, Run::new());
+        out.tokens = c.tokens.clone();
+        Some(Claim::Output(out))
     });
     mutation!("`ln1` and `ln2` exchanged", |c: &Case<T>| {
         c.weights(|w| {
@@ -1114,7 +1116,6 @@ fn judge<T: Scalar>(case: &Case<T>, claim: &Claim<T>) -> Judgement {
         Claim::Output(out) => {
             let evidence = Evidence {
                 model: &case.model,
-                tokens: &case.tokens,
                 out,
                 first_sequence: 0,
             };

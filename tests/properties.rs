@@ -363,7 +363,6 @@ fn ways_to_run_agree<T: Scalar>(model: &Model<T>, tokens: &Tokens) -> Result<usi
         prop_assert!(apart <= bound, "{way}: {apart:e} > {bound:e}");
         let evidence = Evidence {
             model,
-            tokens,
             out,
             first_sequence: 0,
         };

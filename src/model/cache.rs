@@ -13,6 +13,11 @@ pub struct Cache<T: Scalar> {
 }
 
 impl<T: Scalar> Cache<T> {
+    /// The values, in the order of the forward pass.
+    pub(super) fn into_values(self) -> impl Iterator<Item = Tensor<T>> {
+        self.values.into_iter().map(|(_, value)| value)
+    }
+
     /// A cache of these values.
     pub fn new(values: Vec<(Hook, Tensor<T>)>) -> Self {
         Cache { values }

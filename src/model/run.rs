@@ -31,6 +31,7 @@ pub struct Run<'a, T: Scalar> {
     keep: Vec<String>,
     par: Par,
     progress: Option<&'a (dyn Fn(usize) + Sync)>,
+    spare: Vec<Tensor<T>>,
 }
 
 /// What a run gives.
@@ -51,6 +52,7 @@ impl<T: Scalar> Default for Run<'_, T> {
             keep: Vec::new(),
             par: Par::default(),
             progress: None,
+            spare: Vec::new(),
         }
     }
 }
@@ -83,10 +85,38 @@ impl<'a, T: Scalar> Run<'a, T> {
         self
     }
 
+    /// Gives the run the memory of an earlier output that is no longer needed: for a loop over batches of one
+    /// size, where the system would take as long to hand out the memory for a cache as the model to fill it.
+    ///
+    /// ```
+    /// use pathsum::{Run, Tokens, fixture};
+    /// let model = fixture::induction::<f64>();
+    /// let mut last = None;
+    /// for seed in 0..3 {
+    ///     let tokens = Tokens::random(model.config(), 8, seed);
+    ///     let run = last.into_iter().fold(Run::new().cache("*"), Run::reuse);
+    ///     let out = model.run(&tokens, run)?;
+    ///     println!("{:?}", out.logits.max_abs());
+    ///     last = Some(out);
+    /// }
+    /// # Ok::<(), pathsum::Error>(())
+    /// ```
+    pub fn reuse(mut self, output: RunOutput<T>) -> Self {
+        self.spare.extend(output.into_tensors());
+        self
+    }
+
     /// Called with the number of sequences done, as stretches of the batch are.
     pub fn progress(mut self, f: &'a (dyn Fn(usize) + Sync)) -> Self {
         self.progress = Some(f);
         self
+    }
+}
+
+impl<T: Scalar> RunOutput<T> {
+    /// The tensors whose memory another run may have.
+    fn into_tensors(self) -> Vec<Tensor<T>> {
+        self.cache.into_values().chain([self.logits]).collect()
     }
 }
 
@@ -177,11 +207,21 @@ impl<T: Scalar> Model<T> {
         for name in &run.keep {
             keep.extend(select(name)?);
         }
+        let mut spare = run.spare;
+        // Every entry is written over.
+        let mut memory = |shape: &[usize]| {
+            let len: usize = shape.iter().product();
+            let fits = spare.iter().position(|t| t.len() == len);
+            match fits {
+                Some(i) => spare.swap_remove(i).reshape(shape),
+                None => Tensor::zeros(shape),
+            }
+        };
         let kept = all.iter().copied().filter(|h| keep.contains(h));
         let mut values: Vec<(Hook, Tensor<T>)> = kept
-            .map(|h| (h, Tensor::zeros(&self.config.hook_shape(h, batch, pos))))
+            .map(|h| (h, memory(&self.config.hook_shape(h, batch, pos))))
             .collect();
-        let mut logits = Tensor::zeros(&[batch, pos, self.config.d_vocab_out]);
+        let mut logits = memory(&[batch, pos, self.config.d_vocab_out]);
 
         let threads = run.par.threads();
         let done = |n: usize| run.progress.iter().for_each(|f| f(n));

@@ -1,36 +1,12 @@
 //! Identities of an attention layer.
 
-use super::bounded::{Bounded, bounded_softmax, gamma, linear, rounded_up, unit};
-use super::evidence::{Evidence, Mask, compare};
+use super::bounded::{Bounded, bounded_softmax, gamma, rounded_up, unit};
+use super::evidence::{Evidence, Mask};
 use super::verdict::Comparison;
 use crate::error::Result;
 use crate::model::PAD_SCORE;
 use crate::names::{Head, Hook};
 use crate::tensor::Scalar;
-use faer::{Mat, MatRef};
-
-pub(super) fn projections<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Result<()> {
-    let c = e.model.config();
-    for (l, block) in e.model.weights().blocks.iter().enumerate() {
-        let x = e.layer_input(Hook::Ln1Normalized(l), Hook::ResidPre(l))?;
-        let attn = &block.attn;
-        for (hook, W, b) in [
-            (Hook::Q(l), &attn.W_Q, &attn.b_Q),
-            (Hook::K(l), &attn.W_K, &attn.b_K),
-            (Hook::V(l), &attn.W_V, &attn.b_V),
-        ] {
-            let found = e.value(hook)?;
-            for h in 0..c.n_heads {
-                let expected = linear(x.rows(), W.mat(&[h]), b.slice(&[h]));
-                let rows = found.len() / (c.n_heads * c.d_head);
-                let flat = MatRef::from_row_major_slice(found.data(), rows, c.n_heads * c.d_head);
-                let found = expected.claimed(flat.subcols(h * c.d_head, c.d_head));
-                compare(cmp, &found, &expected, |i, j| e.place(hook, i, &[h, j]));
-            }
-        }
-    }
-    Ok(())
-}
 
 pub(super) fn scores<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Result<()> {
     let c = e.model.config();
@@ -48,7 +24,7 @@ pub(super) fn scores<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Re
             let query_bias = W_Q.times(&b_K.transposed());
             let key_bias = b_Q.times(&W_K.transposed());
             let constant = b_Q.times(&b_K.transposed());
-            for b in 0..e.tokens.batch() {
+            for b in 0..e.out.tokens.batch() {
                 let x = Bounded::exact(x.mat(&[b]));
                 // As the forward pass has it, for the bound on what it found…
                 let q = x.times_plus(&W_Q, block.attn.b_Q.slice(&[h]));
@@ -63,8 +39,8 @@ pub(super) fn scores<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Re
                     .plus(&key_bias.times(&x.transposed()))
                     .plus(&constant)
                     .scaled(inverse, unit::<T>());
-                for query in 0..e.tokens.pos() {
-                    for key in 0..e.tokens.pos() {
+                for query in 0..e.out.tokens.pos() {
+                    for key in 0..e.out.tokens.pos() {
                         if e.masked(b, query, key) != Mask::Seen {
                             continue;
                         }
@@ -124,7 +100,7 @@ pub(super) fn mask<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Resu
 pub(super) fn softmax<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Result<()> {
     for l in 0..e.model.config().n_layers {
         let (scores, pattern) = (e.value(Hook::AttnScores(l))?, e.value(Hook::Pattern(l))?);
-        let keys = e.tokens.pos();
+        let keys = e.out.tokens.pos();
         let rows = scores
             .data()
             .chunks_exact(keys)
@@ -148,7 +124,7 @@ pub(super) fn softmax<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> R
 pub(super) fn pattern_rows<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Result<()> {
     for l in 0..e.model.config().n_layers {
         let pattern = e.value(Hook::Pattern(l))?;
-        let keys = e.tokens.pos();
+        let keys = e.out.tokens.pos();
         let bound = (gamma::<T>(2 * keys + 4) * rounded_up::<T>(4)).to_f64()
             + keys as f64 * T::MIN_POSITIVE.to_f64();
         for (row, weights) in pattern.data().chunks_exact(keys).enumerate() {
@@ -164,60 +140,6 @@ pub(super) fn pattern_rows<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison)
                 )
             });
         }
-    }
-    Ok(())
-}
-
-pub(super) fn head_results<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Result<()> {
-    let c = e.model.config();
-    for l in 0..c.n_layers {
-        let (pattern, v) = (e.value(Hook::Pattern(l))?, e.value(Hook::V(l))?);
-        let (z, result) = (e.value(Hook::Z(l))?, e.value(Hook::Result(l))?);
-        for h in 0..c.n_heads {
-            let W_O = Bounded::exact(e.model.weights().W_O(Head { layer: l, head: h }));
-            for b in 0..e.tokens.batch() {
-                let place = |hook, i, j| e.place(hook, b * e.tokens.pos() + i, &[h, j]);
-                let pattern = Bounded::exact(pattern.mat(&[b, h]));
-                let v = Bounded::exact(v.head(b, h));
-                let mixed = pattern.times(&v);
-                let found = mixed.claimed(z.head(b, h));
-                compare(cmp, &found, &mixed, |i, j| place(Hook::Z(l), i, j));
-                // The forward pass mixes the values first; here each is written out first.
-                let left = mixed.times(&W_O).claimed(result.head(b, h));
-                let right = pattern.times(&v.times(&W_O));
-                compare(cmp, &left, &right, |i, j| place(Hook::Result(l), i, j));
-            }
-        }
-    }
-    Ok(())
-}
-
-pub(super) fn attn_out<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Result<()> {
-    let c = e.model.config();
-    for (l, block) in e.model.weights().blocks.iter().enumerate() {
-        let hook = Hook::AttnOut(l);
-        let (result, found) = (e.value(Hook::Result(l))?, e.value(hook)?.rows());
-        let rows = found.nrows();
-        let flat = MatRef::from_row_major_slice(result.data(), rows, c.n_heads * c.d_model);
-        let mut sum = Bounded::exact(Mat::<T>::zeros(rows, c.d_model).as_ref());
-        for h in 0..c.n_heads {
-            sum = sum.plus(&Bounded::exact(flat.subcols(h * c.d_model, c.d_model)));
-        }
-        let sum = sum.plus(&Bounded::exact_row(block.attn.b_O.data()));
-        // Another order's error: by the magnitudes of the terms, not of this order's partial sums.
-        let b_O = block.attn.b_O.data();
-        let g = gamma::<T>(c.n_heads + 1) * rounded_up::<T>(c.n_heads + 4);
-        let error = Mat::from_fn(rows, c.d_model, |i, j| {
-            let heads: T = (0..c.n_heads)
-                .map(|h| flat[(i, h * c.d_model + j)].abs())
-                .sum();
-            g * (heads + b_O[j].abs())
-        });
-        let left = Bounded {
-            value: found.to_owned(),
-            error,
-        };
-        e.compare_rows(cmp, hook, &left, &sum);
     }
     Ok(())
 }

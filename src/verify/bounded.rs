@@ -246,28 +246,6 @@ fn is_zero<T: Scalar>(M: &Mat<T>) -> bool {
     M.col_iter().all(|c| c.iter().all(|&x| x == T::ZERO))
 }
 
-/// `x W + b` with the bound that holds for every order of its terms, evaluated term by term: row `i` of `W`
-/// times column `i` of `x`, and no matrix product.
-pub(super) fn linear<T: Scalar>(x: MatRef<'_, T>, W: MatRef<'_, T>, b: &[T]) -> Bounded<T> {
-    let mut sum = Mat::from_fn(x.nrows(), b.len(), |_, j| b[j]);
-    for j in 0..b.len() {
-        let sum = sum
-            .col_mut(j)
-            .try_as_col_major_mut()
-            .expect("a matrix's own column")
-            .as_slice_mut();
-        for term in 0..x.ncols() {
-            let w = W[(term, j)];
-            sum.iter_mut()
-                .enumerate()
-                .for_each(|(i, s)| *s += x[(i, term)] * w);
-        }
-    }
-    Bounded::exact(x)
-        .times_plus(&Bounded::exact(W), b)
-        .claimed(sum.as_ref())
-}
-
 /// The error of an elementary function of this crate or the system's, in units of roundoff; each is
 /// documented or tested to be within 2 units in the last place, that is 4 of roundoff.
 pub(super) const ELEMENTARY: f64 = 4.0;

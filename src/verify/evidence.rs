@@ -3,18 +3,16 @@
 use super::bounded::Bounded;
 use super::verdict::Comparison;
 use crate::error::Result;
-use crate::model::{AttentionDir, Model, RunOutput, Tokens};
+use crate::model::{AttentionDir, Model, RunOutput};
 use crate::names::Hook;
 use crate::tensor::{Scalar, Tensor};
 
-/// What identities are checked on: a model, a batch, and a run of it that kept every hook.
+/// What identities are checked on: a model, and a run of it that kept every hook.
 #[derive(Clone, Copy)]
 pub struct Evidence<'a, T: Scalar> {
     /// The model.
     pub model: &'a Model<T>,
-    /// The batch.
-    pub tokens: &'a Tokens,
-    /// What the model gave, with every hook in its cache.
+    /// What it ran on and what it gave, with every hook in its cache.
     pub out: &'a RunOutput<T>,
     /// The number of the batch's first sequence in a larger batch, for the places in verdicts.
     pub first_sequence: usize,
@@ -33,7 +31,7 @@ impl<T: Scalar> Evidence<'_, T> {
 
     /// A row `[batch, pos]` flattened, and a column, as the place in a hook's value.
     pub(super) fn place(&self, what: impl std::fmt::Display, row: usize, rest: &[usize]) -> String {
-        let pos = self.tokens.pos();
+        let pos = self.out.tokens.pos();
         let rest: String = rest.iter().map(|i| format!(", {i}")).collect();
         format!(
             "{what}[{}, {}{rest}]",
@@ -57,7 +55,7 @@ impl<T: Scalar> Evidence<'_, T> {
         let config = self.model.config();
         if config
             .pad_token
-            .is_some_and(|pad| self.tokens.sequence(sequence)[key] == pad as i64)
+            .is_some_and(|pad| self.out.tokens.sequence(sequence)[key] == pad as i64)
         {
             Mask::Pad
         } else if config.attention_dir == AttentionDir::Causal && key > query {

@@ -11,7 +11,7 @@ use crate::eval::{Matrix, Source, coefficient};
 use crate::expr::{Dims, Expr, Origin, Product, Rational, Symbol, definition};
 use crate::linalg::product;
 use crate::tensor::Scalar;
-use faer::Mat;
+use faer::{Mat, MatRef};
 use std::collections::{BTreeSet, HashMap};
 
 /// A value with the sum of its products' magnitudes, and how many roundings each passes at the most.
@@ -34,6 +34,9 @@ impl<T: Scalar> Measured<T> {
 
     /// How far off an entry may be.
     pub fn error(&self, i: usize, j: usize) -> T {
+        if self.roundings == 0 {
+            return T::ZERO;
+        }
         // The magnitudes are rounded themselves, as often as the values; and what underflows is lost.
         let n = self.roundings + 1;
         let lost = T::from_f64(n as f64) * T::MIN_POSITIVE;
@@ -136,6 +139,8 @@ impl<T: Scalar> Measured<T> {
 /// A factor on its way into a product: those that are cheap to multiply with are kept as what they are.
 enum Item<'a, T: Scalar> {
     Dense(Measured<T>),
+    /// Large, often, and perhaps only a few of its rows are needed.
+    View(MatRef<'a, T>),
     Cheap(Matrix<'a, T>, bool),
 }
 
@@ -201,7 +206,7 @@ impl<'a, T: Scalar> Measuring<'a, T> {
                     ..factor.clone()
                 };
                 match self.source.matrix(&plain)? {
-                    Matrix::View(M) => Item::Dense(Measured::exact(M.to_owned())),
+                    Matrix::View(M) => Item::View(M),
                     Matrix::Owned(M) => Item::Dense(Measured::exact(M)),
                     cheap => Item::Cheap(cheap, factor.inverse),
                 }
@@ -214,6 +219,8 @@ impl<'a, T: Scalar> Measuring<'a, T> {
         let width = |item: &Item<'_, T>, cols: bool| match item {
             Item::Dense(m) if cols => m.value.ncols(),
             Item::Dense(m) => m.value.nrows(),
+            Item::View(M) if cols => M.ncols(),
+            Item::View(M) => M.nrows(),
             Item::Cheap(Matrix::Selection { rows, cols: n, .. }, _) => {
                 if cols {
                     *n
@@ -262,6 +269,7 @@ impl<'a, T: Scalar> Measuring<'a, T> {
 fn dense<T: Scalar>(item: Item<'_, T>) -> Measured<T> {
     match item {
         Item::Dense(m) => m,
+        Item::View(M) => Measured::exact(M.to_owned()),
         Item::Cheap(Matrix::Centring(n), _) => {
             let identity = Mat::from_fn(n, n, |i, j| if i == j { T::ONE } else { T::ZERO });
             Measured::exact(identity).centred()
@@ -278,6 +286,18 @@ fn dense<T: Scalar>(item: Item<'_, T>) -> Measured<T> {
     }
 }
 
+/// Whether a selection has exactly one 1 in each row, in order.
+fn picks(rows: usize, ones: &[(usize, usize)]) -> bool {
+    ones.len() == rows && ones.iter().enumerate().all(|(n, one)| one.0 == n)
+}
+
+fn viewed<T: Scalar>(item: Item<'_, T>) -> Item<'_, T> {
+    match item {
+        Item::View(_) => Item::Dense(dense(item)),
+        other => other,
+    }
+}
+
 fn join<'a, T: Scalar>(left: Item<'a, T>, right: Item<'a, T>) -> Item<'a, T> {
     let act = |matrix: &Matrix<'a, T>, inverse: bool, x: &Measured<T>| match matrix {
         Matrix::Diagonal(d) => x.rows_times(d, inverse),
@@ -285,11 +305,28 @@ fn join<'a, T: Scalar>(left: Item<'a, T>, right: Item<'a, T>) -> Item<'a, T> {
         Matrix::Selection { rows, ones, .. } => x.rows_selected(*rows, ones),
         Matrix::View(_) | Matrix::Owned(_) => unreachable!("these are no cheap ones"),
     };
+    let (left, right) = match (left, right) {
+        // Of a large matrix only what is selected.
+        (Item::Cheap(Matrix::Selection { rows, ones, .. }, _), Item::View(M))
+            if picks(rows, &ones) =>
+        {
+            let picked = Mat::from_fn(rows, M.ncols(), |i, j| M[(ones[i].1, j)]);
+            return Item::Dense(Measured::exact(picked));
+        }
+        (Item::View(M), Item::Cheap(Matrix::Selection { cols, ones, .. }, _))
+            if ones.len() == cols && ones.iter().enumerate().all(|(n, one)| one.1 == n) =>
+        {
+            let picked = Mat::from_fn(M.nrows(), cols, |i, j| M[(i, ones[j].0)]);
+            return Item::Dense(Measured::exact(picked));
+        }
+        (left, right) => (viewed(left), viewed(right)),
+    };
     Item::Dense(match (left, right) {
         (Item::Dense(a), Item::Dense(b)) => a.times(&b),
         (Item::Cheap(m, inverse), Item::Dense(x)) => act(&m, inverse, &x),
         // `X M = (Mᵀ Xᵀ)ᵀ`
         (Item::Dense(x), Item::Cheap(m, inverse)) => act(&m.t(), inverse, &x.t()).t(),
-        (Item::Cheap(m, inverse), right @ Item::Cheap(..)) => act(&m, inverse, &dense(right)),
+        (Item::Cheap(m, inverse), right) => act(&m, inverse, &dense(right)),
+        (Item::View(_), _) | (_, Item::View(_)) => unreachable!("made dense just before"),
     })
 }

@@ -1,6 +1,6 @@
 //! Identities of an MLP.
 
-use super::bounded::{ELEMENTARY, bounded_softmax, linear, unit};
+use super::bounded::{ELEMENTARY, bounded_softmax, unit};
 use super::evidence::Evidence;
 use super::verdict::Comparison;
 use crate::error::Result;
@@ -12,16 +12,6 @@ use crate::tensor::Scalar;
 fn mlps<'a, T: Scalar>(e: &Evidence<'a, T>) -> impl Iterator<Item = (usize, &'a Mlp<T>)> {
     let blocks = e.model.weights().blocks.iter().enumerate();
     blocks.filter_map(|(l, block)| block.mlp.as_ref().map(|mlp| (l, mlp)))
-}
-
-pub(super) fn neurons<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Result<()> {
-    for (l, mlp) in mlps(e) {
-        let x = e.layer_input(Hook::Ln2Normalized(l), Hook::ResidMid(l))?;
-        let expected = linear(x.rows(), mlp.W_in.mat(&[]), mlp.b_in.data());
-        let found = expected.claimed(e.value(Hook::Pre(l))?.rows());
-        e.compare_rows(cmp, Hook::Pre(l), &found, &expected);
-    }
-    Ok(())
 }
 
 /// The function of one neuron, in f64.
@@ -94,16 +84,6 @@ pub(super) fn activation<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -
                 });
             }
         }
-    }
-    Ok(())
-}
-
-pub(super) fn mlp_out<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Result<()> {
-    for (l, mlp) in mlps(e) {
-        let post = e.value(Hook::Post(l))?.rows();
-        let neurons = linear(post, mlp.W_out.mat(&[]), mlp.b_out.data());
-        let found = neurons.claimed(e.value(Hook::MlpOut(l))?.rows());
-        e.compare_rows(cmp, Hook::MlpOut(l), &found, &neurons);
     }
     Ok(())
 }

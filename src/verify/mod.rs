@@ -9,6 +9,7 @@
 
 mod attention;
 mod bounded;
+mod catalogue;
 mod evidence;
 mod field;
 mod invariance;
@@ -78,7 +79,6 @@ pub fn check<T: Scalar>(
         let out = model.run(&part, Run::new().cache("*").par(par))?;
         let evidence = Evidence {
             model,
-            tokens: &part,
             out: &out,
             first_sequence: first,
         };

@@ -15,13 +15,13 @@ pub(super) fn path_sum<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> 
     let (c, w) = (e.model.config(), e.model.weights());
     let chosen = Chosen::of(e);
     let left = chosen.found(e)?;
-    let pos = e.tokens.pos();
+    let pos = e.out.tokens.pos();
     let normed = c.normalization_type.is_some();
     let scale = |hook: Hook, b: usize| match normed {
         true => Result::Ok(Some(e.value(hook)?.slice(&[b]))),
         false => Ok(None),
     };
-    for b in 0..e.tokens.batch() {
+    for b in 0..e.out.tokens.batch() {
         let exact = |hook: Hook| Result::Ok(Bounded::exact(e.value(hook)?.mat(&[b])));
         let mut stream = exact(Hook::Embed)?.plus(&exact(Hook::PosEmbed)?);
         for (l, block) in w.blocks.iter().enumerate() {

@@ -1,5 +1,6 @@
 //! `LHS == RHS`, decided: by normal forms, in a finite field, or on a model's numbers.
 
+use super::evidence::Evidence;
 use super::field;
 use super::magnitude::Measuring;
 use super::verdict::{BoundKind, Comparison, Measure, Verdict};
@@ -379,29 +380,69 @@ fn numeric<T: Scalar>(
     run: Option<&RunOutput<T>>,
     seed: u64,
 ) -> Result<Proof> {
-    let replaced = symbolic.equal.then(|| symbolic.replaced.clone());
     let mut cmp = Comparison::new(BoundKind::Derived);
+    both_sides(
+        &mut cmp,
+        symbolic,
+        label,
+        (left, right),
+        (model, run, 0),
+        seed,
+    )?;
+    Ok(match cmp.verdict() {
+        Some(Verdict::Holds(measure)) => Proof::Holds(measure),
+        Some(Verdict::Refuted(measure)) => Proof::Refuted(measure),
+        _ => return Err(Error::Request("there is nothing to compare".into())),
+    })
+}
+
+/// Adds a statement's comparison on a run to those collected.
+pub(super) fn compare_numbers<T: Scalar>(
+    cmp: &mut Comparison,
+    statement: &Statement,
+    e: &Evidence<'_, T>,
+) -> Result<()> {
+    // No statement of the catalogue has so many entries that sums of them are compared.
+    const SEED: u64 = 0;
+    let dims = Source::run(e.model, e.out, 0).dims();
+    for (left, right) in &statement.members {
+        let symbolic = symbolic(left, right, &dims)?;
+        let label = left.to_string();
+        let on = (e.model, Some(e.out), e.first_sequence);
+        both_sides(cmp, &symbolic, &label, (left, right), on, SEED)?;
+    }
+    Ok(())
+}
+
+/// A model, a run of it, and the number of the run's first sequence in a larger batch.
+type On<'a, T> = (&'a Model<T>, Option<&'a RunOutput<T>>, usize);
+
+fn both_sides<T: Scalar>(
+    cmp: &mut Comparison,
+    symbolic: &Symbolic,
+    label: &str,
+    (left, right): (&Expr, &Expr),
+    (model, run, first_sequence): On<'_, T>,
+    seed: u64,
+) -> Result<()> {
+    let replaced = symbolic.equal.then(|| symbolic.replaced.clone());
     let symbols = left.symbols().into_iter().chain(right.symbols());
     let of_run = symbols.into_iter().any(|s| s.origin() == Origin::Run);
     match run {
         Some(out) if of_run => {
             for b in 0..out.tokens.batch() {
                 let source = Source::run(model, out, b);
-                let place = (label, format!(" of sequence {b}"));
-                side_by_side(&mut cmp, &place, left, right, source, &replaced, seed)?;
+                let place = (label, format!(" of sequence {}", first_sequence + b));
+                side_by_side(cmp, &place, left, right, source, &replaced, seed)?;
             }
         }
         _ => {
             let source = Source::of(model);
             let place = (label, String::new());
-            side_by_side(&mut cmp, &place, left, right, source, &replaced, seed)?;
+            side_by_side(cmp, &place, left, right, source, &replaced, seed)?;
         }
     }
-    Ok(match cmp.verdict() {
-        Some(Verdict::Holds(measure)) => Proof::Holds(measure),
-        Some(Verdict::Refuted(measure)) => Proof::Refuted(measure),
-        _ => return Err(Error::Request("there is nothing to compare".into())),
-    })
+    Ok(())
 }
 
 fn side_by_side<T: Scalar>(

@@ -2,8 +2,9 @@
 
 use super::evidence::Evidence;
 use super::verdict::{BoundKind, Comparison, Finding, Verdict};
-use super::{attention, mlp, paths, stream};
+use super::{attention, mlp, paths, prove, stream};
 use crate::error::Result;
+use crate::eval::Source;
 use crate::model::Config;
 use crate::tensor::Scalar;
 
@@ -176,22 +177,26 @@ impl RunIdentity {
             return Ok(());
         }
         let mut cmp = Comparison::new(BoundKind::Derived);
+        let dims = Source::run(e.model, e.out, 0).dims();
+        for statement in self.statements(&dims).unwrap_or_default() {
+            prove::compare_numbers(&mut cmp, &statement, e)?;
+        }
         match self {
-            RunIdentity::Embeddings => stream::embeddings(e, &mut cmp)?,
-            RunIdentity::ResidualSum => stream::residual_sum(e, &mut cmp)?,
             RunIdentity::LayerNorm => stream::layer_norm(e, &mut cmp)?,
-            RunIdentity::Projections => attention::projections(e, &mut cmp)?,
             RunIdentity::Scores => attention::scores(e, &mut cmp)?,
             RunIdentity::Mask => attention::mask(e, &mut cmp)?,
             RunIdentity::Softmax => attention::softmax(e, &mut cmp)?,
             RunIdentity::PatternRows => attention::pattern_rows(e, &mut cmp)?,
-            RunIdentity::HeadResults => attention::head_results(e, &mut cmp)?,
-            RunIdentity::AttnOut => attention::attn_out(e, &mut cmp)?,
-            RunIdentity::Neurons => mlp::neurons(e, &mut cmp)?,
             RunIdentity::Activation => mlp::activation(e, &mut cmp)?,
-            RunIdentity::MlpOut => mlp::mlp_out(e, &mut cmp)?,
             RunIdentity::DirectAttribution => stream::direct_attribution(e, &mut cmp)?,
             RunIdentity::PathSum => paths::path_sum(e, &mut cmp)?,
+            RunIdentity::Embeddings
+            | RunIdentity::ResidualSum
+            | RunIdentity::Projections
+            | RunIdentity::HeadResults
+            | RunIdentity::AttnOut
+            | RunIdentity::Neurons
+            | RunIdentity::MlpOut => {}
         }
         match collected {
             Some(Ok(before)) => before.merge(cmp),

@@ -10,29 +10,6 @@ use crate::names::Hook;
 use crate::tensor::{Scalar, Tensor};
 use faer::{Mat, MatRef};
 
-/// Copies: nothing may differ.
-pub(super) fn embeddings<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Result<()> {
-    let weights = e.model.weights();
-    let pos = e.tokens.pos();
-    let (embed, pos_embed) = (e.value(Hook::Embed)?, e.value(Hook::PosEmbed)?);
-    for (row, &token) in e.tokens.ids().iter().enumerate() {
-        for (hook, found, expected) in [
-            (Hook::Embed, embed, weights.W_E.slice(&[token as usize])),
-            (Hook::PosEmbed, pos_embed, weights.W_pos.slice(&[row % pos])),
-        ] {
-            for (j, (f, x)) in found
-                .slice(&[row / pos, row % pos])
-                .iter()
-                .zip(expected)
-                .enumerate()
-            {
-                cmp.entry(f.to_f64(), x.to_f64(), 0.0, || e.place(hook, row, &[j]));
-            }
-        }
-    }
-    Ok(())
-}
-
 /// The sum of a stack's components and its bound: `γ_{n-1} Σ |x_i|` on each side.
 fn stack_sum<T: Scalar>(stack: &Stack<T>) -> Bounded<T> {
     let n = stack.labels.len();
@@ -67,22 +44,6 @@ fn last_stack<T: Scalar>(e: &Evidence<'_, T>) -> Result<Stack<T>> {
         labels: vec![Component::Embed, Component::PosEmbed],
         values: Tensor::from_vec(&[&[2], embed.shape()].concat(), values),
     })
-}
-
-/// By head, so that the sum is not the run's own: it adds each layer's heads up first.
-pub(super) fn residual_sum<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Result<()> {
-    let c = e.model.config();
-    for l in 0..c.n_layers {
-        let mid = (!c.attn_only).then_some(Hook::ResidMid(l));
-        for hook in [Some(Hook::ResidPre(l)), mid, Some(Hook::ResidPost(l))]
-            .into_iter()
-            .flatten()
-        {
-            let sum = stack_sum(&residual_stack(e.model, &e.out.cache, hook, By::Head)?);
-            e.compare_rows(cmp, hook, &sum.claimed(e.value(hook)?.rows()), &sum);
-        }
-    }
-    Ok(())
 }
 
 /// A norm of the model: its parameters, and the hooks of its input, scale and output. Where there are no

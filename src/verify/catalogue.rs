@@ -1,0 +1,73 @@
+//! The identities that the language of [`crate::expr`] can express, as statements of it.
+
+use super::run_identity::RunIdentity;
+use crate::expr::{self, Dims, Expr, Space, Statement, Symbol};
+use crate::names::Head;
+
+impl RunIdentity {
+    /// What the identity says of a model of these sizes, where the language can say it: linear statements about
+    /// a run's values. Masks, softmaxes, scales and the neurons' function are beyond it.
+    ///
+    /// Each is true by the rules, so that `prove` proves it; `check` holds the run's numbers to it.
+    ///
+    /// ```
+    /// use pathsum::expr::Dims;
+    /// use pathsum::verify::{Proof, RunIdentity, prove};
+    /// let dims = Dims::default();
+    /// for identity in RunIdentity::ALL {
+    ///     for statement in identity.statements(&dims).unwrap_or_default() {
+    ///         assert!(matches!(prove(&statement, &dims, 0)?.proof, Proof::Proved { .. }));
+    ///     }
+    /// }
+    /// # Ok::<(), pathsum::Error>(())
+    /// ```
+    pub fn statements(self, dims: &Dims) -> Option<Vec<Statement>> {
+        let symbols: Vec<Symbol> = match self {
+            RunIdentity::Embeddings => vec![Symbol::Embed, Symbol::PosEmbed],
+            RunIdentity::Projections => {
+                let all = dims.heads();
+                all.flat_map(|h| [Symbol::Q(h), Symbol::K(h), Symbol::V(h)])
+                    .collect()
+            }
+            RunIdentity::AttnOut => (0..dims.n_layers).map(Symbol::AttnOut).collect(),
+            RunIdentity::Neurons => (0..dims.n_layers).map(Symbol::Pre).collect(),
+            RunIdentity::MlpOut => (0..dims.n_layers).map(Symbol::MlpOut).collect(),
+            RunIdentity::HeadResults => return Some(dims.heads().flat_map(head_results).collect()),
+            RunIdentity::ResidualSum => return Some(residual_sums(dims)),
+            _ => return None,
+        };
+        let is_its_definition = |symbol: Symbol| {
+            let definition = expr::definition(&symbol, dims);
+            let definition = definition.expect("each of these is made of others");
+            Statement::equal(Expr::from(symbol), definition)
+        };
+        Some(symbols.into_iter().map(is_its_definition).collect())
+    }
+}
+
+/// The forward pass mixes the values first; in the second statement each is written out first.
+fn head_results(h: Head) -> [Statement; 2] {
+    let mixed = expr::pattern(h) * expr::v(h);
+    [
+        Statement::equal(expr::z(h), mixed.clone()),
+        Statement::equal(expr::result(h), mixed * expr::W_O(h)),
+    ]
+}
+
+/// The stream at every place where it has a hook, by head.
+fn residual_sums(dims: &Dims) -> Vec<Statement> {
+    let mut sum = expr::embed() + expr::pos_embed();
+    let mut all = Vec::new();
+    let bias = |b: Expr| expr::ones(Space::Pos) * b;
+    for l in 0..dims.n_layers {
+        all.push(Statement::equal(expr::resid_pre(l), sum.clone()));
+        let heads = (0..dims.n_heads).map(|head| expr::result(Head { layer: l, head }));
+        sum = heads.fold(sum, |sum, result| sum + result) + bias(expr::b_O(l));
+        if dims.d_mlp.is_some() {
+            all.push(Statement::equal(expr::resid_mid(l), sum.clone()));
+            sum = sum + expr::mlp_out(l);
+        }
+        all.push(Statement::equal(expr::resid_post(l), sum.clone()));
+    }
+    all
+}
