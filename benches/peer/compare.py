@@ -23,9 +23,12 @@ EXAMPLE = """examples:
 """
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-# For each benchmark, criterion's group, and which of pathsum's works stands beside a work of the peer's where the
-# names differ.
-GROUPS = {"forward": ("palindrome", {}), "algebra": ("algebra", {"svd_factored": "svd"})}
+# For each benchmark criterion's group, and the rows: what the peer's script calls the work, and what ours does.
+GROUPS = {
+    "forward": ("palindrome", [("forward_2500",) * 2, ("forward_1",) * 2, ("cache_2500",) * 2,
+                               ("cache_2500", "cache_2500_fresh")]),
+    "algebra": ("algebra", [("composition",) * 2, ("svd",) * 2, ("svd_factored", "svd"), ("top_10",) * 2]),
+}
 
 
 def run(command, env, **options):
@@ -41,23 +44,23 @@ def transformer_lens(command, env):
     return {line["work"]: line["median_s"] for line in lines}
 
 
-def pathsum(bench, works, env):
+def pathsum(bench, env):
     """The medians of pathsum's benchmark, by work."""
     command = f"cargo bench --quiet --bench {bench} -- --warm-up-time 1 --measurement-time 3"
     run(shlex.split(command), env)
     target = Path(json.loads(run(["cargo", "metadata", "--no-deps", "--format-version=1"], env))["target_directory"])
-    group, names = GROUPS[bench]
-    folder = target / "criterion" / group
-    estimates = {work: folder / names.get(work, work) / "new" / "estimates.json" for work in works}
+    group, rows = GROUPS[bench]
+    estimates = {work: target / "criterion" / group / work / "new" / "estimates.json" for _, work in rows}
     return {work: json.loads(path.read_text())["median"]["point_estimate"] * 1e-9
             for work, path in estimates.items()}
 
 
-def table(rounds):
+def table(bench, rounds):
     """`rounds`: a pair (TransformerLens's medians, pathsum's medians) for each round."""
     rows = ["| work | TransformerLens | pathsum | times faster | best rounds | times faster |", "|---|---|---|---|---|---|"]
-    for work in rounds[0][0]:
-        sides = [[side[work] for side in sides] for sides in zip(*rounds)]
+    for names in GROUPS[bench][1]:
+        sides = [[side[name] for side in sides] for name, sides in zip(names, zip(*rounds))]
+        work = " / ".join(dict.fromkeys(names))
         (theirs, ours), (their_best, our_best) = map(statistics.median, sides), map(min, sides)
         rows.append(f"| {work} | {show(theirs)} | {show(ours)} | {theirs / ours:.1f} "
                     f"| {show(their_best)}, {show(our_best)} | {their_best / our_best:.1f} |")
@@ -92,8 +95,8 @@ def main():
     for i in range(args.rounds):
         print(f"round {i + 1} of {args.rounds}", file=sys.stderr)
         theirs = transformer_lens(peer, env)
-        rounds.append((theirs, pathsum(args.bench, theirs, env)))
-    print(f"{args.rounds} rounds, {args.threads} threads, load average at the start {load:.2f}\n\n{table(rounds)}")
+        rounds.append((theirs, pathsum(args.bench, env)))
+    print(f"{args.rounds} rounds, {args.threads} threads, load average at the start {load:.2f}\n\n{table(args.bench, rounds)}")
 
 
 if __name__ == "__main__":
