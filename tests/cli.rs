@@ -16,8 +16,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pathsum");
-const SUBCOMMANDS: [&str; 7] = [
-    "info", "convert", "process", "run", "cache", "check", "paths",
+const SUBCOMMANDS: [&str; 11] = [
+    "info", "convert", "process", "run", "cache", "check", "eval", "plan", "prove", "compose",
+    "paths",
 ];
 
 /// How far two ways to compute the same logits may be apart in f64, relative to the largest: the models
@@ -633,6 +634,183 @@ fn check_refutes_a_model_with_a_nan_and_says_where() {
 }
 
 #[test]
+fn eval_writes_what_the_forms_are_called() {
+    let s = Scratch::new();
+    let eval = |expr: &str, more: &[&str]| {
+        let args = [&["eval", "model", expr, "--out", "out"], more].concat();
+        let (status, _, stderr) = texts(s.command(&args).output());
+        assert_eq!((status, stderr.as_str()), (Some(0), ""), "{expr}");
+        let file = s.tensors("out");
+        let names: Vec<(String, Vec<usize>)> = file
+            .names()
+            .map(|n| (n.to_string(), file.shape(n).unwrap().to_vec()))
+            .collect();
+        names
+    };
+    let named = |all: &[(&str, &[usize])]| -> Vec<(String, Vec<usize>)> {
+        all.iter()
+            .map(|(n, s)| (n.to_string(), s.to_vec()))
+            .collect()
+    };
+    assert_eq!(eval("W_E W_U", &[]), named(&[("value", &[7, 5])]));
+    let family = "W_E W_OV[*.*] W_E^T";
+    assert_eq!(eval(family, &[]), named(&[("value", &[4, 7, 7])]));
+    let pairs = "W_OV[0.*] W_OV[1.*]";
+    assert_eq!(eval(pairs, &["--as", "norm"]), named(&[("value", &[2, 2])]));
+    assert_eq!(
+        eval(family, &["--as", "diag"]),
+        named(&[("value", &[4, 7])])
+    );
+    assert_eq!(
+        eval(family, &["--as", "top=3"]),
+        named(&[("indices", &[4, 7, 3]), ("values", &[4, 7, 3])])
+    );
+    assert_eq!(
+        eval(family, &["--as", "eig"]),
+        named(&[("eigenvalues", &[4, 4, 2])])
+    );
+    assert_eq!(
+        eval("W_OV[0.1]", &["--as", "svd"]),
+        named(&[("S", &[4]), ("U", &[8, 4]), ("V", &[8, 4])])
+    );
+    assert_eq!(
+        eval("W_OV[0.1]", &["--as", "factored"]),
+        named(&[("A", &[8, 4]), ("B", &[4, 8])])
+    );
+    let on_run = ["--tokens", "data", "--sequence", "2", "--as", "softmax"];
+    assert_eq!(
+        eval("pattern[1.0] v[1.0]", &on_run),
+        named(&[("value", &[6, 4])])
+    );
+
+    // And what they hold, against the weights.
+    eval("W_E[2] W_U[:,-1]", &[]);
+    let model = small_model();
+    let (W_E, W_U) = (&model.weights().W_E, &model.weights().W_U);
+    let expected: f64 = (0..8).map(|i| W_E[[2, i]] * W_U[[i, 4]]).sum();
+    let found = s.tensors("out").float::<f64>("value").unwrap();
+    assert!((found.data()[0] - expected).abs() <= ROUNDING);
+    let printed: Value = s.json("eval model W_E[2]");
+    assert_eq!(printed["value"][0][3], json!(W_E[[2, 3]]));
+}
+
+/// An expression that makes no sense: what is wrong, the text, and where.
+#[test]
+fn a_wrong_expression_is_pointed_at() {
+    let s = Scratch::new();
+    for command in ["eval", "plan"] {
+        let (status, stdout, stderr) = texts(s.command(&[command, "model", "W_E W_U^T"]).output());
+        assert_eq!((status, stdout.as_str()), (Some(2), ""));
+        assert_eq!(
+            stderr,
+            "error: `W_E` has model columns, `W_U^T` has out rows; did you mean `W_U`?\n  W_E W_U^T\n      ^^^^^\n"
+        );
+    }
+    let (status, _, stderr) = texts(s.command(&["prove", "W_E == "]).output());
+    assert_eq!(status, Some(2));
+    assert!(
+        stderr.starts_with("error: the expression ends too early\n  W_E == \n"),
+        "{stderr}"
+    );
+    s.bad_args(&["eval", "model", "W_E", "--as", "tap=3"], "tap=3");
+    s.bad_args(
+        &["eval", "model", "W_E", "--as", "trace"],
+        "needs a square matrix",
+    );
+    s.bad_args(&["eval", "model", "v[0.0]"], "no tokens were given");
+    s.bad_args(
+        &[
+            "eval",
+            "model",
+            "v[0.0]",
+            "--tokens",
+            "data",
+            "--sequence",
+            "5",
+        ],
+        "there are 5",
+    );
+    s.bad_args(
+        &["eval", "model", "W_E", "--out", "no/such/folder"],
+        "no/such/folder",
+    );
+    s.bad_args(&["compose", "model", "--kind", "x"], "expected q, k or v");
+    s.bad_args(&["prove", "W_E == W_E", "--tokens", "data"], "--model");
+}
+
+#[test]
+fn prove_says_what_decided_it() {
+    let s = Scratch::new();
+    let prove = |args: &[&str], status: i32, said: &str| {
+        let args = [&["prove"], args].concat();
+        let (found, stdout, stderr) = texts(s.command(&args).output());
+        assert_eq!((found, stderr.as_str()), (Some(status), ""), "{args:?}");
+        assert!(stdout.starts_with(said), "{args:?}: {stdout}");
+        let (found, stdout, _) = texts(s.command(&args).arg("--json").output());
+        assert_eq!(found, Some(status));
+        let json: Value = serde_json::from_str(&stdout).unwrap();
+        assert_eq!(json["statement"], args[1]);
+    };
+    prove(
+        &["C C W_U == C W_U"],
+        0,
+        "proved: both sides have the same normal form\nrules used: C C = C",
+    );
+    prove(
+        &["ones[out]^T ones[out] == 7"],
+        0,
+        "proved, with a probability of error of at most 4.3e-19",
+    );
+    prove(&["W_QK[0.0] == W_QK[0.0]^T"], 1, "refuted: modulo 2^61 - 1");
+    let run = "resid_post[1] == resid_mid[1] + post[1] W_out[1] + ones b_out[1]";
+    prove(
+        &[run, "--model", "model", "--tokens", "data"],
+        0,
+        "proved: both sides have the same normal form, with a run's",
+    );
+    let wrong = "resid_post[1] == resid_mid[1] + post[1] W_out[1]";
+    prove(
+        &[wrong, "--model", "model", "--tokens", "data"],
+        1,
+        "refuted: at [",
+    );
+    prove(
+        &["b_U == 0", "--model", "fixture:induction"],
+        0,
+        "holds, for this model: 16 entries compared",
+    );
+}
+
+#[test]
+fn plan_and_compose_say_what_they_cost_and_found() {
+    let s = Scratch::new();
+    let args = [
+        "plan",
+        "model",
+        "W_E W_OV[0.0] W_U[:,1]",
+        "--measure",
+        "--json",
+    ];
+    let (status, stdout, _) = texts(s.command(&args).output());
+    assert_eq!(status, Some(0));
+    let json: Value = serde_json::from_str(&stdout).unwrap();
+    let flops = |plan: &Value| plan["total"]["flops"].as_u64().unwrap();
+    // A column through the head and the embedding, against three products of matrices.
+    assert_eq!(flops(&json["plan"]), 2 * (4 * 8 + 8 * 4 + 7 * 8));
+    assert!(flops(&json["naive"]) > flops(&json["plan"]));
+    // Every order of five factors.
+    assert_eq!(json["orders"].as_array().unwrap().len(), 14);
+
+    let json = s.json("compose model --kind v --out scores");
+    assert_eq!(json["pairs"].as_array().unwrap().len(), 4);
+    assert_eq!(s.tensors("scores").shape("value"), Some(&[2, 2, 2, 2][..]));
+    assert!(
+        s.ok("compose model --kind q")
+            .contains("random weights of these shapes")
+    );
+}
+
+#[test]
 fn every_help_has_an_example_that_runs() {
     let s = Scratch::new();
     s.write("dataset.safetensors", &s.read("data"));
@@ -642,19 +820,23 @@ fn every_help_has_an_example_that_runs() {
     let path = std::env::join_paths(path).unwrap();
     for subcommand in [""].into_iter().chain(SUBCOMMANDS) {
         let help = s.ok(&format!("{subcommand} --help"));
-        let (_, example) = help.split_once("Example:\n").expect("an example");
-        let example = example.trim();
-        // On one line, or it cannot be copied.
-        assert_eq!(example.lines().count(), 1, "{example}");
-        assert!(
-            example.starts_with(&format!("pathsum {subcommand}")),
-            "{example}"
-        );
-        if cfg!(unix) && (cfg!(feature = "torch") || subcommand != "convert") {
-            let mut shell = Command::new("sh");
-            shell.args(["-c", example]).current_dir(s.0.path());
-            let output = shell.env("PATH", &path).output().unwrap();
-            assert!(output.status.success(), "{example}: {output:?}");
+        let several = help.split_once("Examples:\n");
+        let (_, examples) = several
+            .or(help.split_once("Example:\n"))
+            .expect("an example");
+        assert!(examples.trim().lines().count() > usize::from(several.is_some()));
+        // Each on one line, or it cannot be copied.
+        for example in examples.trim().lines().map(str::trim) {
+            assert!(
+                example.starts_with(&format!("pathsum {subcommand}")),
+                "{example}"
+            );
+            if cfg!(unix) && (cfg!(feature = "torch") || subcommand != "convert") {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", example]).current_dir(s.0.path());
+                let output = shell.env("PATH", &path).output().unwrap();
+                assert!(output.status.success(), "{example}: {output:?}");
+            }
         }
     }
     let version = format!("pathsum {}\n", env!("CARGO_PKG_VERSION"));

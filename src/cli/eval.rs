@@ -18,7 +18,7 @@ use std::process::ExitCode;
 /// `values`. A family's members (`W_OV[0.*]`) come first, in the heads' order.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  pathsum eval fixture:induction \"W_E W_OV[1.0] W_U\" --as top=3\n  pathsum eval model/ \"W_E W_QK[0.*] W_E^T\" --out qk.safetensors\n  pathsum eval model/ \"pattern[1.0] v[1.0]\" --tokens dataset.safetensors --sequence 3"
+    after_help = "Examples:\n  pathsum eval fixture:induction \"W_E W_OV[1.0] W_U\" --as top=3\n  pathsum eval model/ \"W_E W_QK[0.*] W_E^T\" --out qk.safetensors\n  pathsum eval model/ \"pattern[0.0] v[0.0]\" --tokens dataset.safetensors --sequence 3"
 )]
 pub struct Args {
     #[command(flatten)]

@@ -14,7 +14,7 @@ use std::time::Instant;
 /// Show the products that a circuit takes, their order and cost, beside the plain order from left to right
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  pathsum plan fixture:induction \"W_E W_OV[0.0] W_OV[1.0] W_U\"\n  pathsum plan model/ \"W_pos W_OV[0.0] W_OV[1.0] (W_U[:,0] - W_U[:,1])\" --measure"
+    after_help = "Examples:\n  pathsum plan fixture:induction \"W_E W_OV[0.0] W_OV[1.0] W_U\"\n  pathsum plan model/ \"W_pos W_OV[0.0] (W_U[:,0] - W_U[:,1])\" --measure"
 )]
 pub struct Args {
     #[command(flatten)]

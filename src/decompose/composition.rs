@@ -102,7 +102,7 @@ fn nested<T: Scalar, S: Serializer>(scores: &Tensor<T>, s: S) -> Result<S::Ok, S
 ///
 /// # Accuracy
 /// The square of a score is computed with an error of at most `eps (TILE² |G| |H| + d_head (|G| + |H|))`, where `G`
-/// and `H` are the Gram matrices of the two, scaled to trace one, and `TILE`, 64, is the side of the tiles in which
+/// and `H` are the Gram matrices of the two, scaled to trace one, and `TILE`, 128, is the side of the tiles in which
 /// they are multiplied (the tiles' products are added in f64). Where that could be more than an eighth of the square,
 /// the product of the pair is formed instead, which has an error of the order of `eps` in the score itself.
 ///
@@ -161,8 +161,13 @@ pub fn composition_scores<T: Scalar>(model: &Model<T>, par: Par) -> Result<Compo
     })
 }
 
-/// The side of the square tiles of the Gram matrices. A small product's kernel takes no larger ones.
-const TILE: usize = 64;
+/// The side of the square tiles of the Gram matrices: large enough for a product to be fast, small enough for all
+/// heads' to stay in the caches.
+const TILE: usize = 128;
+
+/// How many layers' heads read at a time: one layer's are too few for a product to be fast. Among them are pairs
+/// that do not ascend, which nobody looks at.
+const LAYERS: usize = 4;
 
 /// A matrix `M`, scaled to Frobenius norm one, of which the Gram matrix `M Mᵀ` is wanted: `[d_model, d_head]`.
 struct Half<T: Scalar> {
@@ -176,16 +181,26 @@ struct Half<T: Scalar> {
 impl<T: Scalar> Half<T> {
     /// The half of `X Y` that meets what stands on its left: `X R_Yᵀ`, with `Yᵀ = Q R_Y`.
     fn new(X: MatRef<'_, T>, Y: MatRef<'_, T>) -> Self {
-        let M = product(X, triangular_factor(Y.transpose()).transpose());
-        let norm = M.norm_l2();
+        let R = triangular_factor(Y.transpose());
+        let mut M = Tensor::zeros(&[X.nrows(), R.nrows()]);
+        product_into(M.mat_mut(&[]), T::ONE, X, R.transpose());
+        let norm = M.mat(&[]).norm_l2();
         // A norm that is zero leaves zeros.
-        let norm = if norm == T::ZERO { T::ONE } else { norm };
-        let M = Mat::from_fn(M.nrows(), M.ncols(), |i, j| M[(i, j)] / norm);
+        let inverse = if norm == T::ZERO {
+            T::ONE
+        } else {
+            T::ONE / norm
+        };
+        M.data_mut().iter_mut().for_each(|x| *x *= inverse);
+        // Made rather than copied: a product writes whole rows, a transpose one entry at a time.
+        let mut transposed = Tensor::zeros(&[R.nrows(), X.nrows()]);
+        product_into(transposed.mat_mut(&[]), inverse, R.as_ref(), X.transpose());
+        // `M Mᵀ` and the smaller `Mᵀ M` have the same.
+        let gram_norm = product(transposed.mat(&[]), M.mat(&[])).norm_l2().to_f64();
         Half {
-            // `M Mᵀ` and the smaller `Mᵀ M` have the same.
-            gram_norm: product(M.transpose(), M.as_ref()).norm_l2().to_f64(),
-            transposed: Tensor::from_mat(M.transpose()),
-            M: Tensor::from_mat(M.as_ref()),
+            M,
+            transposed,
+            gram_norm,
         }
     }
 
@@ -209,8 +224,15 @@ impl<T: Scalar> Halves<T> {
     fn of(model: &Model<T>, h: Head) -> Result<Self> {
         let w = model.weights();
         let (W_Q, W_K, W_V, W_O) = (w.W_Q(h), w.W_K(h), w.W_V(h), w.W_O(h));
-        for (name, M) in [("W_Q", W_Q), ("W_K", W_K), ("W_V", W_V), ("W_O", W_O)] {
-            if M.row_iter().any(|row| row.iter().any(|x| !x.is_finite())) {
+        let a = &w.blocks[h.layer].attn;
+        let all = [
+            ("W_Q", &a.W_Q),
+            ("W_K", &a.W_K),
+            ("W_V", &a.W_V),
+            ("W_O", &a.W_O),
+        ];
+        for (name, M) in all {
+            if !M.slice(&[h.head]).iter().all(|x| x.is_finite()) {
                 return Err(Error::Numeric(format!(
                     "composition of head {h}: its {name} holds a NaN or an infinity"
                 )));
@@ -227,6 +249,15 @@ impl<T: Scalar> Halves<T> {
     }
 }
 
+/// What one tile after the other is worked out in: the writers' and some readers' Gram matrices there, each
+/// `stride` from the next, and their inner products.
+struct Room<T> {
+    stride: usize,
+    left: Vec<T>,
+    right: Vec<T>,
+    products: Vec<T>,
+}
+
 struct Layers<'a, T: Scalar> {
     heads: usize,
     d_model: usize,
@@ -240,20 +271,20 @@ impl<T: Scalar> Layers<'_, T> {
         let tiles: Vec<(usize, usize)> = (0..tiles)
             .flat_map(|i| (i..tiles).map(move |j| (i, j)))
             .collect();
-        let sum = |mut sums: Vec<f64>, tile: &(usize, usize)| {
-            self.add_tile(*tile, &mut sums);
+        let zeros = || vec![0.0; 3 * self.halves.len() * self.halves.len()];
+        let sum = |tiles: &[(usize, usize)]| {
+            let (mut sums, mut room) = (zeros(), self.room());
+            for tile in tiles {
+                self.add_tile(*tile, &mut room, &mut sums);
+            }
             sums
         };
-        let zeros = || vec![0.0; 3 * self.halves.len() * self.halves.len()];
         match par {
-            Par::Seq => tiles.iter().fold(zeros(), sum),
+            Par::Seq => sum(&tiles),
             Par::Rayon => {
                 // One stretch of tiles a thread: the order of summing is then the same in every run.
                 let stretch = tiles.len().div_ceil(4 * par.threads()).max(1);
-                let parts: Vec<Vec<f64>> = tiles
-                    .par_chunks(stretch)
-                    .map(|tiles| tiles.iter().fold(zeros(), sum))
-                    .collect();
+                let parts: Vec<Vec<f64>> = tiles.par_chunks(stretch).map(sum).collect();
                 parts.into_iter().fold(zeros(), |mut all, part| {
                     all.iter_mut().zip(part).for_each(|(a, b)| *a += b);
                     all
@@ -262,43 +293,57 @@ impl<T: Scalar> Layers<'_, T> {
         }
     }
 
+    fn room(&self) -> Room<T> {
+        // The last layer writes for none, the first reads from none.
+        let writers = self.halves.len().saturating_sub(self.heads);
+        let readers = 3 * writers.min(LAYERS * self.heads);
+        // A cache line more, so that the heads' tiles do not all fall to the same sets of the cache.
+        let stride = TILE * TILE + 64 / size_of::<T>();
+        Room {
+            stride,
+            left: vec![T::ZERO; writers * stride],
+            right: vec![T::ZERO; readers * stride],
+            products: vec![T::ZERO; writers * readers],
+        }
+    }
+
     /// Adds one tile's part of all sums of squares.
-    fn add_tile(&self, (i, j): (usize, usize), sums: &mut [f64]) {
+    fn add_tile(&self, (i, j): (usize, usize), room: &mut Room<T>, sums: &mut [f64]) {
         let (n, heads) = (self.halves.len(), self.heads);
         let side = |i: usize| (i * TILE, TILE.min(self.d_model - i * TILE));
         let (rows, columns) = (side(i), side(j));
         let size = rows.1 * columns.1;
         // A tile off the diagonal stands for its mirror image too.
         let weight = if i == j { 1.0 } else { 2.0 };
-        // The last layer writes for none, the first reads from none.
-        let writers = n - heads;
-        // A cache line more, so that the heads' tiles do not all fall to the same sets of the cache.
-        let stride = size + 64 / size_of::<T>();
-        let mut left = vec![T::ZERO; writers * stride];
+        let Room {
+            stride,
+            left,
+            right,
+            products,
+        } = room;
+        let (stride, group) = (*stride, LAYERS * heads);
         for (h, out) in left.chunks_exact_mut(stride).enumerate() {
             self.halves[h].writes.gram(rows, columns, &mut out[..size]);
         }
-        let mut right = vec![T::ZERO; 3 * heads * stride];
-        let mut products = vec![T::ZERO; writers * 3 * heads];
-        for first in (heads..n).step_by(heads.max(1)) {
-            let readers = self.halves[first..first + heads]
-                .iter()
-                .flat_map(|h| &h.reads);
+        for first in (heads..n).step_by(group.max(1)) {
+            let end = (first + group).min(n);
+            let (before, reads) = (end - heads, 3 * (end - first));
+            let readers = self.halves[first..end].iter().flat_map(|h| &h.reads);
             for (half, out) in readers.zip(right.chunks_exact_mut(stride)) {
                 half.gram(rows, columns, &mut out[..size]);
             }
-            let products = &mut products[..first * 3 * heads];
+            let products = &mut products[..before * reads];
             product_into(
-                MatMut::from_row_major_slice_mut(products, first, 3 * heads),
+                MatMut::from_row_major_slice_mut(products, before, reads),
                 T::ONE,
-                MatRef::from_row_major_slice(&left[..first * stride], first, stride)
+                MatRef::from_row_major_slice(&left[..before * stride], before, stride)
                     .subcols(0, size),
-                MatRef::from_row_major_slice(&right, 3 * heads, stride)
+                MatRef::from_row_major_slice(&right[..reads * stride], reads, stride)
                     .subcols(0, size)
                     .transpose(),
             );
-            for (h, products) in products.chunks_exact(3 * heads).enumerate() {
-                let sums = &mut sums[3 * (h * n + first)..][..3 * heads];
+            for (h, products) in products.chunks_exact(reads).enumerate() {
+                let sums = &mut sums[3 * (h * n + first)..][..reads];
                 let products = products.iter().map(|x| x.to_f64());
                 sums.iter_mut()
                     .zip(products)

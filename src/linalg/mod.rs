@@ -9,6 +9,7 @@ mod scale;
 mod small;
 mod svd;
 mod top_k;
+mod vector;
 
 pub use eigen::{eigenvalues, modulus};
 pub use faer::complex::Complex;
@@ -166,6 +167,8 @@ mod tests {
                     (m, 9, 50),
                     (m, 2, 70),
                     (m, 0, 3),
+                    (m, 37, 120),
+                    (m, 130, 1),
                 ]
             }) {
                 let A = Mat::from_fn(m, k, entry);

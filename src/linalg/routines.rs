@@ -1,6 +1,7 @@
 //! The routines that are compiled for f32 and f64, here: faer's, and the kernel for small products.
 
 use super::small::{narrow_affine, small_product};
+use super::vector::vector_product;
 use crate::tensor::Routines;
 use faer::diag::Diag;
 use faer::dyn_stack::{MemBuffer, MemStack};
@@ -21,6 +22,9 @@ macro_rules! routines {
                 B: MatRef<'_, $t>,
             ) {
                 let Some(dst) = small_product(dst, alpha, A, B) else {
+                    return;
+                };
+                let Some(dst) = vector_product(dst, alpha, A, B) else {
                     return;
                 };
                 // Whoever calls has split the work already; faer's own threads are slower than that, and
