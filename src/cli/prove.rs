@@ -17,7 +17,7 @@ use std::process::ExitCode;
 /// is given, on its numbers (holds, within a bound; or refuted). Exit status 1 if it is refuted.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  pathsum prove \"W_OV[0.0]^T == W_O[0.0]^T W_V[0.0]^T\"\n  pathsum prove \"resid_post[1] == resid_pre[1] + sum(result[1.*]) + ones b_O[1]\" --model fixture:induction"
+    after_help = "Examples:\n  pathsum prove \"W_OV[0.0]^T == W_O[0.0]^T W_V[0.0]^T\"\n  pathsum prove \"attn_out[1] == sum(result[1.*]) + ones b_O[1]\" --model fixture:induction"
 )]
 pub struct Args {
     /// The statement
