@@ -173,8 +173,9 @@ pub(crate) fn nearest_hint<'a>(name: &str, known: impl IntoIterator<Item = &'a s
         .iter()
         .filter(|_| name.len() <= LONG)
         .map(|k| {
-            // In one case, so that `b_o` is told `b_O` and not `b_K`.
-            let (name, lower) = (name.to_lowercase(), k.to_lowercase());
+            // In one case, so that `b_o` is told `b_O` and not `b_K`; and `WU` is told `W_U`.
+            let plain = |s: &str| s.to_lowercase().replace('_', "");
+            let (name, lower) = (plain(name), plain(k));
             (
                 strsim::jaro_winkler(&name, &lower),
                 strsim::damerau_levenshtein(&name, &lower),

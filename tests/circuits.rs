@@ -741,6 +741,10 @@ fn errors_point_into_the_text() {
         ),
         ("", "the expression ends too early"),
         ("W_E W_X", "there is no matrix called `W_X`"),
+        (
+            "W_E WU",
+            "there is no matrix called `WU`; did you mean `W_U`?",
+        ),
         ("W_pos[11]", "row 11 is out of range: pos has 11"),
         ("W_U[:,-8]", "column -8 is out of range: out has 7"),
         ("sum(W_E)", "there is no `*` to sum over"),

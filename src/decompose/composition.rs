@@ -19,6 +19,7 @@ use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 use rayon::prelude::*;
 use serde::{Serialize, Serializer};
+use std::ops::Range;
 
 /// By which of its inputs a head composes with an earlier one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -204,12 +205,21 @@ impl<T: Scalar> Half<T> {
         }
     }
 
-    /// A tile of `M Mᵀ`, row-major, into the beginning of `out`.
-    fn gram(&self, rows: (usize, usize), columns: (usize, usize), out: &mut [T]) {
-        let left = self.M.mat(&[]).subrows(rows.0, rows.1);
-        let right = self.transposed.mat(&[]).subcols(columns.0, columns.1);
-        let out = MatMut::from_row_major_slice_mut(out, rows.1, columns.1);
-        product_into(out, T::ONE, left, right);
+    /// Blocks of `M Mᵀ`, each row-major, one after the other from the beginning of `out`; those that stand for their
+    /// mirror images too are multiplied by `mirrored`.
+    fn gram(&self, blocks: &[Block], mirrored: T, mut out: &mut [T]) {
+        for Block { rows, columns } in blocks {
+            let left = self.M.mat(&[]).subrows(rows.start, rows.len());
+            let right = self
+                .transposed
+                .mat(&[])
+                .subcols(columns.start, columns.len());
+            let (own, rest) = out.split_at_mut(rows.len() * columns.len());
+            let own = MatMut::from_row_major_slice_mut(own, rows.len(), columns.len());
+            let alpha = if rows == columns { T::ONE } else { mirrored };
+            product_into(own, alpha, left, right);
+            out = rest;
+        }
     }
 }
 
@@ -247,6 +257,26 @@ impl<T: Scalar> Halves<T> {
             ],
         })
     }
+}
+
+/// A block of a Gram matrix: on its diagonal, or above it.
+struct Block {
+    rows: Range<usize>,
+    columns: Range<usize>,
+}
+
+/// The blocks of a tile: of one on the diagonal, which is symmetric, without its lower left quarter.
+fn blocks_of(rows: Range<usize>, columns: Range<usize>) -> Vec<Block> {
+    let block = |rows: &Range<usize>, columns: &Range<usize>| Block {
+        rows: rows.clone(),
+        columns: columns.clone(),
+    };
+    if rows != columns {
+        return vec![block(&rows, &columns)];
+    }
+    let middle = rows.start + rows.len() / 2;
+    let (low, high) = (rows.start..middle, middle..rows.end);
+    vec![block(&low, &low), block(&high, &high), block(&low, &high)]
 }
 
 /// What one tile after the other is worked out in: the writers' and some readers' Gram matrices there, each
@@ -310,11 +340,11 @@ impl<T: Scalar> Layers<'_, T> {
     /// Adds one tile's part of all sums of squares.
     fn add_tile(&self, (i, j): (usize, usize), room: &mut Room<T>, sums: &mut [f64]) {
         let (n, heads) = (self.halves.len(), self.heads);
-        let side = |i: usize| (i * TILE, TILE.min(self.d_model - i * TILE));
-        let (rows, columns) = (side(i), side(j));
-        let size = rows.1 * columns.1;
-        // A tile off the diagonal stands for its mirror image too.
-        let weight = if i == j { 1.0 } else { 2.0 };
+        let side = |i: usize| i * TILE..self.d_model.min((i + 1) * TILE);
+        let blocks = blocks_of(side(i), side(j));
+        let size: usize = blocks.iter().map(|b| b.rows.len() * b.columns.len()).sum();
+        // Once: in the readers'. Exact, a power of two.
+        let two = T::ONE + T::ONE;
         let Room {
             stride,
             left,
@@ -323,14 +353,16 @@ impl<T: Scalar> Layers<'_, T> {
         } = room;
         let (stride, group) = (*stride, LAYERS * heads);
         for (h, out) in left.chunks_exact_mut(stride).enumerate() {
-            self.halves[h].writes.gram(rows, columns, &mut out[..size]);
+            self.halves[h]
+                .writes
+                .gram(&blocks, T::ONE, &mut out[..size]);
         }
         for first in (heads..n).step_by(group.max(1)) {
             let end = (first + group).min(n);
             let (before, reads) = (end - heads, 3 * (end - first));
             let readers = self.halves[first..end].iter().flat_map(|h| &h.reads);
             for (half, out) in readers.zip(right.chunks_exact_mut(stride)) {
-                half.gram(rows, columns, &mut out[..size]);
+                half.gram(&blocks, two, &mut out[..size]);
             }
             let products = &mut products[..before * reads];
             product_into(
@@ -345,9 +377,7 @@ impl<T: Scalar> Layers<'_, T> {
             for (h, products) in products.chunks_exact(reads).enumerate() {
                 let sums = &mut sums[3 * (h * n + first)..][..reads];
                 let products = products.iter().map(|x| x.to_f64());
-                sums.iter_mut()
-                    .zip(products)
-                    .for_each(|(s, x)| *s += weight * x);
+                sums.iter_mut().zip(products).for_each(|(s, x)| *s += x);
             }
         }
     }

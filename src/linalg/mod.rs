@@ -99,7 +99,7 @@ pub fn product_with<T: Scalar>(A: MatRef<'_, T>, B: MatRef<'_, T>, par: Par) -> 
 /// # Shapes
 /// `M: [m, n]`; the result is `[min(m, n), n]`.
 pub(crate) fn triangular_factor<T: Scalar>(M: MatRef<'_, T>) -> Mat<T> {
-    qr::Qr::new(M.to_owned()).R()
+    qr::by_gram(M).unwrap_or_else(|| qr::Qr::new(M.to_owned()).R())
 }
 
 /// The orthogonal factor `Q` of a square matrix's `Q R`.

@@ -236,6 +236,13 @@ fn weakest(a: Proof, b: Proof) -> Proof {
     }
 }
 
+fn dims<T: Scalar>(model: &Model<T>, run: Option<&RunOutput<T>>) -> Dims {
+    match run {
+        Some(out) => Source::run(model, out, 0).dims(),
+        None => Source::of(model).dims(),
+    }
+}
+
 /// Decides a statement for a model: by normal forms, else in a finite field, else by the numbers of its weights
 /// and of the run, if there is one.
 ///
@@ -247,10 +254,7 @@ pub fn prove_on<T: Scalar>(
     run: Option<&RunOutput<T>>,
     seed: u64,
 ) -> Result<Proven> {
-    let dims = match run {
-        Some(out) => Source::run(model, out, 0).dims(),
-        None => Source::of(model).dims(),
-    };
+    let dims = dims(model, run);
     decide(statement, |label, left, right| {
         let symbolic = symbolic(left, right, &dims)?;
         let proof = without_model(&symbolic, label, left, right, &dims, seed)?;
@@ -272,10 +276,7 @@ pub fn compare_on<T: Scalar>(
     run: Option<&RunOutput<T>>,
     seed: u64,
 ) -> Result<Proven> {
-    let dims = match run {
-        Some(out) => Source::run(model, out, 0).dims(),
-        None => Source::of(model).dims(),
-    };
+    let dims = dims(model, run);
     decide(statement, |label, left, right| {
         let symbolic = symbolic(left, right, &dims)?;
         numeric(&symbolic, label, left, right, model, run, seed)
@@ -314,10 +315,7 @@ pub fn assert_holds<T: Scalar>(
     claim: impl Into<Claim>,
 ) {
     const SEED: u64 = 0;
-    let dims = match run {
-        Some(out) => Source::run(model, out, 0).dims(),
-        None => Source::of(model).dims(),
-    };
+    let dims = dims(model, run);
     let statement = match claim.into() {
         Claim::Text(text) => Statement::parse(&text, &dims).unwrap_or_else(|e| panic!("{e}")),
         Claim::Sides(left, right) => Statement::equal(left, right),
