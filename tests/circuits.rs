@@ -333,6 +333,30 @@ fn a_models_own_numbers_can_hold() {
     }
 }
 
+/// A bound that would let anything pass decides nothing; and a zero that is left of large terms is decided.
+#[test]
+fn a_bound_without_a_meaning_is_no_verdict() {
+    let (model, tokens) = random_model::<f32>(2);
+    let out = full_run(&model, &tokens);
+    let dims = dims_of(&model, &tokens);
+    let statement = |text: &str| Statement::parse(text, &dims).unwrap();
+    let zero = statement("attn_out[0] - sum(result[0.*]) - ones b_O[0] == 0");
+    let proof = verify::compare_on(&zero, &model, Some(&out), 0)
+        .unwrap()
+        .proof;
+    assert!(matches!(proof, Proof::Holds(_)), "{proof:?}");
+    // Through forty heads in f32 rounding may move the result by more than its size.
+    let forty = vec!["W_OV[0.0]"; 40].join(" ");
+    let long = statement(&format!("W_E {forty} W_U == W_E C {forty} W_U"));
+    let error = verify::prove_on(&long, &model, None, 0)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with("nothing is decided: rounding in f32"),
+        "{error}"
+    );
+}
+
 /// Expressions over two layers of two heads, every construct among them.
 fn expressions() -> impl Strategy<Value = Expr> {
     let head = (0..2usize, 0..2usize).prop_map(|(layer, head)| Head { layer, head });

@@ -34,7 +34,7 @@ pub(super) fn error(text: &str, span: Range<usize>, message: impl ToString) -> E
     Error::Expression {
         text: text[start..end].chars().map(blank).collect(),
         span: span.start - start..span.end.min(end) - start,
-        message: message.to_string(),
+        message: message.to_string().replace(char::is_control, " "),
     }
 }
 

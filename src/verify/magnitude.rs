@@ -20,12 +20,15 @@ pub(super) struct Measured<T> {
     pub value: Mat<T>,
     magnitude: Mat<T>,
     roundings: usize,
+    /// Of a sum, the largest entry of any of its terms: what a difference is to be seen against.
+    pub largest: T,
 }
 
 impl<T: Scalar> Measured<T> {
     fn exact(value: Mat<T>) -> Self {
         let magnitude = Mat::from_fn(value.nrows(), value.ncols(), |i, j| value[(i, j)].abs());
         Measured {
+            largest: value.norm_max(),
             value,
             magnitude,
             roundings: 0,
@@ -48,6 +51,7 @@ impl<T: Scalar> Measured<T> {
             value: product(self.value.as_ref(), other.value.as_ref()),
             magnitude: product(self.magnitude.as_ref(), other.magnitude.as_ref()),
             roundings: self.roundings + other.roundings + self.value.ncols(),
+            largest: T::ZERO,
         }
     }
 
@@ -56,6 +60,7 @@ impl<T: Scalar> Measured<T> {
             value: self.value.transpose().to_owned(),
             magnitude: self.magnitude.transpose().to_owned(),
             roundings: self.roundings,
+            largest: self.largest,
         }
     }
 
@@ -74,6 +79,7 @@ impl<T: Scalar> Measured<T> {
             magnitude: less_mean(&self.magnitude, T::ONE),
             // The sum, the mean's division, and the difference.
             roundings: self.roundings + n + 2,
+            largest: T::ZERO,
         }
     }
 
@@ -98,6 +104,7 @@ impl<T: Scalar> Measured<T> {
             magnitude,
             // Divided, or multiplied by the inverse: two at the most.
             roundings: self.roundings + 1 + usize::from(inverse),
+            largest: T::ZERO,
         }
     }
 
@@ -119,11 +126,16 @@ impl<T: Scalar> Measured<T> {
             value: select(&self.value),
             magnitude: select(&self.magnitude),
             roundings: self.roundings + most.saturating_sub(1),
+            largest: T::ZERO,
         }
     }
 
     fn add(&mut self, x: &Rational, term: &Self) {
         let c: T = coefficient(x);
+        let size = c.abs() * term.value.norm_max();
+        if size > self.largest {
+            self.largest = size;
+        }
         let (rows, cols) = (self.value.nrows(), self.value.ncols());
         for at in (0..cols).flat_map(|j| (0..rows).map(move |i| (i, j))) {
             self.value[at] += c * term.value[at];
@@ -142,6 +154,37 @@ enum Item<'a, T: Scalar> {
     /// Large, often, and perhaps only a few of its rows are needed.
     View(MatRef<'a, T>),
     Cheap(Matrix<'a, T>, bool),
+}
+
+/// What is looked at of a matrix that is too large to be compared entry by entry.
+pub(super) enum Probe<T> {
+    /// Some of its columns, of so many.
+    Columns(Vec<usize>, usize),
+    /// Its product with this matrix.
+    Sums(Mat<T>),
+}
+
+impl<T: Scalar> Probe<T> {
+    fn ncols(&self) -> usize {
+        match self {
+            Probe::Columns(chosen, _) => chosen.len(),
+            Probe::Sums(signs) => signs.ncols(),
+        }
+    }
+
+    fn item(&self) -> Item<'static, T> {
+        match self {
+            Probe::Columns(chosen, cols) => {
+                let selection = Matrix::Selection {
+                    rows: *cols,
+                    cols: chosen.len(),
+                    ones: chosen.iter().enumerate().map(|(n, &j)| (j, n)).collect(),
+                };
+                Item::Cheap(selection, false)
+            }
+            Probe::Sums(signs) => Item::Dense(Measured::exact(signs.clone())),
+        }
+    }
 }
 
 /// Measures expressions on a source.
@@ -166,13 +209,13 @@ impl<'a, T: Scalar> Measuring<'a, T> {
         }
     }
 
-    /// The expression's value; `times`, where there is one, multiplied from the right.
-    pub fn expression(&mut self, expr: &Expr, times: Option<&Mat<T>>) -> Result<Measured<T>> {
+    /// The expression's value, or what the probe sees of it.
+    pub fn expression(&mut self, expr: &Expr, probe: Option<&Probe<T>>) -> Result<Measured<T>> {
         let rows = expr.rows().size(&self.dims);
-        let cols = times.map_or(expr.cols().size(&self.dims), Mat::ncols);
+        let cols = probe.map_or(expr.cols().size(&self.dims), Probe::ncols);
         let mut sum = Measured::exact(Mat::zeros(rows, cols));
         for (product, x) in expr.terms() {
-            let term = self.product(product, rows, times)?;
+            let term = self.product(product, rows, probe)?;
             sum.add(x, &term);
         }
         // In whatever order the terms are added.
@@ -184,7 +227,7 @@ impl<'a, T: Scalar> Measuring<'a, T> {
         &mut self,
         product: &Product,
         rows: usize,
-        times: Option<&Mat<T>>,
+        probe: Option<&Probe<T>>,
     ) -> Result<Measured<T>> {
         let mut items = Vec::new();
         for factor in product {
@@ -212,8 +255,8 @@ impl<'a, T: Scalar> Measuring<'a, T> {
                 }
             });
         }
-        if let Some(times) = times {
-            items.push(Item::Dense(Measured::exact(times.clone())));
+        if let Some(probe) = probe {
+            items.push(probe.item());
         }
         // From the end that is narrower, which for a selection is next to nothing.
         let width = |item: &Item<'_, T>, cols: bool| match item {

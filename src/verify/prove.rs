@@ -2,7 +2,7 @@
 
 use super::evidence::Evidence;
 use super::field;
-use super::magnitude::Measuring;
+use super::magnitude::{Measuring, Probe};
 use super::verdict::{BoundKind, Comparison, Measure, Verdict};
 use crate::error::{Error, Result};
 use crate::eval::Source;
@@ -363,8 +363,12 @@ macro_rules! assert_identity {
     };
 }
 
-/// More entries than this are not compared one by one, but through random sums of every row.
+/// More entries than this are not all compared: random columns are, which see what is wrong everywhere, and random
+/// sums of every row, which see what is wrong at one entry.
 const MAX_ENTRIES: usize = 1 << 22;
+
+/// How many random columns are compared.
+const COLUMNS: usize = 32;
 
 /// How many random sums of a row are compared.
 const SUMS: usize = 8;
@@ -379,7 +383,7 @@ fn numeric<T: Scalar>(
     seed: u64,
 ) -> Result<Proof> {
     let mut cmp = Comparison::new(BoundKind::Derived);
-    both_sides(
+    let telling = both_sides(
         &mut cmp,
         symbolic,
         label,
@@ -388,6 +392,14 @@ fn numeric<T: Scalar>(
         seed,
     )?;
     Ok(match cmp.verdict() {
+        Some(Verdict::Holds(measure)) if !telling => {
+            return Err(Error::Request(format!(
+                "nothing is decided: rounding in {} may move every entry by more than its own size (by {:.1e} at {}); a wider precision would tell",
+                T::PRECISION,
+                measure.bound,
+                measure.place
+            )));
+        }
         Some(Verdict::Holds(measure)) => Proof::Holds(measure),
         Some(Verdict::Refuted(measure)) => Proof::Refuted(measure),
         _ => return Err(Error::Request("there is nothing to compare".into())),
@@ -422,25 +434,26 @@ fn both_sides<T: Scalar>(
     (left, right): (&Expr, &Expr),
     (model, run, first_sequence): On<'_, T>,
     seed: u64,
-) -> Result<()> {
+) -> Result<bool> {
     let replaced = symbolic.equal.then(|| symbolic.replaced.clone());
     let symbols = left.symbols().into_iter().chain(right.symbols());
     let of_run = symbols.into_iter().any(|s| s.origin() == Origin::Run);
+    let mut telling = false;
     match run {
         Some(out) if of_run => {
             for b in 0..out.tokens.batch() {
                 let source = Source::run(model, out, b);
                 let place = (label, format!(" of sequence {}", first_sequence + b));
-                side_by_side(cmp, &place, left, right, source, &replaced, seed)?;
+                telling |= side_by_side(cmp, &place, left, right, source, &replaced, seed)?;
             }
         }
         _ => {
             let source = Source::of(model);
             let place = (label, String::new());
-            side_by_side(cmp, &place, left, right, source, &replaced, seed)?;
+            telling |= side_by_side(cmp, &place, left, right, source, &replaced, seed)?;
         }
     }
-    Ok(())
+    Ok(telling)
 }
 
 fn side_by_side<T: Scalar>(
@@ -451,32 +464,48 @@ fn side_by_side<T: Scalar>(
     source: Source<'_, T>,
     replaced: &Option<BTreeSet<Symbol>>,
     seed: u64,
-) -> Result<()> {
+) -> Result<bool> {
     let dims = source.dims();
     let (rows, cols) = (left.rows().size(&dims), left.cols().size(&dims));
     let mut measuring = Measuring::new(source, replaced.clone());
-    let sums = (rows.saturating_mul(cols) > MAX_ENTRIES && cols > SUMS).then(|| {
+    let mut probes = vec![None];
+    if rows.saturating_mul(cols) > MAX_ENTRIES && cols > COLUMNS {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        Mat::from_fn(cols, SUMS, |_, _| {
+        let columns = (0..COLUMNS).map(|_| rng.random_range(0..cols)).collect();
+        let signs = Mat::from_fn(cols, SUMS, |_, _| {
             if rng.random_bool(0.5) {
                 T::ONE
             } else {
                 -T::ONE
             }
-        })
-    });
-    let l = measuring.expression(left, sums.as_ref())?;
-    let r = measuring.expression(right, sums.as_ref())?;
-    let at = |i: usize, j: usize| match &sums {
-        None => format!("[{i}, {j}]"),
-        Some(_) => format!("[{i}, :] summed with random signs"),
-    };
-    for i in 0..l.value.nrows() {
-        for j in 0..l.value.ncols() {
-            let bound = l.error(i, j).to_f64() + r.error(i, j).to_f64();
-            let (a, b) = (l.value[(i, j)].to_f64(), r.value[(i, j)].to_f64());
-            cmp.entry(a, b, bound, || format!("{label}{}{sequence}", at(i, j)));
-        }
+        });
+        probes = vec![
+            Some(Probe::Columns(columns, cols)),
+            Some(Probe::Sums(signs)),
+        ];
     }
-    Ok(())
+    // Whether a difference as large as the terms themselves would have been seen.
+    let mut telling = false;
+    for probe in &probes {
+        let l = measuring.expression(left, probe.as_ref())?;
+        let r = measuring.expression(right, probe.as_ref())?;
+        let at = |i: usize, j: usize| match probe {
+            None => format!("[{i}, {j}]"),
+            Some(Probe::Columns(chosen, _)) => format!("[{i}, {}]", chosen[j]),
+            Some(Probe::Sums(_)) => format!("[{i}, :] summed with random signs"),
+        };
+        // Of the terms: the sides themselves may be the zero that is left of them.
+        let largest = l.largest.to_f64().max(r.largest.to_f64());
+        let mut least = f64::INFINITY;
+        for i in 0..l.value.nrows() {
+            for j in 0..l.value.ncols() {
+                let bound = l.error(i, j).to_f64() + r.error(i, j).to_f64();
+                let (a, b) = (l.value[(i, j)].to_f64(), r.value[(i, j)].to_f64());
+                least = least.min(bound);
+                cmp.entry(a, b, bound, || format!("{label}{}{sequence}", at(i, j)));
+            }
+        }
+        telling |= least < largest || least == 0.0 || largest == 0.0;
+    }
+    Ok(telling)
 }
