@@ -202,6 +202,20 @@ const PAIRS: [(&str, &str); 26] = [
     ),
 ];
 
+/// A random model of a configuration.
+fn random_of<T: Scalar>(config: &Config, seed: u64) -> Model<T> {
+    use proptest::strategy::ValueTree;
+    use proptest::test_runner::{Config as Cases, RngSeed, TestRunner};
+    let mut runner = TestRunner::new(Cases {
+        rng_seed: RngSeed::Fixed(seed),
+        ..Cases::default()
+    });
+    models_of::<T>(config)
+        .new_tree(&mut runner)
+        .unwrap()
+        .current()
+}
+
 /// A two-layer attention-only model with random weights, biases and norms.
 fn random_model<T: Scalar>(seed: u64) -> (Model<T>, Tokens) {
     let config = Config::from_json(
@@ -209,16 +223,7 @@ fn random_model<T: Scalar>(seed: u64) -> (Model<T>, Tokens) {
             "d_vocab_out": 5, "attn_only": true, "normalization_type": "LN"}"#,
     )
     .unwrap();
-    use proptest::strategy::ValueTree;
-    use proptest::test_runner::{Config as Cases, RngSeed, TestRunner};
-    let mut runner = TestRunner::new(Cases {
-        rng_seed: RngSeed::Fixed(seed),
-        ..Cases::default()
-    });
-    let model = models_of::<T>(&config)
-        .new_tree(&mut runner)
-        .unwrap()
-        .current();
+    let model = random_of::<T>(&config, seed);
     (model, Tokens::random(&config, 2, seed))
 }
 
@@ -331,6 +336,25 @@ fn a_models_own_numbers_can_hold() {
         let proof = verify::prove_on(&statement, &model, None, 0).unwrap().proof;
         assert_eq!(matches!(proof, Proof::Holds(_)), holds, "{text}: {proof:?}");
     }
+}
+
+/// The field's own sizes prove nothing of a model that is larger.
+#[test]
+fn a_size_of_the_field_is_no_size_of_the_model() {
+    let config = Config::from_json(
+        r#"{"n_layers": 0, "d_model": 4, "n_ctx": 3, "d_head": 2, "n_heads": 1, "d_vocab": 100,
+            "attn_only": true}"#,
+    );
+    let model = random_of::<f64>(&config.unwrap(), 0);
+    let refuted = |n: usize| {
+        let text = format!("ones[vocab]^T ones[vocab] == {n}");
+        let statement = Statement::parse(&text, &model.config().dims()).unwrap();
+        verify::prove_on(&statement, &model, None, 0)
+            .unwrap()
+            .proof
+            .refuted()
+    };
+    assert_eq!([64, 99, 100].map(refuted), [true, true, false]);
 }
 
 /// A bound that would let anything pass decides nothing; and a zero that is left of large terms is decided.

@@ -141,6 +141,15 @@ pub(super) fn decide(left: &Expr, right: &Expr, dims: &Dims, seed: u64) -> Optio
     })
 }
 
+/// Whether a statement speaks of a size (`ones[s]ᵀ ones[s]` is one, `C` divides by one) and would be decided at
+/// others than the model's: what holds there says nothing of the model.
+pub(super) fn of_other_sizes(left: &Expr, right: &Expr, dims: &Dims) -> bool {
+    let symbols = left.symbols().into_iter().chain(right.symbols());
+    let mut sizes = symbols.filter(|s| matches!(s, Symbol::Ones(_) | Symbol::C));
+    let degree = degree(left, dims).max(degree(right, dims));
+    sizes.next().is_some() && reduced(left, right, dims, degree).0 != *dims
+}
+
 /// The degree in the symbols' entries, those of a run counted as what they are made of. An inverse counts
 /// twice: multiplied out, it raises every other term's degree.
 fn degree(expr: &Expr, dims: &Dims) -> u64 {

@@ -258,7 +258,9 @@ pub fn prove_on<T: Scalar>(
     decide(statement, |label, left, right| {
         let symbolic = symbolic(left, right, &dims)?;
         let proof = without_model(&symbolic, label, left, right, &dims, seed)?;
-        if !proof.refuted() {
+        let elsewhere = matches!(proof, Proof::ProvedInField { .. })
+            && field::of_other_sizes(left, right, &dims);
+        if !proof.refuted() && !elsewhere {
             return Ok(proof);
         }
         // Not for all weights; but these are a model's own.
