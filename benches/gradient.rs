@@ -6,10 +6,10 @@
 
 mod palindrome;
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use pathsum::gradient::hook_gradients;
 use pathsum::metric::{Answers, Standard};
-use pathsum::{Hook, Par};
+use pathsum::{Hook, Model, Par};
 
 fn gradient(c: &mut Criterion) {
     let (model, tokens, labels) = palindrome::model_and_data();
@@ -22,29 +22,15 @@ fn gradient(c: &mut Criterion) {
         .into_iter()
         .filter(|h| !matches!(h, Hook::Result(_)))
         .collect();
-    let fresh = || {
-        hook_gradients(
-            &model,
-            &tokens,
-            &Standard::Loss,
-            &answers,
-            &hooks,
-            Par::Rayon,
-        )
-        .unwrap()
+    let every_hook = |model: &Model<f32>| {
+        let loss = &Standard::Loss;
+        hook_gradients(model, &tokens, loss, &answers, &hooks, Par::Rayon).unwrap()
     };
-    // As a loop over batches does it: each time in the memory of the time before.
-    let mut last = Some(fresh());
-    group.bench_function("every_hook_2500", |b| {
-        b.iter(|| {
-            let found = last.take().expect("the one before");
-            let found = found.again(&model, &tokens, &Standard::Loss, &answers, Par::Rayon);
-            last = Some(found.unwrap());
-        });
-    });
-    drop(last);
-    group.bench_function("every_hook_2500_fresh", |b| {
-        b.iter_with_large_drop(fresh);
+    group.bench_function("every_hook_2500", |b| b.iter(|| every_hook(&model)));
+    // A model's first derivatives have no memory of earlier ones.
+    group.bench_function("every_hook_2500_first", |b| {
+        let first = |model: Model<f32>| (every_hook(&model), model);
+        b.iter_batched(|| model.clone(), first, BatchSize::PerIteration);
     });
     group.finish();
 }

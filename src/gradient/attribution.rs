@@ -113,15 +113,7 @@ pub fn integrated_gradients<T: Scalar>(
     for step in 0..steps {
         let at = between((step as f64 + 0.5) / steps as f64);
         let replaced = Some((hook, &at));
-        let found = gradients_with(
-            model,
-            tokens,
-            metric,
-            answers,
-            vec![(hook, None)],
-            replaced,
-            par,
-        )?;
+        let found = gradients_with(model, tokens, metric, answers, vec![hook], replaced, par)?;
         let d = found.gradients[hook].data().iter();
         sums.iter_mut()
             .zip(d)

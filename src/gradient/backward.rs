@@ -35,6 +35,18 @@ pub(super) fn needed(config: &Config, from: usize, parameters: bool) -> Vec<Hook
     config.hooks().into_iter().filter(|&h| is(h)).collect()
 }
 
+/// The hook that stands for all whose derivatives are the same: what is added to the stream has the stream's.
+pub(super) fn stands_for(config: &Config, hook: Hook) -> Hook {
+    match hook {
+        Hook::PosEmbed | Hook::ResidPre(0) => Hook::Embed,
+        Hook::ResidPre(l) => Hook::ResidPost(l - 1),
+        Hook::AttnOut(l) if config.attn_only => Hook::ResidPost(l),
+        Hook::AttnOut(l) => Hook::ResidMid(l),
+        Hook::MlpOut(l) => Hook::ResidPost(l),
+        other => other,
+    }
+}
+
 /// One stretch's backward pass.
 pub(super) struct Backward<'a, 's, T: Scalar> {
     pub model: &'a Model<T>,
@@ -76,28 +88,19 @@ impl<T: Scalar> Backward<'_, '_, T> {
             d_resid = self.at_all_positions(d_resid);
         }
 
-        // The stream's value has the derivative of what was added to it last.
-        let mut names = Vec::new();
         for (l, block) in w.blocks.iter().enumerate().rev() {
-            if !self.sink.wants_below(l + 1) {
-                self.visit_each(&names, &d_resid, false);
+            let last = l + 1 == c.n_layers;
+            self.visit(Hook::ResidPost(l), &d_resid, last);
+            if !self.sink.wants_before_the_end_of(l) {
                 return self.scratch;
             }
-            let last = l + 1 == c.n_layers;
-            names.push(Hook::ResidPost(l));
             if let Some(mlp) = &block.mlp {
-                names.push(Hook::MlpOut(l));
-                self.visit_each(&names, &d_resid, last);
                 self.mlp_back(l, mlp, &mut d_resid, last);
-                names = vec![Hook::ResidMid(l)];
+                self.visit(Hook::ResidMid(l), &d_resid, last);
             }
-            names.push(Hook::AttnOut(l));
-            self.visit_each(&names, &d_resid, last);
             d_resid = self.attention_back(l, d_resid, last);
-            names = vec![Hook::ResidPre(l)];
         }
-        names.extend([Hook::PosEmbed, Hook::Embed]);
-        self.visit_each(&names, &d_resid, false);
+        self.visit(Hook::Embed, &d_resid, false);
         self.embed_back(d_resid);
         self.scratch
     }
@@ -371,20 +374,13 @@ impl<T: Scalar> Backward<'_, '_, T> {
 
     /// Shows a hook's derivative; `compact` where only the positions read are there.
     pub(super) fn visit(&mut self, hook: Hook, value: &Tensor<T>, compact: bool) {
-        self.visit_each(&[hook], value, compact);
-    }
-
-    /// As [`Backward::visit`], for hooks whose derivatives are the same.
-    fn visit_each(&mut self, hooks: &[Hook], value: &Tensor<T>, compact: bool) {
-        if !hooks.iter().any(|&hook| self.sink.wants(hook)) {
+        if !self.sink.wants(hook) {
             return;
         }
         let at = compact.then_some(self.sequences.read);
         let rows = self.in_order(value);
         let value = rows.as_ref().unwrap_or(value);
-        for &hook in hooks {
-            self.sink.visit(hook, value, at, self.sequences.pos);
-        }
+        self.sink.visit(hook, value, at, self.sequences.pos);
         rows.into_iter().for_each(|t| self.scratch.give(t));
     }
 

@@ -1,8 +1,8 @@
 //! The derivative of a metric by hooks' values.
 
-use super::backward::{Backward, needed};
+use super::backward::{Backward, needed, stands_for};
 use super::sink::Sink;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::linalg::Par;
 use crate::metric::{self, Answers, Metric};
 use crate::model::{Cache, Layout, Model, STRETCH, Sequences, Tape, Tokens, abreast};
@@ -57,43 +57,16 @@ pub fn hook_gradients<T: Scalar>(
         asked.extend(name.to_string().parse::<HookPattern>()?.select(&all)?);
     }
     let asked = all.into_iter().filter(|h| asked.contains(h));
-    let slots = asked.map(|hook| (hook, None)).collect();
-    gradients_with(model, tokens, metric, answers, slots, None, par)
+    gradients_with(model, tokens, metric, answers, asked.collect(), None, par)
 }
 
-impl<T: Scalar> HookGradients<T> {
-    /// The derivatives by the same hooks, of another batch or another model: as [`hook_gradients`], but in this memory,
-    /// where the batch has the same shape. For a loop over batches, where the system would take as long to hand out the
-    /// memory as the passes to fill it.
-    ///
-    /// # Errors
-    /// As [`hook_gradients`]; and when the model has not these hooks.
-    pub fn again(
-        self,
-        model: &Model<T>,
-        tokens: &Tokens,
-        metric: &dyn Metric,
-        answers: &Answers,
-        par: Par,
-    ) -> Result<HookGradients<T>> {
-        let hooks = model.config().hooks();
-        if let Some((hook, _)) = self.gradients.iter().find(|(h, _)| !hooks.contains(h)) {
-            return Err(Error::Request(format!("this model has no `{hook}`")));
-        }
-        let values = self.gradients.into_values();
-        let slots = values.map(|(hook, value)| (hook, Some(value))).collect();
-        gradients_with(model, tokens, metric, answers, slots, None, par)
-    }
-}
-
-/// As [`hook_gradients`], for hooks with the memory that there may be for their derivatives; and with a hook's value
-/// replaced on the way.
+/// As [`hook_gradients`], for hooks in the order of the forward pass; and with a hook's value replaced on the way.
 pub(super) fn gradients_with<T: Scalar>(
     model: &Model<T>,
     tokens: &Tokens,
     metric: &dyn Metric,
     answers: &Answers,
-    slots: Vec<(Hook, Option<Tensor<T>>)>,
+    hooks: Vec<Hook>,
     replaced: Option<(Hook, &Tensor<T>)>,
     par: Par,
 ) -> Result<HookGradients<T>> {
@@ -103,9 +76,9 @@ pub(super) fn gradients_with<T: Scalar>(
     metric.check(answers, c.d_vocab_out)?;
     let (batch, pos) = (tokens.batch(), tokens.pos());
     let share = 1.0 / (batch * answers.positions().len()) as f64;
-    let from = match slots.first() {
-        Some((Hook::Embed | Hook::PosEmbed, _)) => 0,
-        first => first.and_then(|(h, _)| h.layer()).unwrap_or(c.n_layers),
+    let from = match hooks.first() {
+        Some(Hook::Embed | Hook::PosEmbed) => 0,
+        first => first.and_then(|h| h.layer()).unwrap_or(c.n_layers),
     };
     let needed = needed(c, from, false);
 
@@ -118,18 +91,19 @@ pub(super) fn gradients_with<T: Scalar>(
         let stretches = stretches.next_multiple_of(par.threads()).min(batch);
         (Layout::ROWS, batch.div_ceil(stretches.max(1)).max(1))
     };
-    let mut zeros = true;
-    let mut memory = |(hook, there): (Hook, Option<Tensor<T>>)| {
-        let shape = c.hook_shape(hook, batch, pos);
-        match there.filter(|t| t.shape() == shape) {
-            Some(t) => {
-                zeros = false;
-                (hook, t)
-            }
-            None => (hook, Tensor::zeros(&shape)),
+    let mut made: Vec<Hook> = Vec::new();
+    for &hook in &hooks {
+        let stands = stands_for(c, hook);
+        if !made.contains(&stands) {
+            made.push(stands);
         }
-    };
-    let mut values: Vec<(Hook, Tensor<T>)> = slots.into_iter().map(&mut memory).collect();
+    }
+    let shapes: Vec<_> = made
+        .iter()
+        .map(|&hook| c.hook_shape(hook, batch, pos))
+        .collect();
+    let (memory, zeros) = model.memory.lend(&shapes);
+    let mut values: Vec<(Hook, Tensor<T>)> = made.into_iter().zip(memory).collect();
     let mut chunks: Vec<_> = (values.iter_mut())
         .map(|(h, t)| {
             let unit = t.len().checked_div(batch).unwrap_or(0);
@@ -201,7 +175,7 @@ pub(super) fn gradients_with<T: Scalar>(
     }
     Ok(HookGradients {
         metric,
-        gradients: Cache::new(values),
+        gradients: Cache::of(hooks, |hook| stands_for(c, hook), values),
     })
 }
 

@@ -7,7 +7,7 @@ use crate::tensor::{Scalar, Tensor};
 
 /// What someone wants of a stretch's backward pass.
 pub(super) struct Sink<'a, T: Scalar> {
-    /// The derivatives by hooks' values, of all positions, in the order of the axes.
+    /// The derivatives by hooks' values, of all positions, in the order of the axes; of hooks that stand for others.
     pub slots: Vec<(Hook, &'a mut [T])>,
     /// Whether they are zero until they are written.
     pub zeros: bool,
@@ -65,12 +65,12 @@ impl<T: Scalar> Sink<'_, T> {
         self.weights.as_mut()?.blocks[l].mlp.as_mut()
     }
 
-    /// Whether anything before layer `l` is wanted.
-    pub fn wants_below(&self, l: usize) -> bool {
-        let below = |hook: Hook| match hook.layer() {
-            Some(layer) => layer < l,
-            None => matches!(hook, Hook::Embed | Hook::PosEmbed),
+    /// Whether anything before layer `l`'s `hook_resid_post` is wanted.
+    pub fn wants_before_the_end_of(&self, l: usize) -> bool {
+        let before = |hook: Hook| match hook.layer() {
+            Some(layer) => layer <= l && hook != Hook::ResidPost(l),
+            None => hook == Hook::Embed,
         };
-        self.weights.is_some() || self.slots.iter().any(|&(hook, _)| below(hook))
+        self.weights.is_some() || self.slots.iter().any(|&(hook, _)| before(hook))
     }
 }

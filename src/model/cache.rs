@@ -3,37 +3,56 @@
 use crate::error::{Error, Result};
 use crate::names::Hook;
 use crate::tensor::{Scalar, Tensor};
+use std::sync::Arc;
 
 /// Hooks' values by name, in the order of the forward pass.
 ///
-/// They are the user's own: nothing changes them later.
+/// They are the user's own: nothing changes them later. What is the same value under two names is there once, until one
+/// of them is changed; so it is with a clone.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cache<T: Scalar> {
-    values: Vec<(Hook, Tensor<T>)>,
+    values: Vec<(Hook, Arc<Tensor<T>>)>,
 }
 
 impl<T: Scalar> Cache<T> {
-    /// The values, in the order of the forward pass.
-    pub(crate) fn into_values(self) -> impl Iterator<Item = (Hook, Tensor<T>)> {
-        self.values.into_iter()
-    }
-
     /// A cache of these values.
     pub fn new(values: Vec<(Hook, Tensor<T>)>) -> Self {
-        Cache { values }
+        let own = values.into_iter().map(|(hook, t)| (hook, Arc::new(t)));
+        Cache {
+            values: own.collect(),
+        }
+    }
+
+    /// A cache of these hooks, from the values of the hooks that stand for them.
+    ///
+    /// # Panics
+    /// When there is no such value.
+    #[track_caller]
+    pub(crate) fn of(
+        hooks: Vec<Hook>,
+        stands_for: impl Fn(Hook) -> Hook,
+        values: Vec<(Hook, Tensor<T>)>,
+    ) -> Self {
+        let there = Cache::new(values).values;
+        let value = |hook: Hook| {
+            let found = there.iter().find(|(h, _)| *h == stands_for(hook));
+            (hook, Arc::clone(&found.expect("its value is there").1))
+        };
+        Cache {
+            values: hooks.into_iter().map(value).collect(),
+        }
     }
 
     /// A hook's value, if it was kept.
     pub fn get(&self, hook: Hook) -> Option<&Tensor<T>> {
-        self.values.iter().find(|(h, _)| *h == hook).map(|(_, t)| t)
+        let found = self.values.iter().find(|(h, _)| *h == hook);
+        found.map(|(_, t)| &**t)
     }
 
     /// A hook's value, to be changed, if it was kept.
     pub fn get_mut(&mut self, hook: Hook) -> Option<&mut Tensor<T>> {
-        self.values
-            .iter_mut()
-            .find(|(h, _)| *h == hook)
-            .map(|(_, t)| t)
+        let found = self.values.iter_mut().find(|(h, _)| *h == hook);
+        found.map(|(_, t)| Arc::make_mut(t))
     }
 
     /// A hook's value.
@@ -55,7 +74,7 @@ impl<T: Scalar> Cache<T> {
 
     /// Every value kept, in the order of the forward pass.
     pub fn iter(&self) -> impl Iterator<Item = (Hook, &Tensor<T>)> {
-        self.values.iter().map(|(h, t)| (*h, t))
+        self.values.iter().map(|(h, t)| (*h, &**t))
     }
 
     /// The number of values kept.

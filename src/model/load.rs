@@ -86,7 +86,7 @@ impl<T: Scalar> Model<T> {
             }
             file.float(name)
         })?;
-        Ok(Model { config, weights })
+        Ok(Model::of(config, weights))
     }
 
     /// Writes a folder with `config.json` and `model.safetensors`, in the model's precision.

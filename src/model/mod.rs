@@ -35,16 +35,29 @@ pub(crate) use weights::is_norm_scale;
 pub use weights::{Attention, Block, Mlp, Norm, Weights, layout};
 
 use crate::error::Result;
-use crate::tensor::Scalar;
+use crate::tensor::{Memory, Scalar};
 
 /// A transformer: what it is made of, and its parameters.
+///
+/// It keeps the memory of large values that it gave and that are no longer needed, for the next ones: no more than it
+/// was asked for last.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Model<T: Scalar> {
     pub(crate) config: Config,
     pub(crate) weights: Weights<T>,
+    pub(crate) memory: Memory,
 }
 
 impl<T: Scalar> Model<T> {
+    /// A model of weights that are the configuration's.
+    pub(crate) fn of(config: Config, weights: Weights<T>) -> Self {
+        Model {
+            config,
+            weights,
+            memory: Memory::default(),
+        }
+    }
+
     /// A model of these weights.
     ///
     /// # Errors
@@ -53,7 +66,7 @@ impl<T: Scalar> Model<T> {
     pub fn new(config: Config, weights: Weights<T>) -> Result<Self> {
         config.check()?;
         weights.check(&config)?;
-        Ok(Model { config, weights })
+        Ok(Model::of(config, weights))
     }
 
     /// What the model is made of.
@@ -73,9 +86,6 @@ impl<T: Scalar> Model<T> {
 
     /// The same model in another precision, each parameter rounded to the nearest.
     pub fn cast<U: Scalar>(&self) -> Model<U> {
-        Model {
-            config: self.config.clone(),
-            weights: self.weights.cast(&self.config),
-        }
+        Model::of(self.config.clone(), self.weights.cast(&self.config))
     }
 }

@@ -32,7 +32,6 @@ pub struct Run<'a, T: Scalar> {
     keep: Vec<String>,
     par: Par,
     progress: Option<&'a (dyn Fn(usize) + Sync)>,
-    spare: Vec<Tensor<T>>,
 }
 
 /// What a run gives.
@@ -53,7 +52,6 @@ impl<T: Scalar> Default for Run<'_, T> {
             keep: Vec::new(),
             par: Par::default(),
             progress: None,
-            spare: Vec::new(),
         }
     }
 }
@@ -86,39 +84,10 @@ impl<'a, T: Scalar> Run<'a, T> {
         self
     }
 
-    /// Gives the run the memory of an earlier output that is no longer needed: for a loop over batches of one
-    /// size, where the system would take as long to hand out the memory for a cache as the model to fill it.
-    ///
-    /// ```
-    /// use pathsum::{Run, Tokens, fixture};
-    /// let model = fixture::induction::<f64>();
-    /// let mut last = None;
-    /// for seed in 0..3 {
-    ///     let tokens = Tokens::random(model.config(), 8, seed);
-    ///     let run = last.into_iter().fold(Run::new().cache("*"), Run::reuse);
-    ///     let out = model.run(&tokens, run)?;
-    ///     println!("{:?}", out.logits.max_abs());
-    ///     last = Some(out);
-    /// }
-    /// # Ok::<(), pathsum::Error>(())
-    /// ```
-    pub fn reuse(mut self, output: RunOutput<T>) -> Self {
-        self.spare.extend(output.into_tensors());
-        self
-    }
-
     /// Called with the number of sequences done, as stretches of the batch are.
     pub fn progress(mut self, f: &'a (dyn Fn(usize) + Sync)) -> Self {
         self.progress = Some(f);
         self
-    }
-}
-
-impl<T: Scalar> RunOutput<T> {
-    /// The tensors whose memory another run may have.
-    fn into_tensors(self) -> Vec<Tensor<T>> {
-        let kept = self.cache.into_values().map(|(_, value)| value);
-        kept.chain([self.logits]).collect()
     }
 }
 
@@ -224,21 +193,22 @@ impl<T: Scalar> Model<T> {
         for name in &run.keep {
             keep.extend(select(name)?);
         }
-        let mut spare = run.spare;
-        // Every entry is written over.
-        let mut memory = |shape: &[usize]| {
-            let len: usize = shape.iter().product();
-            let fits = spare.iter().position(|t| t.len() == len);
-            match fits {
-                Some(i) => spare.swap_remove(i).reshape(shape),
-                None => Tensor::zeros(shape),
-            }
+        keep.sort_by_key(|hook| all.iter().position(|h| h == hook));
+        keep.dedup();
+        // The stream before a layer is that past the one before it, unless a closure changes it in between.
+        let changed: Vec<Hook> = hooks.iter().flat_map(|(hs, _)| hs.clone()).collect();
+        let stands_for = |hook: Hook| match hook {
+            Hook::ResidPre(l) if l > 0 && !changed.contains(&hook) => Hook::ResidPost(l - 1),
+            other => other,
         };
-        let kept = all.iter().copied().filter(|h| keep.contains(h));
-        let mut values: Vec<(Hook, Tensor<T>)> = kept
-            .map(|h| (h, memory(&self.config.hook_shape(h, batch, pos))))
-            .collect();
-        let mut logits = memory(&[batch, pos, self.config.d_vocab_out]);
+        let mut made: Vec<Hook> = keep.iter().copied().map(stands_for).collect();
+        made.dedup();
+        let shapes = made.iter().map(|&h| self.config.hook_shape(h, batch, pos));
+        let logits = [vec![batch, pos, self.config.d_vocab_out]];
+        // Every entry is written over.
+        let (mut values, _) = self.memory.lend(&shapes.chain(logits).collect::<Vec<_>>());
+        let mut logits = values.pop().expect("the logits' memory");
+        let mut values: Vec<(Hook, Tensor<T>)> = made.into_iter().zip(values).collect();
 
         let threads = run.par.threads();
         let done = |n: usize| run.progress.iter().for_each(|f| f(n));
@@ -303,7 +273,7 @@ impl<T: Scalar> Model<T> {
         Ok(RunOutput {
             tokens: tokens.clone(),
             logits,
-            cache: Cache::new(values),
+            cache: Cache::of(keep, stands_for, values),
         })
     }
 

@@ -1,5 +1,6 @@
 //! The minimal tensor: row-major, n-dimensional, over f32 or f64, with faer views of its matrices.
 
+mod buffer;
 mod columns;
 mod file;
 mod lanes;
@@ -10,6 +11,7 @@ mod scalar;
 mod simd;
 mod simd_back;
 
+pub(crate) use buffer::Memory;
 pub(crate) use columns::Columns;
 pub use file::{Dtype, Saved, TensorFile, write_file, write_safetensors};
 pub(crate) use file::{Staged, stage_safetensors};
@@ -23,8 +25,8 @@ pub(crate) use simd::{
 
 pub(crate) use simd_back::{LayerNormBack, softmax_rows_back};
 
+use buffer::Buffer;
 use faer::{MatMut, MatRef};
-use map::Buffer;
 use std::fmt;
 
 /// A row-major tensor that owns its values.

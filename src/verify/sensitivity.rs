@@ -93,10 +93,7 @@ fn perturb<T: Scalar>(model: &Model<T>, relative: T, seed: u64) -> Model<T> {
             *x += if rng.random_bool(0.5) { by } else { -by };
         }
     }
-    Model {
-        config: model.config().clone(),
-        weights,
-    }
+    Model::of(model.config().clone(), weights)
 }
 
 /// `x - log Σ exp x` by rows.

@@ -97,11 +97,11 @@ impl Written {
         let mut hooks = By::Head.hooks(c.n_layers, c.attn_only);
         hooks.extend((0..c.n_layers).map(Hook::Post));
         hooks.extend([Hook::Pattern(last), Hook::ResidPost(last)]);
-        let mut before = None;
         for first in (0..batch).step_by(STRETCH) {
             let stretch = tokens.slice(first, STRETCH.min(batch - first));
-            let run = before.into_iter().fold(Run::new().par(par), Run::reuse);
-            let run = hooks.iter().fold(run, |run, hook| run.cache(hook));
+            let run = hooks
+                .iter()
+                .fold(Run::new().par(par), |run, hook| run.cache(hook));
             let out = model.run(&stretch, run)?;
             let stack = residual_stack(model, &out.cache, Hook::ResidPost(last), By::Head)?;
             let stream = &out.cache[Hook::ResidPost(last)];
@@ -138,7 +138,6 @@ impl Written {
                         .copy_from_slice(row);
                 }
             }
-            before = Some(out);
         }
         Ok(written)
     }
