@@ -26,11 +26,11 @@ ROOT = HERE.parent.parent
 # For each benchmark criterion's group, and the rows: what the peer's script calls the work, and what ours does.
 GROUPS = {
     "forward": ("palindrome", [("forward_2500",) * 2, ("forward_1",) * 2, ("cache_2500",) * 2,
-                               ("cache_2500", "cache_2500_fresh")]),
+                               ("cache_2500", "cache_2500_first")]),
     "interventions": ("interventions", [("ablate_heads",) * 2, ("patch_resid_pre",) * 2, ("patch_z",) * 2,
                                         ("patch_resid_pre_whole",) * 2, ("patch_z_whole",) * 2]),
     "algebra": ("algebra", [("composition",) * 2, ("svd",) * 2, ("svd_factored", "svd"), ("top_10",) * 2]),
-    "gradient": ("gradient", [("every_hook_2500",) * 2, ("every_hook_2500", "every_hook_2500_fresh")]),
+    "gradient": ("gradient", [("every_hook_2500",) * 2, ("every_hook_2500", "every_hook_2500_first")]),
     "train": ("train", [("epoch_by_100",) * 2, ("epoch_by_500",) * 2]),
 }
 
