@@ -10,16 +10,16 @@ use super::sink::Sink;
 /// What an attention layer's backward pass reads.
 pub(super) struct AttentionBack<'a, T: Scalar> {
     pub layer: usize,
-    /// `[batch, pos, head, d_head]`, as are `k` and `v`.
+    /// The positions of the queries, where not all are there.
+    pub queries: Option<&'a [usize]>,
+    /// `[batch, queries, head, d_head]`, as is the derivative by `z`.
     pub q: &'a Tensor<T>,
+    pub d_z: &'a Tensor<T>,
+    /// `[batch, pos, head, d_head]`, as is `v`.
     pub k: &'a Tensor<T>,
     pub v: &'a Tensor<T>,
-    /// `[batch, head, query, key]`
+    /// `[batch, head, queries, key]`
     pub pattern: &'a Tensor<T>,
-    /// Which queries there are derivatives for, where not all.
-    pub queries: Option<&'a [usize]>,
-    /// The derivative by `z`, `[batch, queries, head, d_head]`.
-    pub d_z: &'a Tensor<T>,
     /// What `q kᵀ` was multiplied by.
     pub factor: T,
     /// `[batch, pos]`: the keys whose score is a constant.
@@ -37,28 +37,12 @@ impl<T: Scalar> AttentionBack<'_, T> {
         let width = heads * d_head;
         d_k.data_mut().fill(T::ZERO);
         d_v.data_mut().fill(T::ZERO);
-        let mut picked = vec![T::ZERO; n * pos];
         let mut d_scores = vec![T::ZERO; n * pos];
-        let mut queries = vec![T::ZERO; n * width];
         for b in 0..batch {
             let own = b * pos * width..(b + 1) * pos * width;
-            let q = match self.queries {
-                None => &self.q.data()[own.clone()],
-                Some(at) => {
-                    pick(&self.q.data()[own.clone()], width, at, &mut queries);
-                    &queries[..]
-                }
-            };
-            let d_z = self.d_z.slice(&[b]);
+            let (q, d_z) = (self.q.slice(&[b]), self.d_z.slice(&[b]));
             for h in 0..heads {
-                let all = self.pattern.slice(&[b, h]);
-                let pattern = match self.queries {
-                    None => all,
-                    Some(at) => {
-                        pick(all, pos, at, &mut picked);
-                        &picked[..]
-                    }
-                };
+                let pattern = self.pattern.slice(&[b, h]);
                 let of_head = |x| Columns::some(x, width, h * d_head, d_head);
                 let square = || [b, h];
                 let d_pattern = MatMut::from_row_major_slice_mut(&mut d_scores, n, pos);
@@ -100,7 +84,7 @@ impl<T: Scalar> AttentionBack<'_, T> {
     fn show(&self, hook: Hook, [b, h]: [usize; 2], rows: &[T], sink: &mut Sink<'_, T>) {
         let zeros = sink.zeros;
         let Some(slot) = sink.slot(hook) else { return };
-        let &[_, heads, pos, _] = self.pattern.shape() else {
+        let &[_, heads, _, pos] = self.pattern.shape() else {
             unreachable!("patterns have four axes")
         };
         let to = &mut slot[(b * heads + h) * pos * pos..][..pos * pos];
@@ -113,12 +97,5 @@ impl<T: Scalar> AttentionBack<'_, T> {
         for (row, &query) in rows.chunks_exact(pos).zip(at) {
             add_assign(&mut to[query * pos..][..pos], row);
         }
-    }
-}
-
-/// Rows of a matrix.
-fn pick<T: Scalar>(rows: &[T], width: usize, at: &[usize], out: &mut [T]) {
-    for (out, &i) in out.chunks_exact_mut(width).zip(at) {
-        out.copy_from_slice(&rows[i * width..(i + 1) * width]);
     }
 }

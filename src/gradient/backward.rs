@@ -50,7 +50,7 @@ pub(super) fn stands_for(config: &Config, hook: Hook) -> Hook {
 /// One stretch's backward pass.
 pub(super) struct Backward<'a, 's, T: Scalar> {
     pub model: &'a Model<T>,
-    /// Past the last layer's `z` there are no positions but those that are read.
+    /// Past the last layer's keys and values there are no positions but those that are read.
     pub sequences: Sequences<'a>,
     /// The forward pass.
     pub tape: &'a Tape<T>,
@@ -204,17 +204,10 @@ impl<T: Scalar> Backward<'_, '_, T> {
             unreachable!("keys have four axes")
         };
         let n = d_out.shape()[1];
-        let rows_read = |t: &Tensor<T>, scratch: &mut Scratch<T>| match last {
-            true => Some(gather(layout, t, read, scratch)),
-            false => None,
-        };
         if self.sink.weights.is_some() {
             let z = tape.value(Hook::Z(l));
-            let own = rows_read(z, &mut self.scratch);
-            let z = own.as_ref().unwrap_or(z);
             let d = &mut self.sink.attn(l).expect("just looked");
             parameters_back(layout, z.data(), d_out.data(), &mut d.W_O, &mut d.b_O);
-            own.into_iter().for_each(|t| self.scratch.give(t));
         }
         let mut d_z = self.scratch.take(&[batch, n, heads, d_head]);
         linear_back(layout, &d_out, &attn.W_O, &mut d_z);
@@ -235,7 +228,7 @@ impl<T: Scalar> Backward<'_, '_, T> {
                 Some(_) => tape.value(Site::Ln1(l).normalized()),
                 None => resid,
             };
-            let own = rows_read(x, &mut self.scratch);
+            let own = last.then(|| gather(layout, x, read, &mut self.scratch));
             let x_q = own.as_ref().unwrap_or(x);
             let d = self.sink.attn(l).expect("just looked");
             heads_back(layout, x_q.data(), d_q.data(), &mut d.W_Q, &mut d.b_Q);
@@ -300,7 +293,6 @@ impl<T: Scalar> Backward<'_, '_, T> {
             }
             Layout::Abreast => {
                 let all: Vec<usize> = (0..pos).collect();
-                let own = last.then(|| gather(layout, q, read, &mut self.scratch));
                 let pad_keys = pads.map(|pads| model::abreast::pad_lanes(&pads, pos));
                 let [d_q, d_k, d_v] = to;
                 let queries = if last { read } else { &all };
@@ -318,7 +310,7 @@ impl<T: Scalar> Backward<'_, '_, T> {
                     heads: c.n_heads,
                     d_head: c.d_head,
                     queries,
-                    q: own.as_ref().unwrap_or(q).data(),
+                    q: q.data(),
                     d_z: d_z.data(),
                     d_q: d_q.data_mut(),
                     k: k.data(),
@@ -344,7 +336,6 @@ impl<T: Scalar> Backward<'_, '_, T> {
                     self.sink.visit(hook, &rows, last.then_some(read), pos);
                     [value, rows].into_iter().for_each(|t| self.scratch.give(t));
                 }
-                own.into_iter().for_each(|t| self.scratch.give(t));
             }
         }
     }

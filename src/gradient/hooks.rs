@@ -123,13 +123,7 @@ pub(super) fn gradients_with<T: Scalar>(
         let replaced = replaced.map(|(hook, value)| {
             (
                 hook,
-                rows_read(
-                    c.past_attention(hook),
-                    value,
-                    first,
-                    own.len() / pos,
-                    answers,
-                ),
+                rows_read(c.axis_read(hook), value, first, own.len() / pos, answers),
             )
         });
         let replaced = replaced.as_ref().map(|(hook, value)| (*hook, &value[..]));
@@ -179,9 +173,9 @@ pub(super) fn gradients_with<T: Scalar>(
     })
 }
 
-/// A stretch's share of a value, as the tape has it: past the last layer's `z`, the positions read alone.
+/// A stretch's share of a value, as the tape has it: along an axis of positions, those read alone.
 fn rows_read<T: Scalar>(
-    compact: bool,
+    axis: Option<usize>,
     value: &Tensor<T>,
     first: usize,
     count: usize,
@@ -189,13 +183,14 @@ fn rows_read<T: Scalar>(
 ) -> Vec<T> {
     let each: usize = value.shape()[1..].iter().product();
     let own = &value.data()[first * each..(first + count) * each];
-    if !compact {
+    let Some(axis) = axis else {
         return own.to_vec();
-    }
-    let width = each / value.shape()[1];
-    let rows = own.chunks_exact(each).flat_map(|sequence| {
+    };
+    let width: usize = value.shape()[axis + 1..].iter().product();
+    let rows = own.chunks_exact(value.shape()[axis] * width);
+    let rows = rows.flat_map(|rows| {
         let at = answers.positions().iter();
-        at.flat_map(move |p| &sequence[p * width..(p + 1) * width])
+        at.flat_map(move |p| &rows[p * width..(p + 1) * width])
     });
     rows.copied().collect()
 }

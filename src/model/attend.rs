@@ -27,11 +27,14 @@ pub(super) fn is_short<T: Scalar>(pos: usize, d_head: usize) -> bool {
 
 /// Some sequences' attention: what is read, and where the results go.
 pub(super) struct Attend<'a, T> {
+    /// The positions of the queries.
+    pub queries: &'a [usize],
     pub pos: usize,
     pub heads: usize,
     pub d_head: usize,
-    /// `[batch, pos, head, d_head]`, as are `k`, `v` and `z`.
+    /// `[batch, queries, head, d_head]`, as is `z`.
     pub q: &'a [T],
+    /// `[batch, pos, head, d_head]`, as is `v`.
     pub k: &'a [T],
     pub v: &'a [T],
     /// What `q kᵀ` is multiplied by.
@@ -39,7 +42,7 @@ pub(super) struct Attend<'a, T> {
     pub causal: bool,
     /// `[batch, pos]`
     pub pad_keys: Option<&'a [bool]>,
-    /// `[batch, head, query, key]`, where someone wants them.
+    /// `[batch, head, queries, key]`, where someone wants them.
     pub scores: Option<&'a mut [T]>,
     /// As `scores`.
     pub pattern: Option<&'a mut [T]>,
@@ -60,12 +63,16 @@ impl<T: Scalar> WithSimd for Attend<'_, T> {
         let mut values = vec![T::ZERO; pos * wide];
         let mut at_work = vec![T::ZERO; QUERIES * width];
 
-        let heads = self.heads;
-        let mut scores = self.scores.map(|s| s.chunks_exact_mut(pos * pos));
-        let mut pattern = self.pattern.map(|p| p.chunks_exact_mut(pos * pos));
-        for (b, z) in self.z.chunks_exact_mut(pos * heads * d_head).enumerate() {
-            let own = b * z.len()..(b + 1) * z.len();
-            let k = MatRef::from_row_major_slice(&self.k[own.clone()], pos, heads * d_head);
+        let (heads, queries) = (self.heads, self.queries);
+        let square = queries.len() * pos;
+        let mut scores = self.scores.map(|s| s.chunks_exact_mut(square));
+        let mut pattern = self.pattern.map(|p| p.chunks_exact_mut(square));
+        let each = queries.len() * heads * d_head;
+        let of_queries = self.q.chunks_exact(each).zip(self.z.chunks_exact_mut(each));
+        for (b, (q, z)) in of_queries.enumerate() {
+            let first = b * pos * heads * d_head;
+            let k = &self.k[first..][..pos * heads * d_head];
+            let k = MatRef::from_row_major_slice(k, pos, heads * d_head);
             if let Some(pads) = self.pad_keys {
                 let pads = &pads[b * pos..(b + 1) * pos];
                 let to = is_pad.iter_mut().zip(pads);
@@ -75,7 +82,7 @@ impl<T: Scalar> WithSimd for Attend<'_, T> {
                 let of_head = k.subcols(h * d_head, d_head);
                 pack(of_head.transpose(), &mut keys, width);
                 for p in 0..pos {
-                    let from = &self.v[own.start + (p * heads + h) * d_head..];
+                    let from = &self.v[first + (p * heads + h) * d_head..];
                     for at in (0..d_head).step_by(lanes) {
                         let n = lanes.min(d_head - at);
                         let v = load_over::<T, S>(simd, &from[at..], n);
@@ -84,7 +91,8 @@ impl<T: Scalar> WithSimd for Attend<'_, T> {
                 }
                 let mut head = Head {
                     simd,
-                    q: &self.q[own.clone()],
+                    queries,
+                    q,
                     z,
                     heads,
                     h,
@@ -109,7 +117,8 @@ impl<T: Scalar> WithSimd for Attend<'_, T> {
 /// One head of one sequence.
 struct Head<'a, T: Scalar, S: Simd> {
     simd: S,
-    /// `[pos, head, d_head]`, as is `z`.
+    queries: &'a [usize],
+    /// `[queries, head, d_head]`, as is `z`.
     q: &'a [T],
     z: &'a mut [T],
     heads: usize,
@@ -138,8 +147,8 @@ impl<T: Scalar, S: Simd> Head<'_, T, S> {
     /// Some queries at a time, with no more keys than these see.
     #[inline(always)]
     fn all(&mut self) {
-        for first in (0..self.pos).step_by(QUERIES) {
-            match self.seen(first + QUERIES).div_ceil(Self::LANES) {
+        for first in (0..self.queries.len()).step_by(QUERIES) {
+            match self.seen(first).div_ceil(Self::LANES) {
                 1 => self.queries::<1>(first),
                 2 => self.queries::<2>(first),
                 3 => self.queries::<3>(first),
@@ -148,13 +157,13 @@ impl<T: Scalar, S: Simd> Head<'_, T, S> {
         }
     }
 
-    /// How many keys the queries before `end` see. A key at the pad token has a score even where the
-    /// causal mask hides it.
-    fn seen(&self, end: usize) -> usize {
-        if self.causal && self.is_pad.is_none() {
-            end.min(self.pos)
-        } else {
-            self.pos
+    /// How many keys the queries at work see. A key at the pad token has a score even where the causal mask
+    /// hides it.
+    fn seen(&self, first: usize) -> usize {
+        let end = self.queries.len().min(first + QUERIES);
+        match self.queries[first..end].iter().max() {
+            Some(last) if self.causal && self.is_pad.is_none() => last + 1,
+            _ => self.pos,
         }
     }
 
@@ -163,7 +172,7 @@ impl<T: Scalar, S: Simd> Head<'_, T, S> {
     #[inline(always)]
     fn queries<const V: usize>(&mut self, first: usize) {
         let simd = self.simd;
-        let last = self.pos - 1;
+        let last = self.queries.len() - 1;
         let mut q: [&[T]; QUERIES] = [&[]; QUERIES];
         for (r, q) in q.iter_mut().enumerate() {
             let row = ((first + r).min(last) * self.heads + self.h) * self.d_head;
@@ -174,7 +183,7 @@ impl<T: Scalar, S: Simd> Head<'_, T, S> {
         scores
             .iter_mut()
             .enumerate()
-            .for_each(|(r, row)| self.mask(row, (first + r).min(last)));
+            .for_each(|(r, row)| self.mask(row, self.queries[(first + r).min(last)]));
 
         let at_work = &mut self.at_work[..QUERIES * V * Self::LANES];
         let (rows, _) = T::split_mut::<S>(at_work);
@@ -198,7 +207,7 @@ impl<T: Scalar, S: Simd> Head<'_, T, S> {
         }
         show(&mut self.pattern, at_work, first, self.pos, T::ZERO);
 
-        let seen = self.seen(first + QUERIES);
+        let seen = self.seen(first);
         let mut pattern: [&[T]; QUERIES] = [&[]; QUERIES];
         for (pattern, row) in pattern
             .iter_mut()
@@ -270,16 +279,16 @@ mod tests {
         let (pos, heads, d_head) = (a.pos, a.heads, a.d_head);
         let at = |x: &[T], p: usize, h: usize, i: usize| x[(p * heads + h) * d_head + i].to_f64();
         let (mut scores, mut pattern) = (Vec::new(), Vec::new());
-        let mut z = vec![0.0; pos * heads * d_head];
+        let mut z = vec![0.0; a.queries.len() * heads * d_head];
         for h in 0..heads {
-            for query in 0..pos {
+            for (place, &query) in a.queries.iter().enumerate() {
                 let row: Vec<f64> = (0..pos)
                     .map(|key| match a.pad_keys {
                         Some(pad) if pad[key] => PAD_SCORE,
                         _ if a.causal && key > query => f64::NEG_INFINITY,
                         _ => {
                             let products =
-                                (0..d_head).map(|i| at(a.q, query, h, i) * at(a.k, key, h, i));
+                                (0..d_head).map(|i| at(a.q, place, h, i) * at(a.k, key, h, i));
                             products.sum::<f64>() * a.factor.to_f64()
                         }
                     })
@@ -290,7 +299,7 @@ mod tests {
                     let weight = (score - max).exp() / total;
                     pattern.push(weight);
                     for i in 0..d_head {
-                        z[(query * heads + h) * d_head + i] += weight * at(a.v, key, h, i);
+                        z[(place * heads + h) * d_head + i] += weight * at(a.v, key, h, i);
                     }
                 }
                 scores.extend(row);
@@ -314,37 +323,43 @@ mod tests {
                 })
             }) {
                 let heads = 2;
-                let n = pos * heads * d_head;
-                let [q, k, v] = [0.0, 1.0, 2.0].map(|phase| wave(n, phase));
+                let keys = pos * heads * d_head;
+                let [k, v] = [1.0, 2.0].map(|phase| wave(keys, phase));
                 let pads: Vec<bool> = (0..pos).map(|key| key % 3 == 0).collect();
-                let square = heads * pos * pos;
-                let (mut scores, mut pattern) = (vec![T::ONE; square], vec![T::ONE; square]);
-                let mut z = vec![T::ONE; n];
-                let attend = Attend {
-                    pos,
-                    heads,
-                    d_head,
-                    q: &q,
-                    k: &k,
-                    v: &v,
-                    factor: T::from_f64(0.3),
-                    causal,
-                    pad_keys: pad.then_some(&pads[..]),
-                    scores: Some(&mut scores),
-                    pattern: Some(&mut pattern),
-                    z: &mut z,
-                };
-                let expected = naive(&attend);
-                run(attend);
-                for (ours, expected) in [&scores, &pattern, &z].into_iter().zip(&expected) {
-                    for (i, (x, e)) in ours.iter().zip(expected).enumerate() {
-                        // A sum of d_head or pos products, each of size 4 at the most, and an exponential.
-                        let bound = 16.0 * (pos + d_head) as f64 * T::EPSILON.to_f64();
-                        let x = x.to_f64();
-                        assert!(
-                            x == *e || (x - e).abs() <= bound,
-                            "{pos} {d_head} {causal} {pad} {i}: {x} {e}"
-                        );
+                let all: Vec<usize> = (0..pos).collect();
+                for queries in [&all[..], &[pos - 1, 0, pos / 2, 0], &[pos / 3]] {
+                    let n = queries.len() * heads * d_head;
+                    let q = wave(n, 0.0);
+                    let square = heads * queries.len() * pos;
+                    let (mut scores, mut pattern) = (vec![T::ONE; square], vec![T::ONE; square]);
+                    let mut z = vec![T::ONE; n];
+                    let attend = Attend {
+                        queries,
+                        pos,
+                        heads,
+                        d_head,
+                        q: &q,
+                        k: &k,
+                        v: &v,
+                        factor: T::from_f64(0.3),
+                        causal,
+                        pad_keys: pad.then_some(&pads[..]),
+                        scores: Some(&mut scores),
+                        pattern: Some(&mut pattern),
+                        z: &mut z,
+                    };
+                    let expected = naive(&attend);
+                    run(attend);
+                    for (ours, expected) in [&scores, &pattern, &z].into_iter().zip(&expected) {
+                        for (i, (x, e)) in ours.iter().zip(expected).enumerate() {
+                            // A sum of d_head or pos products, each of size 4 at the most, and an exponential.
+                            let bound = 16.0 * (pos + d_head) as f64 * T::EPSILON.to_f64();
+                            let x = x.to_f64();
+                            assert!(
+                                x == *e || (x - e).abs() <= bound,
+                                "{queries:?} {pos} {d_head} {causal} {pad} {i}: {x} {e}"
+                            );
+                        }
                     }
                 }
             }

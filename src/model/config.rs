@@ -216,12 +216,16 @@ impl Config {
         hooks
     }
 
-    /// Whether a hook stands past the last layer's `z`, from where on no position sees another.
-    pub(crate) fn past_attention(&self, hook: Hook) -> bool {
+    /// The axis of the positions of a hook's value that stands past the last layer's keys and values, from where on no
+    /// position needs another.
+    pub(crate) fn axis_read(&self, hook: Hook) -> Option<usize> {
         let last = |l: usize| l + 1 == self.n_layers;
         match hook {
-            Hook::LnFinalScale | Hook::LnFinalNormalized => true,
-            Hook::Result(l)
+            Hook::LnFinalScale | Hook::LnFinalNormalized => Some(1),
+            Hook::AttnScores(l) | Hook::Pattern(l) => last(l).then_some(2),
+            Hook::Q(l)
+            | Hook::Z(l)
+            | Hook::Result(l)
             | Hook::AttnOut(l)
             | Hook::ResidMid(l)
             | Hook::Ln2Scale(l)
@@ -232,8 +236,8 @@ impl Config {
             | Hook::MlpLnNormalized(l)
             | Hook::Post(l)
             | Hook::MlpOut(l)
-            | Hook::ResidPost(l) => last(l),
-            _ => false,
+            | Hook::ResidPost(l) => last(l).then_some(1),
+            _ => None,
         }
     }
 

@@ -46,7 +46,7 @@ impl<T: Scalar> Model<T> {
 
                 let x = self.read_by_mlp(l, &resid, sites, layout);
                 let mut mlp_out = self.mlp(l, mlp, &x, sites, layout);
-                sites.scratch.give(x);
+                sites.done(Hook::Ln2Normalized(l), x);
                 sites.visit(Hook::MlpOut(l), &mut mlp_out);
                 ops::add(layout, &mut resid, &mlp_out);
                 sites.scratch.give(mlp_out);
@@ -60,7 +60,7 @@ impl<T: Scalar> Model<T> {
         let x = self.read_by_unembedding(&resid, sites, layout);
         let (W_U, b_U) = (w.W_U.data(), w.b_U.data());
         ops::unembed(layout, &x, W_U, b_U, sites.scratch, logits);
-        sites.scratch.give(x);
+        sites.done(Hook::LnFinalNormalized, x);
         sites.scratch.give(resid);
     }
 
@@ -90,7 +90,8 @@ impl<T: Scalar> Model<T> {
         resid
     }
 
-    /// Layer `l`'s queries, keys and values, `[batch, pos, head, d_head]`, from the stream.
+    /// Layer `l`'s queries, keys and values, `[batch, pos, head, d_head]`, from the stream; in the last layer the
+    /// queries that are read.
     fn project(
         &self,
         l: usize,
@@ -100,20 +101,23 @@ impl<T: Scalar> Model<T> {
     ) -> [Tensor<T>; 3] {
         let (c, block) = (&self.config, &self.weights.blocks[l]);
         let x = self.read_by_attention(l, resid, sites, layout);
-        let &[batch, pos, _] = x.shape() else {
-            unreachable!("a stream is [batch, pos, d]")
+        let x_q = match l + 1 == c.n_layers {
+            true => self.what_is_read(&x, sites, layout),
+            false => None,
         };
-        let mut head_inputs = |hook: Hook, W: &Tensor<T>, b: &Tensor<T>| {
-            let mut out = sites.scratch.take(&[batch, pos, c.n_heads, c.d_head]);
+        let mut head_inputs = |hook: Hook, x: &Tensor<T>, W: &Tensor<T>, b: &Tensor<T>| {
+            let shape = [x.shape()[0], x.shape()[1], c.n_heads, c.d_head];
+            let mut out = sites.scratch.take(&shape);
             ops::project_heads(layout, x.data(), W, b, out.data_mut());
             sites.visit(hook, &mut out);
             out
         };
         let attn = &block.attn;
-        let q = head_inputs(Hook::Q(l), &attn.W_Q, &attn.b_Q);
-        let k = head_inputs(Hook::K(l), &attn.W_K, &attn.b_K);
-        let v = head_inputs(Hook::V(l), &attn.W_V, &attn.b_V);
-        sites.scratch.give(x);
+        let q = head_inputs(Hook::Q(l), x_q.as_ref().unwrap_or(&x), &attn.W_Q, &attn.b_Q);
+        let k = head_inputs(Hook::K(l), &x, &attn.W_K, &attn.b_K);
+        let v = head_inputs(Hook::V(l), &x, &attn.W_V, &attn.b_V);
+        sites.done(Hook::Ln1Normalized(l), x);
+        x_q.into_iter().for_each(|t| sites.scratch.give(t));
         [q, k, v]
     }
 
@@ -230,7 +234,7 @@ impl<T: Scalar> Model<T> {
         if sites.changes(scale_hook) {
             ops::layer_norm(layout, x, None, &mut scale, params, &mut normalized);
         }
-        sites.scratch.give(scale);
+        sites.done(scale_hook, scale);
         sites.visit(normalized_hook, &mut normalized);
         normalized
     }
@@ -246,12 +250,18 @@ impl<T: Scalar> Model<T> {
         layout: Layout,
     ) -> Tensor<T> {
         let c = &self.config;
-        let &[batch, pos, ..] = q.shape() else {
-            unreachable!("queries have four axes")
+        let (batch, pos) = (k.shape()[0], k.shape()[1]);
+        let all: Vec<usize>;
+        let queries = match sites.read {
+            Some(read) if l + 1 == c.n_layers => read,
+            _ => {
+                all = (0..pos).collect();
+                &all
+            }
         };
         let scale = T::from_f64(c.score_scale(l));
-        let causal = c.attention_dir == AttentionDir::Causal;
-        let square = [batch, c.n_heads, pos, pos];
+        let masks = (c.attention_dir == AttentionDir::Causal, pad_keys);
+        let square = [batch, c.n_heads, queries.len(), pos];
         let mut z = sites.scratch.take(q.shape());
         let (scores_hook, pattern_hook) = (Hook::AttnScores(l), Hook::Pattern(l));
         let changed = sites.changes(scores_hook) || sites.changes(pattern_hook);
@@ -261,22 +271,22 @@ impl<T: Scalar> Model<T> {
             let (mut scores, mut pattern) = (wanted(scores_hook), wanted(pattern_hook));
             ops::attend(
                 layout,
-                [&q, &k, &v],
+                (&q, queries),
+                [&k, &v],
                 scale,
-                causal,
-                pad_keys,
+                masks,
                 [scores.as_mut(), pattern.as_mut()],
                 &mut z,
             );
             for (hook, value) in [(scores_hook, scores), (pattern_hook, pattern)] {
                 if let Some(mut value) = value {
                     sites.visit(hook, &mut value);
-                    sites.scratch.give(value);
+                    sites.done(hook, value);
                 }
             }
         } else {
             let mut scores = sites.scratch.take(&square);
-            ops::scores(layout.par(), &q, &k, scale, causal, pad_keys, &mut scores);
+            ops::scores(layout.par(), (&q, queries), &k, scale, masks, &mut scores);
             sites.visit(scores_hook, &mut scores);
 
             let mut pattern = scores;
@@ -284,18 +294,17 @@ impl<T: Scalar> Model<T> {
             sites.visit(pattern_hook, &mut pattern);
 
             ops::mix(layout.par(), &pattern, &v, &mut z);
-            sites.scratch.give(pattern);
+            sites.done(pattern_hook, pattern);
         }
-        [q, k, v].into_iter().for_each(|t| sites.scratch.give(t));
+        for (hook, value) in [(Hook::Q(l), q), (Hook::K(l), k), (Hook::V(l), v)] {
+            sites.done(hook, value);
+        }
         sites.visit(Hook::Z(l), &mut z);
-        if l + 1 == c.n_layers {
-            self.keep_what_is_read(&mut z, sites, layout);
-        }
 
-        let pos = z.shape()[1];
-        let mut out = sites.scratch.take(&[batch, pos, c.d_model]);
+        let mut out = sites.scratch.take(&[batch, queries.len(), c.d_model]);
         if sites.wants(Hook::Result(l)) {
-            let mut result = sites.scratch.take(&[batch, pos, c.n_heads, c.d_model]);
+            let shape = [batch, queries.len(), c.n_heads, c.d_model];
+            let mut result = sites.scratch.take(&shape);
             ops::head_results(layout.par(), &z, &attn.W_O, &mut result);
             sites.visit(Hook::Result(l), &mut result);
             ops::sum_heads(layout.par(), &result, attn.b_O.data(), &mut out);
@@ -310,23 +319,36 @@ impl<T: Scalar> Model<T> {
                 out.data_mut(),
             );
         }
-        sites.scratch.give(z);
+        sites.done(Hook::Z(l), z);
         out
     }
 
-    /// Past the last layer's `z` no position sees another, and those that nobody reads need not go on.
-    fn keep_what_is_read(
+    /// The rows of the positions that are read, where not all are: past the last layer's keys and values no position
+    /// sees another.
+    fn what_is_read(
         &self,
-        value: &mut Tensor<T>,
+        value: &Tensor<T>,
         sites: &mut Sites<'_, '_, T>,
         layout: Layout,
-    ) {
-        let Some(read) = sites.read else { return };
+    ) -> Option<Tensor<T>> {
+        let read = sites.read?;
         let mut shape = value.shape().to_vec();
         shape[1] = read.len();
         let mut kept = sites.scratch.take(&shape);
         ops::at_positions(layout, value, read, &mut kept);
-        sites.scratch.give(std::mem::replace(value, kept));
+        Some(kept)
+    }
+
+    /// Leaves the stream to the positions that are read.
+    fn keep_what_is_read(
+        &self,
+        resid: &mut Tensor<T>,
+        sites: &mut Sites<'_, '_, T>,
+        layout: Layout,
+    ) {
+        if let Some(kept) = self.what_is_read(resid, sites, layout) {
+            sites.scratch.give(std::mem::replace(resid, kept));
+        }
     }
 
     /// `act_fn(x W_in + b_in) W_out + b_out`
@@ -379,9 +401,29 @@ impl<T: Scalar> Model<T> {
             mlp.b_out.data(),
             out.data_mut(),
         );
-        sites.scratch.give(post);
+        sites.done(Hook::Post(l), post);
         out
     }
+}
+
+/// Whether the forward pass is done with a hook's value before another is made of it in its place.
+pub(super) fn leaves_whole(hook: Hook) -> bool {
+    matches!(
+        hook,
+        Hook::Q(_)
+            | Hook::K(_)
+            | Hook::V(_)
+            | Hook::Pattern(_)
+            | Hook::Z(_)
+            | Hook::Ln1Scale(_)
+            | Hook::Ln1Normalized(_)
+            | Hook::Ln2Scale(_)
+            | Hook::Ln2Normalized(_)
+            | Hook::Post(_)
+            | Hook::MlpLnScale(_)
+            | Hook::LnFinalScale
+            | Hook::LnFinalNormalized
+    )
 }
 
 /// Layer 0's queries, keys and values of every token at every position, `[d_vocab, pos, head, d_head]`.

@@ -234,25 +234,26 @@ pub(super) fn layer_norm<T: Scalar>(
     }
 }
 
-/// Everything between the projections and `z` in one go, for short sequences; `scores` and `pattern`
-/// where someone wants them. Abreast, any length will do.
+/// Everything between the projections and `z` in one go, for short sequences and the queries at some positions;
+/// `scores` and `pattern` where someone wants them. Abreast, any length will do.
 pub(super) fn attend<T: Scalar>(
     layout: Layout,
-    [q, k, v]: [&Tensor<T>; 3],
+    (q, queries): (&Tensor<T>, &[usize]),
+    [k, v]: [&Tensor<T>; 2],
     scale: T,
-    causal: bool,
-    pad_keys: Option<&[bool]>,
+    (causal, pad_keys): (bool, Option<&[bool]>),
     [scores, pattern]: [Option<&mut Tensor<T>>; 2],
     z: &mut Tensor<T>,
 ) {
-    let &[batch, pos, heads, d_head] = q.shape() else {
-        unreachable!("queries have four axes")
+    let &[batch, pos, heads, d_head] = k.shape() else {
+        unreachable!("keys have four axes")
     };
     let par = match layout {
         Layout::Rows(par) => par,
         Layout::Abreast => {
             let pad_keys = pad_keys.map(|pads| abreast::pad_lanes(pads, pos));
             return Arch::new().dispatch(abreast::Attend {
+                queries,
                 pos,
                 heads,
                 d_head,
@@ -269,19 +270,22 @@ pub(super) fn attend<T: Scalar>(
         }
     };
     let each = batch.div_ceil(par.threads());
-    let rows = each * pos * heads;
+    let (rows, keys) = (each * queries.len() * heads, each * pos * heads * d_head);
     let mut scores = scores.map(|s| s.data_mut().chunks_mut(rows * pos));
     let mut pattern = pattern.map(|p| p.data_mut().chunks_mut(rows * pos));
+    let values = k.data().chunks(keys).zip(v.data().chunks(keys));
+    let rows = rows * d_head;
+    let of_queries = q.data().chunks(rows).zip(z.data_mut().chunks_mut(rows));
     let mut parts = Vec::new();
-    for (i, z) in z.data_mut().chunks_mut(rows * d_head).enumerate() {
-        let read = i * rows * d_head..i * rows * d_head + z.len();
+    for (i, ((q, z), (k, v))) in of_queries.zip(values).enumerate() {
         parts.push(Attend {
+            queries,
             pos,
             heads,
             d_head,
-            q: &q.data()[read.clone()],
-            k: &k.data()[read.clone()],
-            v: &v.data()[read],
+            q,
+            k,
+            v,
             factor: T::ONE / scale,
             causal,
             pad_keys: pad_keys.map(|pads| &pads[i * each * pos..]),
@@ -297,30 +301,30 @@ pub(super) fn attend<T: Scalar>(
     }
 }
 
-/// `scores[b, h] = q k^T / scale`, masked, for `q, k: [batch, pos, head, d_head]`.
+/// `scores[b, h] = q k^T / scale`, masked, for `k: [batch, pos, head, d_head]` and the queries at some positions.
 ///
 /// The causal mask is `-inf`; then keys at the pad token get [`PAD_SCORE`], whatever the mask says, as a
 /// hook on TransformerLens's scores would have it.
 pub(super) fn scores<T: Scalar>(
     par: Par,
-    q: &Tensor<T>,
+    (q, queries): (&Tensor<T>, &[usize]),
     k: &Tensor<T>,
     scale: T,
-    causal: bool,
-    pad_keys: Option<&[bool]>,
+    (causal, pad_keys): (bool, Option<&[bool]>),
     out: &mut Tensor<T>,
 ) {
-    let &[_, pos, heads, _] = q.shape() else {
-        unreachable!("queries have four axes")
+    let &[_, pos, heads, _] = k.shape() else {
+        unreachable!("keys have four axes")
     };
     let inverse = T::ONE / scale;
-    split(par, out.data_mut(), pos * pos, |first, out| {
-        for (i, out) in out.chunks_exact_mut(pos * pos).enumerate() {
+    let square = queries.len() * pos;
+    split(par, out.data_mut(), square, |first, out| {
+        for (i, out) in out.chunks_exact_mut(square).enumerate() {
             let (b, h) = ((first + i) / heads, (first + i) % heads);
-            let scores = MatMut::from_row_major_slice_mut(out, pos, pos);
+            let scores = MatMut::from_row_major_slice_mut(out, queries.len(), pos);
             product_into(scores, inverse, q.head(b, h), k.head(b, h).transpose());
             if causal {
-                for (query, row) in out.chunks_exact_mut(pos).enumerate() {
+                for (query, row) in queries.iter().zip(out.chunks_exact_mut(pos)) {
                     row[query + 1..].fill(-T::INFINITY);
                 }
             }
@@ -344,19 +348,20 @@ pub(super) fn softmax<T: Scalar>(par: Par, scores: &mut Tensor<T>) {
     });
 }
 
-/// `z[:, h] = pattern[h] v[:, h]`, for `v: [batch, pos, head, d_head]`.
+/// `z[:, h] = pattern[h] v[:, h]`, for `pattern: [batch, head, query, key]`, `v: [batch, pos, head, d_head]`.
 pub(super) fn mix<T: Scalar>(par: Par, pattern: &Tensor<T>, v: &Tensor<T>, out: &mut Tensor<T>) {
-    let &[_, pos, heads, d_head] = v.shape() else {
-        unreachable!("values have four axes")
+    let &[_, heads, queries, _] = pattern.shape() else {
+        unreachable!("patterns have four axes")
     };
+    let d_head = v.shape()[3];
     let width = heads * d_head;
     split(par, out.data_mut(), width, |first, out| {
         // A stretch of rows may begin and end inside sequences.
         let mut row = first;
         let mut rest = out;
         while !rest.is_empty() {
-            let (b, p) = (row / pos, row % pos);
-            let n = (pos - p).min(rest.len() / width);
+            let (b, p) = (row / queries, row % queries);
+            let n = (queries - p).min(rest.len() / width);
             let (own, others) = rest.split_at_mut(n * width);
             for h in 0..heads {
                 let z =

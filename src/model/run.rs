@@ -95,6 +95,9 @@ impl<'a, T: Scalar> Run<'a, T> {
 pub(super) struct Sites<'r, 'a, T: Scalar> {
     pub(super) hooks: &'r mut [(Vec<Hook>, HookFn<'a, T>)],
     pub(super) slots: Vec<(Hook, &'r mut [T])>,
+    /// The hooks whose values are taken once the pass is done with them, and those taken so far.
+    pub(super) takes: &'r [Hook],
+    pub(super) taken: Vec<(Hook, Tensor<T>)>,
     /// Whether the run's values lie abreast, but are kept in the order of the axes.
     pub(super) turned: bool,
     pub(super) scratch: &'r mut Scratch<T>,
@@ -109,6 +112,8 @@ impl<'r, T: Scalar> Sites<'r, '_, T> {
         Sites {
             hooks: &mut [],
             slots: Vec::new(),
+            takes: &[],
+            taken: Vec::new(),
             turned: false,
             scratch,
             head_start: None,
@@ -123,7 +128,17 @@ impl<'r, T: Scalar> Sites<'r, '_, T> {
 
     /// Whether anyone looks at this hook's value.
     pub(super) fn wants(&self, hook: Hook) -> bool {
-        self.slots.iter().any(|(h, _)| *h == hook) || self.changes(hook)
+        self.slots.iter().any(|(h, _)| *h == hook)
+            || self.takes.contains(&hook)
+            || self.changes(hook)
+    }
+
+    /// Gives away a value that the pass is done with: to those who take it, or as memory.
+    pub(super) fn done(&mut self, hook: Hook, value: Tensor<T>) {
+        match self.takes.contains(&hook) {
+            true => self.taken.push((hook, value)),
+            false => self.scratch.give(value),
+        }
     }
 
     /// Shows a value to those who look at it: first those who may change it, then the cache.

@@ -1,6 +1,7 @@
 //! A run of some sequences that keeps what a backward pass needs.
 
 use super::Model;
+use super::forward::leaves_whole;
 use super::ops::Layout;
 use super::run::{HookFn, Sites};
 use super::scratch::Scratch;
@@ -32,8 +33,9 @@ impl<T: Scalar> Tape<T> {
     /// Runs the model on the calling thread, and keeps these hooks' values, and in the order of the axes the logits at
     /// the positions that are read, `[batch, read, d_vocab_out]`.
     ///
-    /// Past the last layer's `z` only the positions read are computed: the values there are
-    /// `[batch, read, …]`. `replaced` is what a hook's value is set to on the way.
+    /// Past the last layer's keys and values only the positions read are computed: the values there are
+    /// `[batch, read, …]`, scores and pattern `[batch, head, read, key]`. `replaced` is what a hook's value is set to
+    /// on the way.
     pub fn record(
         &mut self,
         model: &Model<T>,
@@ -52,13 +54,12 @@ impl<T: Scalar> Tape<T> {
         let old = self.values.drain(..).map(|(_, value)| value);
         old.chain(self.logits.take())
             .for_each(|t| self.scratch.give(t));
-        for &hook in keep {
-            let pos = if c.past_attention(hook) {
-                read.len()
-            } else {
-                pos
-            };
-            let shape = c.hook_shape(hook, layout.batch::<T>(batch), pos);
+        let (takes, copies): (Vec<Hook>, Vec<Hook>) = keep.iter().partition(|h| leaves_whole(**h));
+        for hook in copies {
+            let mut shape = c.hook_shape(hook, layout.batch::<T>(batch), pos);
+            if let Some(axis) = c.axis_read(hook) {
+                shape[axis] = read.len();
+            }
             self.values.push((hook, self.scratch.take(&shape)));
         }
         let mut logits = self.scratch.take(&[batch, read.len(), c.d_vocab_out]);
@@ -72,10 +73,13 @@ impl<T: Scalar> Tape<T> {
         let mut sites = Sites {
             hooks: &mut hooks,
             slots: slots.map(|(h, t)| (*h, t.data_mut())).collect(),
+            takes: &takes,
             read: Some(read),
             ..Sites::none(&mut self.scratch)
         };
         model.forward(tokens, pos, &mut sites, layout, logits.data_mut());
+        let taken = sites.taken;
+        self.values.extend(taken);
         self.logits = Some(logits);
     }
 

@@ -19,9 +19,8 @@ pub(in crate::gradient) struct AttentionBack<'a, T> {
     pub v: &'a [T],
     pub d_k: &'a mut [T],
     pub d_v: &'a mut [T],
-    /// `[head, query, key, lane]`, of all queries.
+    /// `[head, queries, key, lane]`; where someone wants them, as are the derivatives by pattern and scores.
     pub pattern: &'a [T],
-    /// `[head, queries, key, lane]`, where someone wants them: the derivatives by pattern and scores.
     pub d_pattern: Option<&'a mut [T]>,
     pub d_scores: Option<&'a mut [T]>,
     /// What `q kᵀ` was multiplied by.
@@ -95,7 +94,7 @@ impl<T: Scalar> WithSimd for AttentionBack<'_, T> {
                 let d_scores = &mut at_work[..ROWS * seen];
                 multiply(simd, rows, &values, seen, d_scores, own);
                 for (d, place) in d_scores.chunks_exact_mut(seen).zip(places) {
-                    let pattern = &pattern[(h * pos + queries[place]) * pos..][..seen];
+                    let pattern = &pattern[(h * n + place) * pos..][..seen];
                     keep(&mut self.d_pattern, h, place, d);
                     let terms = d.iter().zip(pattern);
                     let shared = terms.fold(zero, |sum, (&d, &p)| T::mul_add(simd, d, p, sum));

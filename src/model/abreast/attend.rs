@@ -7,11 +7,14 @@ use pulp::{Simd, WithSimd};
 
 /// The attention of as many sequences as a vector has lanes.
 pub(in crate::model) struct Attend<'a, T> {
+    /// The positions of the queries.
+    pub queries: &'a [usize],
     pub pos: usize,
     pub heads: usize,
     pub d_head: usize,
-    /// `[pos, head, d_head, lane]`, as are `k`, `v` and `z`.
+    /// `[queries, head, d_head, lane]`, as is `z`.
     pub q: &'a [T],
+    /// `[pos, head, d_head, lane]`, as is `v`.
     pub k: &'a [T],
     pub v: &'a [T],
     /// What `q kᵀ` is multiplied by.
@@ -19,7 +22,7 @@ pub(in crate::model) struct Attend<'a, T> {
     pub causal: bool,
     /// `[pos, lane]`: one for a key at the pad token, zero for the others.
     pub pad_keys: Option<&'a [T]>,
-    /// `[head, query, key, lane]`, where someone wants them.
+    /// `[head, queries, key, lane]`, where someone wants them.
     pub scores: Option<&'a mut [T]>,
     pub pattern: Option<&'a mut [T]>,
     pub z: &'a mut [T],
@@ -31,6 +34,7 @@ impl<T: Scalar> WithSimd for Attend<'_, T> {
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
         let (pos, heads, d_head) = (self.pos, self.heads, self.d_head);
+        let (queries, n) = (self.queries, self.queries.len());
         let lanes = size_of::<T::V<S>>() / size_of::<T>();
         let stride = heads * d_head;
         let [q, k, v] = [self.q, self.k, self.v].map(|x| T::split::<S>(x).0);
@@ -38,9 +42,9 @@ impl<T: Scalar> WithSimd for Attend<'_, T> {
         let is_pad = self.pad_keys.map(|pads| T::split::<S>(pads).0);
         let factor = T::splat(simd, self.factor);
         let keep =
-            |kept: &mut Option<&mut [T]>, h: usize, query: usize, row: &[T::V<S>], hidden| {
+            |kept: &mut Option<&mut [T]>, h: usize, place: usize, row: &[T::V<S>], hidden| {
                 let Some(kept) = kept else { return };
-                let to = &mut T::split_mut::<S>(kept).0[(h * pos + query) * pos..][..pos];
+                let to = &mut T::split_mut::<S>(kept).0[(h * n + place) * pos..][..pos];
                 let (seen, rest) = to.split_at_mut(row.len());
                 seen.copy_from_slice(row);
                 rest.fill(T::splat(simd, hidden));
@@ -57,15 +61,15 @@ impl<T: Scalar> WithSimd for Attend<'_, T> {
                 values: &v[h * d_head..],
                 stride,
             };
-            for first in (0..pos).step_by(ROWS) {
-                let queries = block(first, pos);
+            for first in (0..n).step_by(ROWS) {
+                let places = block(first, n);
+                let last = places.iter().map(|&place| queries[place]).max();
                 // A key at the pad token has a score even where the causal mask hides it.
-                let seen = if self.causal && is_pad.is_none() {
-                    queries[ROWS - 1] + 1
-                } else {
-                    pos
+                let seen = match last {
+                    Some(last) if self.causal && is_pad.is_none() => last + 1,
+                    _ => pos,
                 };
-                let mut starts = queries;
+                let mut starts = places;
                 starts
                     .iter_mut()
                     .for_each(|start| *start = *start * stride + h * d_head);
@@ -75,9 +79,9 @@ impl<T: Scalar> WithSimd for Attend<'_, T> {
                 let own = [0, seen, 2 * seen, 3 * seen];
                 multiply(simd, rows, &keys, seen, pattern, own);
 
-                for (row, query) in pattern.chunks_exact_mut(seen).zip(queries) {
+                for (row, place) in pattern.chunks_exact_mut(seen).zip(places) {
                     if self.causal {
-                        row[query + 1..].fill(T::splat(simd, -T::INFINITY));
+                        row[queries[place] + 1..].fill(T::splat(simd, -T::INFINITY));
                     }
                     if let Some(is_pad) = is_pad {
                         let zero = T::splat(simd, T::ZERO);
@@ -86,7 +90,7 @@ impl<T: Scalar> WithSimd for Attend<'_, T> {
                             *x = T::where_less(simd, zero, is_pad, score, *x);
                         }
                     }
-                    keep(&mut self.scores, h, query, row, -T::INFINITY);
+                    keep(&mut self.scores, h, place, row, -T::INFINITY);
                     subtract_max::<T, S>(simd, row);
                 }
                 at_work.iter_mut().for_each(|x| *x = x.exp_lane());
@@ -94,8 +98,8 @@ impl<T: Scalar> WithSimd for Attend<'_, T> {
                 pattern
                     .chunks_exact_mut(seen)
                     .for_each(|row| normalize::<T, S>(simd, row));
-                for (row, query) in pattern.chunks_exact(seen).zip(queries) {
-                    keep(&mut self.pattern, h, query, row, T::ZERO);
+                for (row, place) in pattern.chunks_exact(seen).zip(places) {
+                    keep(&mut self.pattern, h, place, row, T::ZERO);
                 }
 
                 let rows = rows_at(pattern, own, seen);
@@ -131,7 +135,8 @@ mod tests {
     use pulp::Arch;
 
     /// What one query of one lane mixes, by plain loops.
-    fn naive(a: &Attend<'_, f64>, lanes: usize, h: usize, query: usize, lane: usize) -> Vec<f64> {
+    fn naive(a: &Attend<'_, f64>, lanes: usize, h: usize, place: usize, lane: usize) -> Vec<f64> {
+        let query = a.queries[place];
         let at =
             |x: &[f64], p: usize, i: usize| x[((p * a.heads + h) * a.d_head + i) * lanes + lane];
         let weights: Vec<f64> = (0..a.pos)
@@ -139,7 +144,7 @@ mod tests {
                 Some(pads) if pads[key * lanes + lane] == 1.0 => PAD_SCORE.exp(),
                 _ if a.causal && key > query => 0.0,
                 _ => {
-                    let products = (0..a.d_head).map(|i| at(a.q, query, i) * at(a.k, key, i));
+                    let products = (0..a.d_head).map(|i| at(a.q, place, i) * at(a.k, key, i));
                     (products.sum::<f64>() * a.factor).exp()
                 }
             })
@@ -162,49 +167,63 @@ mod tests {
             for (pos, d_head) in [(1, 1), (4, 5), (7, 14), (10, 6), (22, 3)] {
                 for (causal, pad) in [(true, false), (true, true), (false, false), (false, true)] {
                     let heads = 2;
-                    let n = pos * heads * d_head * lanes;
-                    let wave = |phase: f64| -> Vec<f64> {
+                    let wave = |n: usize, phase: f64| -> Vec<f64> {
                         (0..n)
                             .map(|i| (i as f64 * 0.7 + phase).sin() * 2.0)
                             .collect()
                     };
-                    let [q, k, v] = [0.0, 1.0, 2.0].map(wave);
+                    let keys = pos * heads * d_head * lanes;
+                    let [k, v] = [1.0, 2.0].map(|phase| wave(keys, phase));
                     // The first key never: else its causal query would see pads alone, whose scores the
                     // oracle's exponentials do not reach.
                     let is_pad = |i: usize| i >= lanes && i.is_multiple_of(3);
                     let pads: Vec<f64> = (0..pos * lanes).map(|i| f64::from(is_pad(i))).collect();
-                    let mut z = vec![f64::NAN; n];
-                    let attend = |z| Attend {
-                        pos,
-                        heads,
-                        d_head,
-                        q: &q,
-                        k: &k,
-                        v: &v,
-                        factor: 0.3,
-                        causal,
-                        pad_keys: pad.then_some(&pads[..]),
-                        scores: None,
-                        pattern: None,
-                        z,
-                    };
-                    let oracle = attend(&mut []);
-                    let places = (0..heads).flat_map(|h| {
-                        (0..pos).flat_map(move |p| (0..lanes).map(move |lane| (h, p, lane)))
-                    });
-                    let expected: Vec<_> = places
-                        .map(|(h, p, lane)| ((h, p, lane), naive(&oracle, lanes, h, p, lane)))
-                        .collect();
-                    run(attend(&mut z));
-                    for ((h, query, lane), expected) in expected {
-                        for (i, e) in expected.into_iter().enumerate() {
-                            let x = z[((query * heads + h) * d_head + i) * lanes + lane];
-                            // A sum of d_head or pos products, each of size 4 at the most.
-                            let bound = 16.0 * (pos + d_head) as f64 * f64::EPSILON;
-                            assert!(
-                                (x - e).abs() <= bound,
-                                "{pos} {d_head} {causal} {pad} {h} {query} {lane} {i}: {x} {e}"
-                            );
+                    let all: Vec<usize> = (0..pos).collect();
+                    for queries in [&all[..], &[pos - 1, 0, pos / 2, 0, 0], &[pos / 3]] {
+                        let n = queries.len() * heads * d_head * lanes;
+                        let q = wave(n, 0.0);
+                        let mut z = vec![f64::NAN; n];
+                        let mut pattern = vec![f64::NAN; heads * queries.len() * pos * lanes];
+                        let attend = |pattern, z| Attend {
+                            queries,
+                            pos,
+                            heads,
+                            d_head,
+                            q: &q,
+                            k: &k,
+                            v: &v,
+                            factor: 0.3,
+                            causal,
+                            pad_keys: pad.then_some(&pads[..]),
+                            scores: None,
+                            pattern,
+                            z,
+                        };
+                        let oracle = attend(None, &mut []);
+                        let places = (0..heads).flat_map(|h| {
+                            (0..queries.len())
+                                .flat_map(move |p| (0..lanes).map(move |lane| (h, p, lane)))
+                        });
+                        let expected: Vec<_> = places
+                            .map(|(h, p, lane)| ((h, p, lane), naive(&oracle, lanes, h, p, lane)))
+                            .collect();
+                        run(attend(Some(&mut pattern), &mut z));
+                        // A sum of d_head or pos products, each of size 4 at the most.
+                        let bound = 16.0 * (pos + d_head) as f64 * f64::EPSILON;
+                        for ((h, place, lane), expected) in expected {
+                            for (i, e) in expected.into_iter().enumerate() {
+                                let x = z[((place * heads + h) * d_head + i) * lanes + lane];
+                                assert!(
+                                    (x - e).abs() <= bound,
+                                    "{queries:?} {pos} {d_head} {causal} {pad} {h} {place} {lane} {i}: {x} {e}"
+                                );
+                            }
+                        }
+                        for row in pattern.chunks_exact(pos * lanes) {
+                            for lane in 0..lanes {
+                                let sum: f64 = row.iter().skip(lane).step_by(lanes).sum();
+                                assert!((sum - 1.0).abs() <= bound, "{queries:?} {pos}: {sum}");
+                            }
                         }
                     }
                 }

@@ -260,13 +260,13 @@ impl<T: Scalar> Resume<'_, T> {
         if queries.len() == pos && attend::is_short::<T>(pos, c.d_head) {
             let factor = T::ONE / scale;
             self.note_queries_and_keys(q_rows.data(), keys.data(), c.d_head, factor);
-            let inputs = [&q_rows, keys, values];
+            let masks = (causal, self.pads.as_deref());
             ops::attend(
                 Layout::ROWS,
-                inputs,
+                (&q_rows, queries),
+                [keys, values],
                 scale,
-                causal,
-                self.pads.as_deref(),
+                masks,
                 [None, None],
                 &mut z,
             );
