@@ -2,7 +2,7 @@
 
 use crate::linalg::{add_transposed_product, product_into};
 use crate::names::Hook;
-use crate::tensor::{Columns, Scalar, Tensor, add_assign, softmax_rows_back};
+use crate::tensor::{Columns, Scalar, Tensor, softmax_rows_back};
 use faer::MatMut;
 
 use super::sink::Sink;
@@ -82,20 +82,14 @@ impl<T: Scalar> AttentionBack<'_, T> {
 
     /// Writes one head's rows to where someone wants them.
     fn show(&self, hook: Hook, [b, h]: [usize; 2], rows: &[T], sink: &mut Sink<'_, T>) {
-        let zeros = sink.zeros;
         let Some(slot) = sink.slot(hook) else { return };
         let &[_, heads, _, pos] = self.pattern.shape() else {
             unreachable!("patterns have four axes")
         };
-        let to = &mut slot[(b * heads + h) * pos * pos..][..pos * pos];
-        let Some(at) = self.queries else {
-            return to.copy_from_slice(rows);
-        };
-        if !zeros {
-            to.fill(T::ZERO);
-        }
-        for (row, &query) in rows.chunks_exact(pos).zip(at) {
-            add_assign(&mut to[query * pos..][..pos], row);
+        let head = b * heads + h;
+        match self.queries {
+            None => slot.to[head * rows.len()..][..rows.len()].copy_from_slice(rows),
+            Some(at) => slot.write_rows(head..head + 1, at, [pos, pos], rows),
         }
     }
 }

@@ -4,7 +4,9 @@ use super::abreast;
 use super::act::activation_back;
 use super::attention::AttentionBack;
 use super::norm::Site;
-use super::ops::{gather, heads_back, linear_back, parameters_back, scatter, sum_back};
+use super::ops::{
+    add_linear_back, gather, heads_back, linear_back, parameters_back, scatter, sum_back,
+};
 use super::sink::Sink;
 use crate::model::{
     self, AttentionDir, Config, Layout, Mlp, Model, Scratch, Sequences, Tape, side_by_side,
@@ -238,18 +240,16 @@ impl<T: Scalar> Backward<'_, '_, T> {
         }
         let mut d_x = self.scratch.take(resid.shape());
         linear_back(layout, &d_k, &side_by_side(&attn.W_K), &mut d_x);
-        // What comes through the queries is there for fewer rows.
-        for (W, d, at) in [
-            (&attn.W_V, &d_v, None),
-            (&attn.W_Q, &d_q, last.then_some(read)),
-        ] {
-            let mut part = self.scratch.take(&[batch, d.shape()[1], c.d_model]);
-            linear_back(layout, d, &side_by_side(W), &mut part);
-            match at {
-                None => add_assign(d_x.data_mut(), part.data()),
-                Some(at) => scatter(layout, &part, at, pos, d_x.data_mut()),
-            }
+        let [W_V, W_Q] = [&attn.W_V, &attn.W_Q].map(side_by_side);
+        add_linear_back(layout, &d_v, &W_V, &mut d_x, &mut self.scratch);
+        if last {
+            // There are fewer queries.
+            let mut part = self.scratch.take(&[batch, n, c.d_model]);
+            linear_back(layout, &d_q, &W_Q, &mut part);
+            scatter(layout, &part, read, pos, d_x.data_mut());
             self.scratch.give(part);
+        } else {
+            add_linear_back(layout, &d_q, &W_Q, &mut d_x, &mut self.scratch);
         }
         [d_q, d_k, d_v]
             .into_iter()
@@ -348,19 +348,20 @@ impl<T: Scalar> Backward<'_, '_, T> {
         }
         let rows = self.in_order(d_out);
         let d_out = rows.as_ref().unwrap_or(d_out);
-        let slot = self.sink.zero_slot(Hook::Result(l)).expect("just looked");
-        let (n, d) = (d_out.shape()[1], c.d_model);
-        for (i, row) in d_out.data().chunks_exact(d).enumerate() {
-            let position = if last { sequences.read[i % n] } else { i % n };
-            let first = (i / n * sequences.pos + position) * c.n_heads * d;
-            let heads = slot[first..first + c.n_heads * d].chunks_exact_mut(d);
-            // A position may be read twice.
-            heads.for_each(|head| match last {
-                true => add_assign(head, row),
-                false => head.copy_from_slice(row),
-            });
+        let &[batch, n, d] = d_out.shape() else {
+            unreachable!("a stream is [batch, pos, d]")
+        };
+        let mut results = self.scratch.take(&[batch, n, c.n_heads, d]);
+        let of_heads = results.data_mut().chunks_exact_mut(c.n_heads * d);
+        for (heads, row) in of_heads.zip(d_out.data().chunks_exact(d)) {
+            let heads = heads.chunks_exact_mut(d);
+            heads.for_each(|head| head.copy_from_slice(row));
         }
-        rows.into_iter().for_each(|t| self.scratch.give(t));
+        let at = last.then_some(sequences.read);
+        self.sink
+            .visit(Hook::Result(l), &results, at, sequences.pos);
+        let used = [Some(results), rows].into_iter().flatten();
+        used.for_each(|t| self.scratch.give(t));
     }
 
     /// Shows a hook's derivative; `compact` where only the positions read are there.

@@ -1,13 +1,13 @@
 //! The derivative of a metric by hooks' values.
 
 use super::backward::{Backward, needed, stands_for};
-use super::sink::Sink;
+use super::sink::{Sink, Slot};
 use crate::error::Result;
 use crate::linalg::Par;
 use crate::metric::{self, Answers, Metric};
 use crate::model::{Cache, Layout, Model, STRETCH, Sequences, Tape, Tokens, abreast};
 use crate::names::{Hook, HookPattern};
-use crate::tensor::{Scalar, Tensor, lanes};
+use crate::tensor::{Asked, Scalar, Tensor, ZeroBut, lanes};
 use rayon::prelude::*;
 use std::fmt::Display;
 
@@ -98,27 +98,41 @@ pub(super) fn gradients_with<T: Scalar>(
             made.push(stands);
         }
     }
-    let shapes: Vec<_> = made
-        .iter()
-        .map(|&hook| c.hook_shape(hook, batch, pos))
+    // Past the last layer's keys and values there are derivatives only at the positions that are read.
+    let mut at = answers.positions().to_vec();
+    at.sort_unstable();
+    at.dedup();
+    let asked: Vec<Asked> = (made.iter())
+        .map(|&hook| {
+            let shape = c.hook_shape(hook, batch, pos);
+            let zero_but = c.axis_read(hook).map(|axis| ZeroBut {
+                len: shape.iter().product(),
+                rows: shape[axis],
+                width: shape[axis + 1..].iter().product(),
+                at: at.clone(),
+            });
+            Asked { shape, zero_but }
+        })
         .collect();
-    let (memory, zeros) = model.memory.lend(&shapes);
-    let mut values: Vec<(Hook, Tensor<T>)> = made.into_iter().zip(memory).collect();
-    let mut chunks: Vec<_> = (values.iter_mut())
-        .map(|(h, t)| {
+    let mut memory = model.memory.lend(&asked);
+    let mut chunks: Vec<_> = (made.iter().zip(&mut memory))
+        .map(|(&hook, (t, zero_but_read))| {
             let unit = t.len().checked_div(batch).unwrap_or(0);
-            (*h, t.data_mut().chunks_mut((each * unit).max(1)))
+            let chunks = t.data_mut().chunks_mut((each * unit).max(1));
+            (hook, *zero_but_read, chunks)
         })
         .collect();
     let mut slots = |_| {
-        let next = chunks
-            .iter_mut()
-            .map(|(h, c)| (*h, c.next().expect("a chunk each")));
+        let next = chunks.iter_mut().map(|(hook, zero_but_read, chunks)| Slot {
+            hook: *hook,
+            to: chunks.next().expect("a chunk each"),
+            zero_but_read: *zero_but_read,
+        });
         next.collect::<Vec<_>>()
     };
     let stretches: Vec<_> = (0..batch).step_by(each).map(|s| (s, slots(s))).collect();
 
-    let work = |tape: &mut Tape<T>, (first, slots): (usize, Vec<(Hook, &mut [T])>)| {
+    let work = |tape: &mut Tape<T>, (first, slots): (usize, Vec<Slot<'_, T>>)| {
         let own = tokens.range(first, each.min(batch - first));
         let replaced = replaced.map(|(hook, value)| {
             (
@@ -138,7 +152,6 @@ pub(super) fn gradients_with<T: Scalar>(
             metric::values_and_gradient(metric, answers, first, tape.logits(), share)?;
         let mut sink = Sink {
             slots,
-            zeros,
             weights: None,
         };
         let backward = Backward {
@@ -167,6 +180,11 @@ pub(super) fn gradients_with<T: Scalar>(
     for values in per_stretch {
         metric.extend(values?);
     }
+    let note = |((hook, (mut t, _)), asked): ((Hook, (Tensor<T>, bool)), Asked)| {
+        asked.zero_but.into_iter().for_each(|z| t.note_zero_but(z));
+        (hook, t)
+    };
+    let values = made.into_iter().zip(memory).zip(asked).map(note).collect();
     Ok(HookGradients {
         metric,
         gradients: Cache::of(hooks, |hook| stands_for(c, hook), values),

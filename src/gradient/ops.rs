@@ -16,30 +16,53 @@ pub(super) fn linear_back<T: Scalar>(
     d_x: &mut Tensor<T>,
 ) {
     let d_out: usize = d_y.shape()[2..].iter().product();
-    let (d_y, d_x) = (d_y.data(), d_x.data_mut());
-    let W = &*without_subnormals(W.data());
-    let d_in = W.len() / d_out;
     match layout {
         Layout::Rows(_) => {
-            let W = MatRef::from_row_major_slice(W, d_in, d_out);
-            let d_y = MatRef::from_row_major_slice(d_y, d_y.len() / d_out, d_out);
-            let d_x = MatMut::from_row_major_slice_mut(d_x, d_y.nrows(), d_in);
+            let W = &*without_subnormals(W.data());
+            let W = MatRef::from_row_major_slice(W, W.len() / d_out, d_out);
+            let d_y = MatRef::from_row_major_slice(d_y.data(), d_y.len() / d_out, d_out);
+            let d_x = MatMut::from_row_major_slice_mut(d_x.data_mut(), d_y.nrows(), W.nrows());
             product_into(d_x, T::ONE, d_y, W.transpose());
         }
-        Layout::Abreast => {
-            let mut transposed = vec![T::ZERO; W.len()];
-            for (i, row) in W.chunks_exact(d_out).enumerate() {
-                let column = transposed[i..].iter_mut().step_by(d_in);
-                column.zip(row).for_each(|(to, &x)| *to = x);
-            }
-            Arch::new().dispatch(Linear {
-                x: d_y,
-                W: &transposed,
-                b: &vec![T::ZERO; d_in],
-                out: d_x,
-            });
-        }
+        Layout::Abreast => linear_back_abreast(d_y, W, d_x, false),
     }
+}
+
+/// `d_x += d_y Wᵀ`, as [`linear_back`].
+pub(super) fn add_linear_back<T: Scalar>(
+    layout: Layout,
+    d_y: &Tensor<T>,
+    W: &Tensor<T>,
+    d_x: &mut Tensor<T>,
+    scratch: &mut Scratch<T>,
+) {
+    match layout {
+        Layout::Rows(_) => {
+            let mut part = scratch.take(d_x.shape());
+            linear_back(layout, d_y, W, &mut part);
+            add_assign(d_x.data_mut(), part.data());
+            scratch.give(part);
+        }
+        Layout::Abreast => linear_back_abreast(d_y, W, d_x, true),
+    }
+}
+
+fn linear_back_abreast<T: Scalar>(d_y: &Tensor<T>, W: &Tensor<T>, d_x: &mut Tensor<T>, add: bool) {
+    let d_out: usize = d_y.shape()[2..].iter().product();
+    let W = &*without_subnormals(W.data());
+    let d_in = W.len() / d_out;
+    let mut transposed = vec![T::ZERO; W.len()];
+    for (i, row) in W.chunks_exact(d_out).enumerate() {
+        let column = transposed[i..].iter_mut().step_by(d_in);
+        column.zip(row).for_each(|(to, &x)| *to = x);
+    }
+    Arch::new().dispatch(Linear {
+        x: d_y.data(),
+        W: &transposed,
+        b: &vec![T::ZERO; d_in],
+        add,
+        out: d_x.data_mut(),
+    });
 }
 
 /// `d_W += xᵀ d_y`, `d_b += Σ d_y`.

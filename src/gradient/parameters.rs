@@ -182,7 +182,6 @@ impl<T: Scalar> Part<T> {
             all.extend(values);
             let mut sink = Sink {
                 slots: Vec::new(),
-                zeros: true,
                 weights: Some(&mut self.gradient),
             };
             let backward = Backward {

@@ -1,57 +1,74 @@
 //! Where the derivatives of a backward pass go.
 
-use super::ops::scatter;
-use crate::model::{Attention, Layout, Mlp, Weights};
+use crate::model::{Attention, Mlp, Weights};
 use crate::names::Hook;
-use crate::tensor::{Scalar, Tensor};
+use crate::tensor::{Scalar, Tensor, add_assign};
+use std::ops::Range;
+
+/// Where the derivative by a hook's value goes, of all positions, in the order of the axes.
+pub(super) struct Slot<'a, T> {
+    pub hook: Hook,
+    pub to: &'a mut [T],
+    /// Whether it is zero but at the positions that are read.
+    pub zero_but_read: bool,
+}
+
+impl<T: Scalar> Slot<'_, T> {
+    /// Writes the rows `at` of some groups of `pos` rows, and zeros everywhere else in them.
+    pub fn write_rows(
+        &mut self,
+        groups: Range<usize>,
+        at: &[usize],
+        [pos, width]: [usize; 2],
+        rows: &[T],
+    ) {
+        let each = pos * width;
+        let to = &mut self.to[groups.start * each..groups.end * each];
+        if !self.zero_but_read {
+            to.fill(T::ZERO);
+        }
+        // A position may be read twice.
+        let again: Vec<bool> = (0..at.len()).map(|i| at[..i].contains(&at[i])).collect();
+        let of_groups = rows.chunks_exact(at.len() * width);
+        for (group, rows) in to.chunks_exact_mut(each).zip(of_groups) {
+            for ((row, p), again) in rows.chunks_exact(width).zip(at).zip(&again) {
+                let to = &mut group[p * width..][..width];
+                match again {
+                    true => add_assign(to, row),
+                    false => to.copy_from_slice(row),
+                }
+            }
+        }
+    }
+}
 
 /// What someone wants of a stretch's backward pass.
 pub(super) struct Sink<'a, T: Scalar> {
-    /// The derivatives by hooks' values, of all positions, in the order of the axes; of hooks that stand for others.
-    pub slots: Vec<(Hook, &'a mut [T])>,
-    /// Whether they are zero until they are written.
-    pub zeros: bool,
+    /// The derivatives by hooks' values, of hooks that stand for others.
+    pub slots: Vec<Slot<'a, T>>,
     /// The derivatives by the parameters; added to.
     pub weights: Option<&'a mut Weights<T>>,
 }
 
-impl<T: Scalar> Sink<'_, T> {
+impl<'a, T: Scalar> Sink<'a, T> {
     /// Whether anyone wants the derivative by a hook's value.
     pub fn wants(&self, hook: Hook) -> bool {
-        self.slots.iter().any(|(h, _)| *h == hook)
+        self.slots.iter().any(|slot| slot.hook == hook)
     }
 
     /// Where the derivative by a hook's value goes, if anyone wants it.
-    pub fn slot(&mut self, hook: Hook) -> Option<&mut [T]> {
-        let slot = self.slots.iter_mut().find(|(h, _)| *h == hook);
-        slot.map(|(_, slot)| &mut slot[..])
-    }
-
-    /// As [`Sink::slot`], with zeros to add to.
-    pub fn zero_slot(&mut self, hook: Hook) -> Option<&mut [T]> {
-        let zeros = self.zeros;
-        let slot = self.slot(hook)?;
-        if !zeros {
-            slot.fill(T::ZERO);
-        }
-        Some(slot)
+    pub fn slot(&mut self, hook: Hook) -> Option<&mut Slot<'a, T>> {
+        self.slots.iter_mut().find(|slot| slot.hook == hook)
     }
 
     /// Shows the derivative by a hook's value, `[batch, pos, …]`: of all positions, or of those `at` alone.
     pub fn visit(&mut self, hook: Hook, value: &Tensor<T>, at: Option<&[usize]>, pos: usize) {
-        match at {
-            None => {
-                if let Some(slot) = self.slot(hook) {
-                    slot.copy_from_slice(value.data());
-                }
-            }
-            Some(at) => {
-                let Some(slot) = self.zero_slot(hook) else {
-                    return;
-                };
-                scatter(Layout::ROWS, value, at, pos, slot);
-            }
-        }
+        let Some(slot) = self.slot(hook) else { return };
+        let Some(at) = at else {
+            return slot.to.copy_from_slice(value.data());
+        };
+        let (batch, width) = (value.shape()[0], value.shape()[2..].iter().product());
+        slot.write_rows(0..batch, at, [pos, width], value.data());
     }
 
     /// The derivatives by an attention layer's parameters, if they are wanted.
@@ -71,6 +88,6 @@ impl<T: Scalar> Sink<'_, T> {
             Some(layer) => layer <= l && hook != Hook::ResidPost(l),
             None => hook == Hook::Embed,
         };
-        self.weights.is_some() || self.slots.iter().any(|&(hook, _)| before(hook))
+        self.weights.is_some() || self.slots.iter().any(|slot| before(slot.hook))
     }
 }

@@ -45,7 +45,7 @@ use crate::tensor::{Memory, Scalar};
 pub struct Model<T: Scalar> {
     pub(crate) config: Config,
     pub(crate) weights: Weights<T>,
-    pub(crate) memory: Memory,
+    pub(crate) memory: Memory<T>,
 }
 
 impl<T: Scalar> Model<T> {

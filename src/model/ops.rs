@@ -134,7 +134,15 @@ pub(super) fn linear<T: Scalar>(layout: Layout, x: &[T], W: &[T], b: &[T], out: 
     let W = &*without_subnormals(W);
     let par = match layout {
         Layout::Rows(par) => par,
-        Layout::Abreast => return Arch::new().dispatch(Linear { x, W, b, out }),
+        Layout::Abreast => {
+            return Arch::new().dispatch(Linear {
+                x,
+                W,
+                b,
+                add: false,
+                out,
+            });
+        }
     };
     let d_out = b.len();
     let d_in = W.len() / d_out;

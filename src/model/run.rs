@@ -7,7 +7,7 @@ use super::{Cache, Model, Tokens, abreast};
 use crate::error::Result;
 use crate::linalg::Par;
 use crate::names::{Hook, HookPattern};
-use crate::tensor::{Scalar, Tensor, lanes};
+use crate::tensor::{Asked, Scalar, Tensor, lanes};
 use rayon::prelude::*;
 use std::fmt::Display;
 
@@ -219,11 +219,17 @@ impl<T: Scalar> Model<T> {
         let mut made: Vec<Hook> = keep.iter().copied().map(stands_for).collect();
         made.dedup();
         let shapes = made.iter().map(|&h| self.config.hook_shape(h, batch, pos));
-        let logits = [vec![batch, pos, self.config.d_vocab_out]];
+        let shapes = shapes.chain([vec![batch, pos, self.config.d_vocab_out]]);
         // Every entry is written over.
-        let (mut values, _) = self.memory.lend(&shapes.chain(logits).collect::<Vec<_>>());
-        let mut logits = values.pop().expect("the logits' memory");
-        let mut values: Vec<(Hook, Tensor<T>)> = made.into_iter().zip(values).collect();
+        let asked: Vec<_> = shapes
+            .map(|shape| Asked {
+                shape,
+                zero_but: None,
+            })
+            .collect();
+        let mut memory = self.memory.lend(&asked).into_iter().map(|(t, _)| t);
+        let mut values: Vec<(Hook, Tensor<T>)> = made.into_iter().zip(&mut memory).collect();
+        let mut logits = memory.next().expect("the logits' memory");
 
         let threads = run.par.threads();
         let done = |n: usize| run.progress.iter().for_each(|f| f(n));

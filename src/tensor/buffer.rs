@@ -16,23 +16,49 @@ const HUGE_PAGE: usize = 2 << 20;
 /// once, and with small pages the system takes longer to hand them out than a small model to fill them.
 pub(super) enum Buffer<T> {
     Heap(Vec<T>),
-    Pages(Pages, PhantomData<T>),
+    Pages(Pages<T>),
 }
 
-/// Pages, and how many bytes of them are a tensor's.
-pub(super) struct Pages {
+/// Pages, and how many values of them are a tensor's.
+pub(super) struct Pages<T> {
     /// There until they are given back.
     map: Option<MmapMut>,
-    bytes: usize,
+    len: usize,
+    zero_but: Option<ZeroBut>,
     lender: Weak<Mutex<Free>>,
+    values: PhantomData<T>,
 }
 
-impl Drop for Pages {
-    fn drop(&mut self) {
-        if let (Some(map), Some(lender)) = (self.map.take(), self.lender.upgrade()) {
-            lock(&lender).take_back(map);
+impl<T> Pages<T> {
+    fn new(map: MmapMut, len: usize, lender: Weak<Mutex<Free>>) -> Self {
+        Pages {
+            map: Some(map),
+            len,
+            zero_but: None,
+            lender,
+            values: PhantomData,
         }
     }
+}
+
+impl<T> Drop for Pages<T> {
+    fn drop(&mut self) {
+        if let (Some(map), Some(lender)) = (self.map.take(), self.lender.upgrade()) {
+            lock(&lender).take_back(map, self.zero_but.take());
+        }
+    }
+}
+
+/// What is known of values: in each group of rows all are zero but those of some rows.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ZeroBut {
+    /// Of so many values.
+    pub len: usize,
+    /// So many rows to a group, each of so many values.
+    pub rows: usize,
+    pub width: usize,
+    /// The rows that need not be zero.
+    pub at: Vec<usize>,
 }
 
 /// The whole pages that so many bytes need, if they are worth pages of their own.
@@ -55,21 +81,23 @@ fn new_pages(whole: usize) -> Option<MmapMut> {
 /// model to fill them.
 ///
 /// It keeps no more than was asked for last, and nothing once it is gone itself; tensors may outlive it.
-#[derive(Default)]
-pub(crate) struct Memory(Arc<Mutex<Free>>);
+pub(crate) struct Memory<T>(Arc<Mutex<Free>>, PhantomData<T>);
 
 #[derive(Default)]
 struct Free {
-    maps: Vec<MmapMut>,
+    maps: Vec<(MmapMut, Option<ZeroBut>)>,
     /// How many bytes of pages may be kept.
     room: usize,
 }
 
 impl Free {
-    fn take_back(&mut self, map: MmapMut) {
-        let kept: usize = self.maps.iter().map(|m| m.len()).sum();
-        if kept + map.len() <= self.room {
-            self.maps.push(map);
+    fn kept(&self) -> usize {
+        self.maps.iter().map(|(map, _)| map.len()).sum()
+    }
+
+    fn take_back(&mut self, map: MmapMut, zero_but: Option<ZeroBut>) {
+        if self.kept() + map.len() <= self.room {
+            self.maps.push((map, zero_but));
         }
     }
 }
@@ -78,63 +106,78 @@ fn lock(free: &Mutex<Free>) -> MutexGuard<'_, Free> {
     free.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+impl<T> Default for Memory<T> {
+    fn default() -> Self {
+        Memory(Arc::default(), PhantomData)
+    }
+}
+
 /// Whose pages are whose makes no difference to anyone: a clone starts with none.
-impl Clone for Memory {
+impl<T> Clone for Memory<T> {
     fn clone(&self) -> Self {
         Memory::default()
     }
 }
 
-impl PartialEq for Memory {
+impl<T> PartialEq for Memory<T> {
     fn eq(&self, _: &Self) -> bool {
         true
     }
 }
 
-impl fmt::Debug for Memory {
+impl<T> fmt::Debug for Memory<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Memory")
     }
 }
 
-impl Memory {
-    /// Tensors of these shapes, whose values are whatever they were; and whether all are zeros.
-    pub fn lend<T: Scalar>(&self, shapes: &[Vec<usize>]) -> (Vec<Tensor<T>>, bool) {
-        let bytes = |shape: &[usize]| {
-            let len = shape.iter().product::<usize>();
-            len.saturating_mul(size_of::<T>())
-        };
-        let pages = |shape: &Vec<usize>| whole_pages(bytes(shape));
-        let asked = (shapes.iter().filter_map(pages)).fold(0, usize::saturating_add);
+/// A tensor that somebody asks a [`Memory`] for.
+pub(crate) struct Asked {
+    pub shape: Vec<usize>,
+    /// What would be good to know of its values.
+    pub zero_but: Option<ZeroBut>,
+}
+
+impl<T: Scalar> Memory<T> {
+    /// Tensors whose values are whatever they were; and of each whether what was to be known is true of it.
+    pub fn lend(&self, asked: &[Asked]) -> Vec<(Tensor<T>, bool)> {
+        let len = |asked: &Asked| asked.shape.iter().product::<usize>();
+        let pages = |asked: &Asked| whole_pages(len(asked).saturating_mul(size_of::<T>()));
+        let room = (asked.iter().filter_map(pages)).fold(0, usize::saturating_add);
         let mut free = Vec::new();
         // Those who ask for heap alone leave the pages to others.
-        if asked > 0 {
+        if room > 0 {
             let mut there = lock(&self.0);
-            there.room = asked;
+            there.room = room;
             free = std::mem::take(&mut there.maps);
         }
-        let mut zeros = true;
-        let mut lend = |shape: &Vec<usize>| {
-            let old = pages(shape).and_then(|whole| {
-                let fits = free.iter().position(|map| map.len() == whole)?;
-                zeros = false;
-                Some(free.swap_remove(fits))
-            });
-            let Some(map) = old.or_else(|| new_pages(pages(shape)?)) else {
-                return Tensor::zeros(shape);
+        let lend = |asked: &Asked| {
+            let shape = asked.shape.clone();
+            let Some(whole) = pages(asked) else {
+                return (Tensor::zeros(&shape), true);
             };
-            let pages = Pages {
-                map: Some(map),
-                bytes: bytes(shape),
-                lender: Arc::downgrade(&self.0),
+            // Pages of which something is known are left to those who ask for it.
+            let fits = |best: bool| {
+                let fits = |(map, zero_but): &(MmapMut, _)| {
+                    map.len() == whole && (*zero_but == asked.zero_but || !best)
+                };
+                free.iter().position(fits)
             };
-            Tensor {
-                shape: shape.clone(),
-                data: Buffer::Pages(pages, PhantomData),
-            }
+            let (map, true_of_it) = match fits(true).or_else(|| fits(false)) {
+                Some(at) => {
+                    let (map, zero_but) = free.swap_remove(at);
+                    (map, zero_but.is_some() && zero_but == asked.zero_but)
+                }
+                None => match new_pages(whole) {
+                    Some(map) => (map, true),
+                    None => return (Tensor::zeros(&shape), true),
+                },
+            };
+            let pages = Pages::new(map, len(asked), Arc::downgrade(&self.0));
+            let data = Buffer::Pages(pages);
+            (Tensor { shape, data }, true_of_it)
         };
-        let tensors = shapes.iter().map(&mut lend).collect();
-        (tensors, zeros)
+        asked.iter().map(lend).collect()
     }
 }
 
@@ -142,15 +185,15 @@ impl<T: Scalar> Buffer<T> {
     pub(super) fn zeros(len: usize) -> Self {
         let bytes = len.saturating_mul(size_of::<T>());
         match whole_pages(bytes).and_then(new_pages) {
-            Some(map) => {
-                let pages = Pages {
-                    map: Some(map),
-                    bytes,
-                    lender: Weak::new(),
-                };
-                Buffer::Pages(pages, PhantomData)
-            }
+            Some(map) => Buffer::Pages(Pages::new(map, len, Weak::new())),
             None => Buffer::Heap(vec![T::ZERO; len]),
+        }
+    }
+
+    /// Notes what is known of the values, until somebody may change them.
+    pub(super) fn note(&mut self, zero_but: ZeroBut) {
+        if let Buffer::Pages(pages) = self {
+            pages.zero_but = Some(zero_but);
         }
     }
 
@@ -169,9 +212,9 @@ impl<T: Scalar> Deref for Buffer<T> {
     fn deref(&self) -> &[T] {
         match self {
             Buffer::Heap(data) => data,
-            Buffer::Pages(pages, _) => {
+            Buffer::Pages(pages) => {
                 let map = pages.map.as_deref().unwrap_or_default();
-                bytemuck::cast_slice(&map[..pages.bytes])
+                &bytemuck::cast_slice(map)[..pages.len]
             }
         }
     }
@@ -182,9 +225,10 @@ impl<T: Scalar> DerefMut for Buffer<T> {
     fn deref_mut(&mut self) -> &mut [T] {
         match self {
             Buffer::Heap(data) => data,
-            Buffer::Pages(pages, _) => {
+            Buffer::Pages(pages) => {
+                pages.zero_but = None;
                 let map = pages.map.as_deref_mut().unwrap_or_default();
-                bytemuck::cast_slice_mut(&mut map[..pages.bytes])
+                &mut bytemuck::cast_slice_mut(map)[..pages.len]
             }
         }
     }
@@ -208,22 +252,31 @@ impl<T: Scalar> PartialEq for Buffer<T> {
 mod tests {
     use super::*;
 
-    fn lent(memory: &Memory, shapes: &[&[usize]]) -> (Vec<Tensor<f32>>, bool) {
-        let shapes: Vec<_> = shapes.iter().map(|shape| shape.to_vec()).collect();
-        memory.lend(&shapes)
+    fn asked(shape: &[usize], zero_but: Option<ZeroBut>) -> Asked {
+        Asked {
+            shape: shape.to_vec(),
+            zero_but,
+        }
     }
 
-    fn kept(memory: &Memory) -> usize {
-        lock(&memory.0).maps.iter().map(|m| m.len()).sum()
+    fn lent(memory: &Memory<f32>, shapes: &[&[usize]]) -> Vec<(Tensor<f32>, bool)> {
+        let all: Vec<_> = shapes.iter().map(|shape| asked(shape, None)).collect();
+        memory.lend(&all)
+    }
+
+    fn kept(memory: &Memory<f32>) -> usize {
+        lock(&memory.0).kept()
     }
 
     #[test]
     fn pages_come_back_and_are_lent_again() {
         let memory = Memory::default();
         let (large, small) = ([1 << 20], [5, 7]);
-        let (mut first, zeros) = lent(&memory, &[&large, &small, &large]);
-        assert!(zeros && first.iter().all(|t| t.max_abs() == 0.0));
-        first.iter_mut().for_each(|t| t.data_mut().fill(3.0));
+        let mut first = lent(&memory, &[&large, &small, &large]);
+        for (t, zero) in &mut first {
+            assert!(*zero && t.max_abs() == 0.0);
+            t.data_mut().fill(3.0);
+        }
         assert_eq!(kept(&memory), 0);
         drop(first);
         assert_eq!(kept(&memory), 8 << 20);
@@ -231,10 +284,9 @@ mod tests {
         // What is asked for on the heap alone leaves the pages where they are; another shape of as many pages has them.
         let _heap = lent(&memory, &[&small]);
         assert_eq!(kept(&memory), 8 << 20);
-        let (again, zeros) = lent(&memory, &[&small, &[2, 512, 1000]]);
-        assert!(!zeros);
-        assert_eq!(again[0].max_abs(), 0.0);
-        assert_eq!(again[1].max_abs(), 3.0);
+        let again = lent(&memory, &[&small, &[2, 512, 1000]]);
+        assert_eq!(again[0].0.max_abs(), 0.0);
+        assert_eq!((again[1].0.max_abs(), again[1].1), (3.0, false));
         // The pages that were not wanted again are the system's.
         assert_eq!(kept(&memory), 0);
     }
@@ -245,8 +297,42 @@ mod tests {
         let many: Vec<_> = (0..3).map(|_| lent(&memory, &[&[1 << 19]])).collect();
         drop(many);
         assert_eq!(kept(&memory), 2 << 20);
-        let outlives = lent(&memory, &[&[1 << 20]]).0;
+        let outlives = lent(&memory, &[&[1 << 20]]);
         drop(memory);
-        assert_eq!(outlives[0].len(), 1 << 20);
+        assert_eq!(outlives[0].0.len(), 1 << 20);
+    }
+
+    #[test]
+    fn what_is_known_of_values_holds_until_somebody_may_change_them() {
+        let memory = Memory::<f32>::default();
+        let shape = [1 << 10, 16, 32];
+        let zero_but = |at: &[usize]| ZeroBut {
+            len: 1 << 19,
+            rows: 16,
+            width: 32,
+            at: at.to_vec(),
+        };
+        let ask = |at: &[usize]| memory.lend(&[asked(&shape, Some(zero_but(at)))]).remove(0);
+        let (mut t, _) = ask(&[3]);
+        t.data_mut()[3 * 32] = 1.0;
+        t.note_zero_but(zero_but(&[3]));
+        drop(t);
+        // Other rows, then the same after somebody could change them.
+        let (mut t, known) = ask(&[4]);
+        assert!(!known);
+        t.note_zero_but(zero_but(&[3]));
+        t.data_mut();
+        drop(t);
+        let (mut t, known) = ask(&[3]);
+        assert!(!known);
+        t.note_zero_but(zero_but(&[3]));
+        drop(t);
+        // Of several pages those of which it is known.
+        let (two, know) = ([asked(&shape, None), asked(&shape, None)], zero_but(&[3]));
+        let mut two = memory.lend(&two);
+        two[0].0.note_zero_but(know.clone());
+        drop(two);
+        assert!(ask(&[3]).1);
+        assert_eq!(memory.lend(&[asked(&[1 << 18], Some(know))]).len(), 1);
     }
 }

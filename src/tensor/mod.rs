@@ -11,7 +11,7 @@ mod scalar;
 mod simd;
 mod simd_back;
 
-pub(crate) use buffer::Memory;
+pub(crate) use buffer::{Asked, Memory, ZeroBut};
 pub(crate) use columns::Columns;
 pub use file::{Dtype, Saved, TensorFile, write_file, write_safetensors};
 pub(crate) use file::{Staged, stage_safetensors};
@@ -137,6 +137,11 @@ impl<T: Scalar> Tensor<T> {
             Buffer::Heap(data) => Some(data),
             Buffer::Pages(..) => None,
         }
+    }
+
+    /// Notes what is known of the values, until somebody may change them.
+    pub(crate) fn note_zero_but(&mut self, zero_but: ZeroBut) {
+        self.data.note(zero_but);
     }
 
     /// The same values under another shape.

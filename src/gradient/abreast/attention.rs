@@ -46,8 +46,7 @@ impl<T: Scalar> WithSimd for AttentionBack<'_, T> {
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
         let (heads, d_head, queries) = (self.heads, self.d_head, self.queries);
-        // The pattern's derivative is there even where the pattern is zero.
-        let causal = self.causal && self.d_pattern.is_none();
+        let causal = self.causal;
         let stride = heads * d_head;
         let [q, k, v, d_z, pattern] =
             [self.q, self.k, self.v, self.d_z, self.pattern].map(|x| T::split::<S>(x).0);
@@ -90,12 +89,15 @@ impl<T: Scalar> WithSimd for AttentionBack<'_, T> {
                 let mut starts = places;
                 starts.iter_mut().for_each(|s| *s = *s * stride + head);
                 let rows = rows_at(d_z, starts, d_head);
-                let own = [0, seen, 2 * seen, 3 * seen];
-                let d_scores = &mut at_work[..ROWS * seen];
-                multiply(simd, rows, &values, seen, d_scores, own);
-                for (d, place) in d_scores.chunks_exact_mut(seen).zip(places) {
+                // The pattern's derivative is there even where the pattern is zero.
+                let width = if self.d_pattern.is_some() { pos } else { seen };
+                let own = [0, width, 2 * width, 3 * width];
+                let d_scores = &mut at_work[..ROWS * width];
+                multiply(simd, rows, &values, width, d_scores, own);
+                for (d, place) in d_scores.chunks_exact_mut(width).zip(places) {
                     let pattern = &pattern[(h * n + place) * pos..][..seen];
                     keep(&mut self.d_pattern, h, place, d);
+                    let d = &mut d[..seen];
                     let terms = d.iter().zip(pattern);
                     let shared = terms.fold(zero, |sum, (&d, &p)| T::mul_add(simd, d, p, sum));
                     for (d, &p) in d.iter_mut().zip(pattern) {

@@ -31,6 +31,9 @@ pub(crate) fn rows_at<V>(data: &[V], starts: [usize; ROWS], len: usize) -> [&[V]
 
 /// What rows are multiplied by, and what becomes of the sums.
 pub(crate) trait Right<T: Scalar, S: Simd> {
+    /// Whether the sums are added to what is there.
+    const ADDED: bool = false;
+
     /// `C` columns of the `i`-th row, from the `first` column on.
     fn entries<const C: usize>(&self, simd: S, i: usize, first: usize) -> [T::V<S>; C];
     /// What is stored in a column of a sum.
@@ -59,6 +62,23 @@ impl<T: Scalar, S: Simd> Right<T, S> for Weights<'_, T> {
     #[inline(always)]
     fn finish(&self, simd: S, column: usize, sum: T::V<S>) -> T::V<S> {
         T::vadd(simd, sum, T::splat(simd, self.b[column]))
+    }
+}
+
+/// What rows are multiplied by, with the sums added to what is there.
+pub(crate) struct Added<'a, B>(pub &'a B);
+
+impl<T: Scalar, S: Simd, B: Right<T, S>> Right<T, S> for Added<'_, B> {
+    const ADDED: bool = true;
+
+    #[inline(always)]
+    fn entries<const C: usize>(&self, simd: S, i: usize, first: usize) -> [T::V<S>; C] {
+        self.0.entries(simd, i, first)
+    }
+
+    #[inline(always)]
+    fn finish(&self, simd: S, column: usize, sum: T::V<S>) -> T::V<S> {
+        self.0.finish(simd, column, sum)
     }
 }
 
@@ -161,9 +181,16 @@ fn sums<T: Scalar, S: Simd, B: Right<T, S>, const C: usize>(
         }
     }
     for r in 0..ROWS {
-        let to = &mut out[starts[r] + first..][..C];
+        // All before any is stored: the last row may be there more than once.
+        let there = &out[starts[r] + first..][..C];
         for c in 0..C {
-            to[c] = right.finish(simd, first + c, sums[r][c]);
+            sums[r][c] = right.finish(simd, first + c, sums[r][c]);
+            if B::ADDED {
+                sums[r][c] = T::vadd(simd, there[c], sums[r][c]);
+            }
         }
+    }
+    for r in 0..ROWS {
+        out[starts[r] + first..][..C].copy_from_slice(&sums[r]);
     }
 }

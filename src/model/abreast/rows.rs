@@ -1,16 +1,17 @@
 //! The operations on one position at a time: norms and linear maps.
 
-use super::product::{ROWS, Weights, block, multiply, rows_at};
+use super::product::{Added, ROWS, Weights, block, multiply, rows_at};
 use crate::tensor::Scalar;
 use pulp::{Simd, WithSimd};
 
-/// `out = x W + b` at every position, for `x: [pos, inputs, lane]`.
+/// `out = x W + b` at every position, or `out += x W + b`, for `x: [pos, inputs, lane]`.
 pub(crate) struct Linear<'a, T> {
     pub x: &'a [T],
     /// `[inputs, outputs]`
     pub W: &'a [T],
     /// `[outputs]`
     pub b: &'a [T],
+    pub add: bool,
     pub out: &'a mut [T],
 }
 
@@ -33,7 +34,10 @@ impl<T: Scalar> WithSimd for Linear<'_, T> {
             from.iter_mut().for_each(|p| *p *= d_in);
             to.iter_mut().for_each(|p| *p *= d_out);
             let rows = rows_at(x, from, d_in);
-            multiply(simd, rows, &weights, d_out, out, to);
+            match self.add {
+                false => multiply(simd, rows, &weights, d_out, out, to),
+                true => multiply(simd, rows, &Added(&weights), d_out, out, to),
+            }
         }
     }
 }
