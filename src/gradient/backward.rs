@@ -37,18 +37,6 @@ pub(super) fn needed(config: &Config, from: usize, parameters: bool) -> Vec<Hook
     config.hooks().into_iter().filter(|&h| is(h)).collect()
 }
 
-/// The hook that stands for all whose derivatives are the same: what is added to the stream has the stream's.
-pub(super) fn stands_for(config: &Config, hook: Hook) -> Hook {
-    match hook {
-        Hook::PosEmbed | Hook::ResidPre(0) => Hook::Embed,
-        Hook::ResidPre(l) => Hook::ResidPost(l - 1),
-        Hook::AttnOut(l) if config.attn_only => Hook::ResidPost(l),
-        Hook::AttnOut(l) => Hook::ResidMid(l),
-        Hook::MlpOut(l) => Hook::ResidPost(l),
-        other => other,
-    }
-}
-
 /// One stretch's backward pass.
 pub(super) struct Backward<'a, 's, T: Scalar> {
     pub model: &'a Model<T>,

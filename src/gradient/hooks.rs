@@ -1,13 +1,14 @@
 //! The derivative of a metric by hooks' values.
 
-use super::backward::{Backward, needed, stands_for};
+use super::backward::{Backward, needed};
+use super::derivatives::Derivatives;
 use super::sink::{Sink, Slot};
 use crate::error::Result;
 use crate::linalg::Par;
 use crate::metric::{self, Answers, Metric};
 use crate::model::{Cache, Layout, Model, STRETCH, Sequences, Tape, Tokens, abreast};
 use crate::names::{Hook, HookPattern};
-use crate::tensor::{Asked, Scalar, Tensor, ZeroBut, lanes};
+use crate::tensor::{Scalar, Tensor, lanes};
 use rayon::prelude::*;
 use std::fmt::Display;
 
@@ -91,46 +92,9 @@ pub(super) fn gradients_with<T: Scalar>(
         let stretches = stretches.next_multiple_of(par.threads()).min(batch);
         (Layout::ROWS, batch.div_ceil(stretches.max(1)).max(1))
     };
-    let mut made: Vec<Hook> = Vec::new();
-    for &hook in &hooks {
-        let stands = stands_for(c, hook);
-        if !made.contains(&stands) {
-            made.push(stands);
-        }
-    }
-    // Past the last layer's keys and values there are derivatives only at the positions that are read.
-    let mut at = answers.positions().to_vec();
-    at.sort_unstable();
-    at.dedup();
-    let asked: Vec<Asked> = (made.iter())
-        .map(|&hook| {
-            let shape = c.hook_shape(hook, batch, pos);
-            let zero_but = c.axis_read(hook).map(|axis| ZeroBut {
-                len: shape.iter().product(),
-                rows: shape[axis],
-                width: shape[axis + 1..].iter().product(),
-                at: at.clone(),
-            });
-            Asked { shape, zero_but }
-        })
-        .collect();
-    let mut memory = model.memory.lend(&asked);
-    let mut chunks: Vec<_> = (made.iter().zip(&mut memory))
-        .map(|(&hook, (t, zero_but_read))| {
-            let unit = t.len().checked_div(batch).unwrap_or(0);
-            let chunks = t.data_mut().chunks_mut((each * unit).max(1));
-            (hook, *zero_but_read, chunks)
-        })
-        .collect();
-    let mut slots = |_| {
-        let next = chunks.iter_mut().map(|(hook, zero_but_read, chunks)| Slot {
-            hook: *hook,
-            to: chunks.next().expect("a chunk each"),
-            zero_but_read: *zero_but_read,
-        });
-        next.collect::<Vec<_>>()
-    };
-    let stretches: Vec<_> = (0..batch).step_by(each).map(|s| (s, slots(s))).collect();
+    let mut derivatives = Derivatives::new(model, hooks, tokens, answers);
+    let slots = derivatives.slots(each);
+    let stretches: Vec<_> = (0..batch).step_by(each).zip(slots).collect();
 
     let work = |tape: &mut Tape<T>, (first, slots): (usize, Vec<Slot<'_, T>>)| {
         let own = tokens.range(first, each.min(batch - first));
@@ -180,14 +144,9 @@ pub(super) fn gradients_with<T: Scalar>(
     for values in per_stretch {
         metric.extend(values?);
     }
-    let note = |((hook, (mut t, _)), asked): ((Hook, (Tensor<T>, bool)), Asked)| {
-        asked.zero_but.into_iter().for_each(|z| t.note_zero_but(z));
-        (hook, t)
-    };
-    let values = made.into_iter().zip(memory).zip(asked).map(note).collect();
     Ok(HookGradients {
         metric,
-        gradients: Cache::of(hooks, |hook| stands_for(c, hook), values),
+        gradients: derivatives.into_cache(),
     })
 }
 

@@ -10,6 +10,7 @@ mod act;
 mod attention;
 mod attribution;
 mod backward;
+mod derivatives;
 mod hooks;
 mod norm;
 mod ops;
