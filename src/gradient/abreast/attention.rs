@@ -19,7 +19,7 @@ pub(in crate::gradient) struct AttentionBack<'a, T> {
     pub v: &'a [T],
     pub d_k: &'a mut [T],
     pub d_v: &'a mut [T],
-    /// `[head, queries, key, lane]`; where someone wants them, as are the derivatives by pattern and scores.
+    /// `[head, queries, key, lane]`, as are the derivatives by pattern and scores, where someone wants them.
     pub pattern: &'a [T],
     pub d_pattern: Option<&'a mut [T]>,
     pub d_scores: Option<&'a mut [T]>,
