@@ -787,6 +787,10 @@ fn errors_point_into_the_text() {
             "W_E (W_OV[0.0] W_U",
             "expected `)` to close the parenthesis",
         ),
+        (
+            "W_OV[0.0 == W_U",
+            "expected `]` to close the index\n  W_OV[0.0 == W_U\n           ^",
+        ),
         ("", "the expression ends too early"),
         ("W_E W_X", "there is no matrix called `W_X`"),
         (

@@ -390,13 +390,14 @@ impl<'t> Parser<'t> {
             return Err(self.fail(start..self.at, message));
         }
         self.at += 1;
-        let index = read(self).filter(|_| self.eat("]"));
-        index.ok_or_else(|| {
+        let Some(index) = read(self) else {
             let rest = self.text[start..]
                 .find(']')
                 .map_or(self.text.len(), |i| start + i + 1);
-            self.fail(start..rest, message)
-        })
+            return Err(self.fail(start..rest, message));
+        };
+        self.expect("]", "to close the index")?;
+        Ok(index)
     }
 
     /// A number or a `*`.

@@ -1,0 +1,269 @@
+//! `eval`, `prove`, `plan`, `compose` and `paths`.
+
+use crate::program::{ROUNDING, Scratch, small_model, small_tokens, table, texts};
+use pathsum::Run;
+use serde_json::{Value, json};
+
+#[test]
+fn eval_writes_what_the_forms_are_called() {
+    let s = Scratch::new();
+    let eval = |expr: &str, more: &[&str]| {
+        let args = [&["eval", "model", expr, "--out", "out"], more].concat();
+        let (status, _, stderr) = texts(s.command(&args).output());
+        assert_eq!((status, stderr.as_str()), (Some(0), ""), "{expr}");
+        let file = s.tensors("out");
+        let names: Vec<(String, Vec<usize>)> = file
+            .names()
+            .map(|n| (n.to_string(), file.shape(n).unwrap().to_vec()))
+            .collect();
+        names
+    };
+    let named = |all: &[(&str, &[usize])]| -> Vec<(String, Vec<usize>)> {
+        all.iter()
+            .map(|(n, s)| (n.to_string(), s.to_vec()))
+            .collect()
+    };
+    assert_eq!(eval("W_E W_U", &[]), named(&[("value", &[7, 5])]));
+    let family = "W_E W_OV[*.*] W_E^T";
+    assert_eq!(eval(family, &[]), named(&[("value", &[4, 7, 7])]));
+    let pairs = "W_OV[0.*] W_OV[1.*]";
+    assert_eq!(eval(pairs, &["--as", "norm"]), named(&[("value", &[2, 2])]));
+    assert_eq!(
+        eval(family, &["--as", "diag"]),
+        named(&[("value", &[4, 7])])
+    );
+    assert_eq!(
+        eval(family, &["--as", "top=3"]),
+        named(&[("indices", &[4, 7, 3]), ("values", &[4, 7, 3])])
+    );
+    assert_eq!(
+        eval(family, &["--as", "eig"]),
+        named(&[("eigenvalues", &[4, 4, 2])])
+    );
+    assert_eq!(
+        eval("W_OV[0.1]", &["--as", "svd"]),
+        named(&[("S", &[4]), ("U", &[8, 4]), ("V", &[8, 4])])
+    );
+    assert_eq!(
+        eval("W_OV[0.1]", &["--as", "factored"]),
+        named(&[("A", &[8, 4]), ("B", &[4, 8])])
+    );
+    let on_run = ["--tokens", "data", "--sequence", "2", "--as", "softmax"];
+    assert_eq!(
+        eval("pattern[1.0] v[1.0]", &on_run),
+        named(&[("value", &[6, 4])])
+    );
+
+    // And what they hold, against the weights.
+    eval("W_E[2] W_U[:,-1]", &[]);
+    let model = small_model();
+    let (W_E, W_U) = (&model.weights().W_E, &model.weights().W_U);
+    let expected: f64 = (0..8).map(|i| W_E[[2, i]] * W_U[[i, 4]]).sum();
+    let found = s.tensors("out").float::<f64>("value").unwrap();
+    assert!((found.data()[0] - expected).abs() <= ROUNDING);
+    let printed: Value = s.json("eval model W_E[2]");
+    assert_eq!(printed["value"][0][3], json!(W_E[[2, 3]]));
+}
+
+/// An expression that makes no sense: what is wrong, the text, and where.
+#[test]
+fn a_wrong_expression_is_pointed_at() {
+    let s = Scratch::new();
+    for command in ["eval", "plan"] {
+        let (status, stdout, stderr) = texts(s.command(&[command, "model", "W_E W_U^T"]).output());
+        assert_eq!((status, stdout.as_str()), (Some(2), ""));
+        assert_eq!(
+            stderr,
+            "error: `W_E` has model columns, `W_U^T` has out rows; did you mean `W_U`?\n  W_E W_U^T\n      ^^^^^\n"
+        );
+    }
+    let (status, _, stderr) = texts(s.command(&["prove", "W_E == "]).output());
+    assert_eq!(status, Some(2));
+    assert!(
+        stderr.starts_with("error: the expression ends too early\n  W_E == \n"),
+        "{stderr}"
+    );
+    s.bad_args(&["eval", "model", "W_E", "--as", "tap=3"], "tap=3");
+    s.bad_args(
+        &["eval", "model", "W_E", "--as", "trace"],
+        "needs a square matrix",
+    );
+    s.bad_args(&["eval", "model", "v[0.0]"], "no tokens were given");
+    s.bad_args(
+        &[
+            "eval",
+            "model",
+            "v[0.0]",
+            "--tokens",
+            "data",
+            "--sequence",
+            "5",
+        ],
+        "there are 5",
+    );
+    s.bad_args(
+        &["eval", "model", "W_E", "--out", "no/such/folder"],
+        "no/such/folder",
+    );
+    s.bad_args(&["compose", "model", "--kind", "x"], "expected q, k or v");
+    s.bad_args(&["prove", "W_E == W_E", "--tokens", "data"], "--model");
+}
+
+#[test]
+fn prove_says_what_decided_it() {
+    let s = Scratch::new();
+    let prove = |args: &[&str], status: i32, said: &str| {
+        let args = [&["prove"], args].concat();
+        let (found, stdout, stderr) = texts(s.command(&args).output());
+        assert_eq!((found, stderr.as_str()), (Some(status), ""), "{args:?}");
+        assert!(stdout.starts_with(said), "{args:?}: {stdout}");
+        let (found, stdout, _) = texts(s.command(&args).arg("--json").output());
+        assert_eq!(found, Some(status));
+        let json: Value = serde_json::from_str(&stdout).unwrap();
+        assert_eq!(json["statement"], args[1]);
+    };
+    prove(
+        &["C C W_U == C W_U"],
+        0,
+        "proved: both sides have the same normal form\nrules used: C C = C",
+    );
+    prove(
+        &["ones[out]^T ones[out] == 7"],
+        0,
+        "proved, with a probability of error of at most 4.3e-19",
+    );
+    prove(&["W_QK[0.0] == W_QK[0.0]^T"], 1, "refuted: modulo 2^61 - 1");
+    let run = "resid_post[1] == resid_mid[1] + post[1] W_out[1] + ones b_out[1]";
+    prove(
+        &[run, "--model", "model", "--tokens", "data"],
+        0,
+        "proved: both sides have the same normal form, with a run's",
+    );
+    let wrong = "resid_post[1] == resid_mid[1] + post[1] W_out[1]";
+    prove(
+        &[wrong, "--model", "model", "--tokens", "data"],
+        1,
+        "refuted: at [",
+    );
+    prove(
+        &["b_U == 0", "--model", "fixture:induction"],
+        0,
+        "holds, for this model: 16 entries compared",
+    );
+}
+
+#[test]
+fn plan_and_compose_say_what_they_cost_and_found() {
+    let s = Scratch::new();
+    let args = [
+        "plan",
+        "model",
+        "W_E W_OV[0.0] W_U[:,1]",
+        "--measure",
+        "--json",
+    ];
+    let (status, stdout, _) = texts(s.command(&args).output());
+    assert_eq!(status, Some(0));
+    let json: Value = serde_json::from_str(&stdout).unwrap();
+    let flops = |plan: &Value| plan["total"]["flops"].as_u64().unwrap();
+    // A column through the head and the embedding, against three products of matrices.
+    assert_eq!(flops(&json["plan"]), 2 * (4 * 8 + 8 * 4 + 7 * 8));
+    assert!(flops(&json["naive"]) > flops(&json["plan"]));
+    // Every order of five factors.
+    assert_eq!(json["orders"].as_array().unwrap().len(), 14);
+
+    let json = s.json("compose model --kind v --out scores");
+    assert_eq!(json["pairs"].as_array().unwrap().len(), 4);
+    assert_eq!(s.tensors("scores").shape("value"), Some(&[2, 2, 2, 2][..]));
+    assert!(
+        s.ok("compose model --kind q")
+            .contains("random weights of these shapes")
+    );
+}
+
+#[test]
+fn paths_lists_the_largest_and_certifies_the_rest() {
+    let s = Scratch::new();
+    let logits = small_model().logits(&small_tokens()).unwrap();
+    let expected = logits[[1, 5, 3]] - logits[[1, 5, 0]];
+    let about = |x: &Value, y: f64| (x.as_f64().unwrap() - y).abs() <= ROUNDING * logits.max_abs();
+    let asked = "paths model --tokens data --sequence 1 --position -1 --logit 3-0";
+    let json = s.json(&format!("{asked} --top 7"));
+    assert!(about(&json["value"], expected));
+    assert_eq!(
+        (&json["position"], &json["logit"], &json["less"]),
+        (&json!(5), &json!(3), &json!(0))
+    );
+    // 2 · 3² from the embeddings, (2 + 1 + 2 + 2) (3 + 1) from the layers, ln_final.b and b_U.
+    assert_eq!(json["paths"], 48);
+    let top = json["top"].as_array().unwrap();
+    assert_eq!(top.len(), 7);
+    let certificate = &json["certificate"];
+    assert_eq!(certificate["complete"], true);
+    assert_eq!(certificate["unlisted"], 41);
+    let listed: f64 = top.iter().map(|c| c["value"].as_f64().unwrap()).sum();
+    assert!(about(&certificate["together"], expected - listed));
+    assert!(certificate["rounding"].as_f64().unwrap() < 1e-9);
+    let smallest = top[6]["value"].as_f64().unwrap().abs();
+    assert!(certificate["each"].as_f64().unwrap() <= smallest);
+
+    let text = s.ok(&format!("{asked} --top 7"));
+    for path in top {
+        let path = path["path"].as_str().unwrap();
+        assert!(text.contains(path), "{path} is not in {text}");
+    }
+    assert!(text.contains("The 41 others together add"), "{text}");
+    assert!(
+        s.ok(&format!("{asked} --top 48"))
+            .contains("These are all.")
+    );
+    let given_up = s.ok(&format!("{asked} --budget 0"));
+    assert!(
+        given_up.contains("the search was given up after 0 sets"),
+        "{given_up}"
+    );
+
+    for by in ["order", "start"] {
+        let json = s.json(&format!("{asked} --by {by}"));
+        let sums = json["sums"].as_array().unwrap().iter();
+        let sum: f64 = sums.map(|x| x["value"].as_f64().unwrap()).sum();
+        assert!(
+            (sum - expected).abs() <= ROUNDING * logits.max_abs(),
+            "{by}"
+        );
+        assert_eq!(json.get("top"), None);
+    }
+    let heads = s.json(&format!("{asked} --by head"));
+    assert_eq!(heads["sums"].as_array().unwrap().len(), 4);
+    assert_eq!(heads["sums"][2]["of"], "1.0");
+
+    let out = small_model()
+        .run(&small_tokens(), Run::new().cache("*"))
+        .unwrap();
+    let score = out.cache[pathsum::Hook::AttnScores(1)][[1, 1, 5, 2]];
+    let json =
+        s.json("paths model --tokens data --sequence 1 --position 5 --score 1.1 --key 2 --top 3");
+    assert!((json["score"].as_f64().unwrap() - score).abs() <= ROUNDING * (1.0 + score.abs()));
+    assert_eq!(json["top"].as_array().unwrap().len(), 3);
+    assert_eq!(json["by_key"].as_array().unwrap().len(), 8);
+}
+
+#[test]
+fn paths_refuses_what_is_not_there() {
+    let s = Scratch::new();
+    let bad = "paths model --tokens data --position 0 --logit 5 => logit 5: this model's logits are 0..=4
+        paths model --tokens data --position 6 --logit 0 => position 6: the sequence's positions are 0..=5, or -6..=-1
+        paths model --tokens data --position -7 --logit 0 => position -7
+        paths model --tokens data --position 0 --logit 0 --sequence 5 => sequence 5: the file's sequences are 0..=4
+        paths model --tokens data --position 0 --logit x => expected a logit, as in 3
+        paths model --tokens data --position 0 --logit 0-1-2 => expected a logit, as in 3
+        paths model --tokens data --position 0 => --logit
+        paths model --tokens data --position 0 --logit 0 --top 0 => ask for at least 1
+        paths model --tokens data --position 0 --score 1.0 => --key
+        paths model --tokens data --position 0 --score 2.0 --key 0 => head 2.0: this model has 2 layers of 2 heads
+        paths model --tokens data --position 0 --score 1.0 --key 9 => position 9
+        paths model --tokens data --position 0 --logit 0 --by layer => 'layer'";
+    for (line, said) in table(bad) {
+        s.bad(line, said);
+    }
+}

@@ -1,0 +1,13 @@
+//! The program from outside: what each subcommand does, and that whatever is wrong with its input is
+//! said in one line on stderr, with status 2, leaving every file as it was.
+#![cfg(feature = "cli")]
+
+mod circuits;
+mod interventions;
+mod manners;
+mod models;
+mod outputs;
+mod program;
+mod requests;
+mod stories;
+mod unsound;

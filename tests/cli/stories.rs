@@ -1,0 +1,143 @@
+//! `report`, `study` and `task`.
+
+use crate::program::{Scratch, integers, small_story, table};
+use pathsum::tensor::Saved;
+use serde_json::Value;
+
+#[test]
+fn report_renders_a_story_again_from_its_numbers() {
+    let s = Scratch::new();
+    s.write("results", &serde_json::to_vec(&small_story()).unwrap());
+    let printed = s.ok("report results --out page");
+    assert!(
+        printed.contains("1 hold, 1 do not hold, 0 not applicable"),
+        "{printed}"
+    );
+    let page = String::from_utf8(s.read("page")).unwrap();
+    assert_eq!(page, pathsum::report::html(&small_story()));
+    let json = s.json("report results --out page");
+    assert_eq!(json["steps"][1]["verdict"]["outcome"], "does_not_hold");
+
+    s.bad("report nothing --out page", "nothing: No such file");
+    s.write("text", b"no story");
+    s.bad("report text --out page", "text: expected …at line 1");
+    let mut wrong = small_story();
+    wrong.steps[1].id = "one".into();
+    s.write("wrong", &serde_json::to_vec(&wrong).unwrap());
+    s.bad(
+        "report wrong --out page",
+        "wrong: step `one`: there are two",
+    );
+    s.write(
+        "other",
+        br#"{"study": "s", "title": "t", "model": "m", "summary": [], "steps": 3, "figures": {}}"#,
+    );
+    s.bad(
+        "report other --out page",
+        "other: invalid type: integer `3`",
+    );
+    s.bad(
+        "report results --out none/page",
+        "none/page: there is no folder `none`",
+    );
+}
+
+#[test]
+fn study_tells_a_story_and_writes_it_down() {
+    let s = Scratch::new();
+    let text = s.ok("study sorted-list --out told");
+    assert!(
+        text.contains(" hold, ")
+            && text.ends_with("wrote told/report.html and told/results.json\n")
+    );
+    assert!(s.read("told/report.html").starts_with(b"<!DOCTYPE html>"));
+    let written: Value = serde_json::from_slice(&s.read("told/results.json")).unwrap();
+    let printed = |line: &str| -> Value {
+        serde_json::from_str(&s.ok(&format!("{line} --json -"))).expect("the story")
+    };
+    assert_eq!(printed("study sorted-list"), written);
+    assert!(written["figures"].as_object().unwrap().len() > 10);
+
+    // Labels that the embedded model was not trained on: it agrees with about half of them.
+    let n = 113;
+    let lower: Vec<i64> = (0..n * n).map(|i| i64::from(i / n < i % n)).collect();
+    let shape = [n as usize; 2];
+    let labels = [("labels".to_string(), Saved::integers(&shape, &lower))];
+    pathsum::write_safetensors(s.path("labels"), labels).unwrap();
+    let verdict = &printed("study two-integer --labels labels")["steps"][0]["verdict"];
+    assert_eq!(verdict["outcome"], "does_not_hold");
+    let percent = verdict["because"].as_str().unwrap().split('%').next();
+    let percent: f64 = percent.unwrap().parse().unwrap();
+    assert!((20.0..80.0).contains(&percent), "{verdict}");
+
+    let bad = "study sorted-list --labels labels => --labels labels: sorted-list finds the labels itself
+        study two-integer --tokens data => --tokens: two-integer is of all pairs there are, expected --labels
+        study two-integer --labels data => data: unknown tensor `labels`
+        study palindrome --model model => config field `d_vocab`: 7, expected 33 for the task palindrome
+        study palindrom => invalid value 'palindrom'
+        study palindrome --dtype f32 => --dtype f32: studies compute in f64";
+    for (line, said) in table(bad) {
+        s.bad(line, said);
+    }
+}
+
+#[test]
+fn task_shows_examples_and_writes_datasets() {
+    let s = Scratch::new();
+    let text = s.ok("task brackets --size 3 --seed 4");
+    let head = "brackets: 42 positions of 5 tokens, 2 classes, read at 0";
+    assert_eq!(text.lines().next(), Some(head));
+    assert_eq!(text.lines().count(), 5, "{text}");
+    assert!(text.lines().skip(2).all(|l| l.ends_with("balanced")));
+
+    let json = s.json("task sorted_list --size 4");
+    assert_eq!(json["sequences"].as_array().unwrap().len(), 4);
+    let first = &json["sequences"][0];
+    let (tokens, right) = (&first["tokens"], &first["classes"]);
+    assert_eq!(
+        tokens.as_array().unwrap()[11..],
+        right.as_array().unwrap()[..]
+    );
+
+    let line = "task palindrome --size 100 --seed 1 --out tokens";
+    assert_eq!(s.ok(line), "100 sequences of palindrome → tokens\n");
+    let file = s.tokens_and(&["is_palindrome"]);
+    assert_eq!(file.shape("is_palindrome"), Some(&[100][..]));
+    let (_, labels) = file.integer("is_palindrome").unwrap();
+    assert!(
+        (50..53).contains(&labels.iter().sum::<i64>()),
+        "half, and chance"
+    );
+    assert_eq!(
+        s.json("task palindrome --size 9 --out tokens --limit 5")["written"],
+        5
+    );
+    s.ok("task sorted_list --out tokens --quiet");
+    s.tokens_and(&[]);
+
+    // Another table of labels: 1 where A < B.
+    let less: Vec<i64> = (0..9).map(|i| i64::from(i / 3 < i % 3)).collect();
+    s.write("less", &integers("labels", &[3, 3], &less));
+    let text = s.ok("task two_integer --labels less --size 50");
+    let right = |l: &str| {
+        let words: Vec<&str> = l.split_whitespace().collect();
+        (words[0] < words[1]) == (words[3] == "1")
+    };
+    assert!(text.lines().skip(2).all(right), "{text}");
+
+    s.write("wide", &integers("labels", &[1, 3], &less[..3]));
+    for (line, said) in table(
+        "task bracket                    => unknown task `bracket`; did you mean `brackets`?
+         task                            => required arguments were not provided: <TASK>
+         task brackets --size 0          => expected a whole number from 1 to 1000000
+         task brackets --size 1000001    => expected a whole number from 1 to 1000000
+         task brackets --seed -1         => unexpected argument '-1'
+         task brackets --labels less     => --labels less: brackets has its own
+         task two_integer --labels no    => no: No such file
+         task two_integer --labels data  => unknown tensor `labels`
+         task two_integer --labels wide  => wide: tensor `labels` has shape [1, 3], expected [n, n]
+         task brackets --out no/such/file => no/such/file: there is no folder `no/such`",
+    ) {
+        s.bad(line, said);
+    }
+}
