@@ -13,11 +13,10 @@ impl<T: Scalar> Scratch<T> {
     /// A tensor whose values are whatever they were: for an operation that writes every one of them.
     pub fn take(&mut self, shape: &[usize]) -> Tensor<T> {
         let len = shape.iter().product();
-        let fits = |(_, buffer): &(usize, &Vec<T>)| buffer.capacity() >= len;
-        let fitting = self.free.iter().enumerate().filter(fits);
-        // To make one longer is to clear what it gains: so of its own length, or else of those nearest to it.
-        let best = fitting.min_by_key(|(_, buffer)| (buffer.len() != len, buffer.capacity()));
-        match best.map(|(i, _)| i) {
+        // To make one longer is to clear what it gains.
+        let exact = self.free.iter().position(|buffer| buffer.len() == len);
+        let fits = || self.free.iter().position(|buffer| buffer.capacity() >= len);
+        match exact.or_else(fits) {
             Some(i) => {
                 let mut buffer = self.free.swap_remove(i);
                 buffer.resize(len, T::ZERO);
