@@ -101,6 +101,7 @@ pub(super) struct Sites<'r, 'a, T: Scalar> {
     /// Whether the run's values lie abreast, but are kept in the order of the axes.
     pub(super) turned: bool,
     pub(super) scratch: &'r mut Scratch<T>,
+    /// Layer 0's queries, keys and values at hand; of all positions, so only where all are read.
     pub(super) head_start: Option<&'r HeadStart<T>>,
     /// The positions whose logits are read, where not all are.
     pub(super) read: Option<&'r [usize]>,

@@ -151,33 +151,29 @@ impl<T: Scalar> Memory<T> {
             there.room = room;
             free = std::mem::take(&mut there.maps);
         }
-        let lend = |asked: &Asked| {
-            let shape = asked.shape.clone();
-            let Some(whole) = pages(asked) else {
-                return (Tensor::zeros(&shape), true);
-            };
+        let mut of_pages = |whole: usize, zero_but: &Option<ZeroBut>| {
             // Pages of which something is known are left to those who ask for it.
-            let fits = |best: bool| {
-                let fits = |(map, zero_but): &(MmapMut, _)| {
-                    map.len() == whole && (*zero_but == asked.zero_but || !best)
-                };
-                free.iter().position(fits)
-            };
-            let (map, true_of_it) = match fits(true).or_else(|| fits(false)) {
+            let best = |(map, known): &(MmapMut, _)| map.len() == whole && known == zero_but;
+            let any = || free.iter().position(|(map, _)| map.len() == whole);
+            match free.iter().position(best).or_else(any) {
                 Some(at) => {
-                    let (map, zero_but) = free.swap_remove(at);
-                    (map, zero_but.is_some() && zero_but == asked.zero_but)
+                    let (map, known) = free.swap_remove(at);
+                    Some((map, known.is_some() && known == *zero_but))
                 }
-                None => match new_pages(whole) {
-                    Some(map) => (map, true),
-                    None => return (Tensor::zeros(&shape), true),
-                },
+                None => Some((new_pages(whole)?, true)),
+            }
+        };
+        let tensor = |asked: &Asked| {
+            let shape = asked.shape.clone();
+            let found = pages(asked).and_then(|whole| of_pages(whole, &asked.zero_but));
+            let Some((map, holds)) = found else {
+                return (Tensor::zeros(&shape), true);
             };
             let pages = Pages::new(map, len(asked), Arc::downgrade(&self.0));
             let data = Buffer::Pages(pages);
-            (Tensor { shape, data }, true_of_it)
+            (Tensor { shape, data }, holds)
         };
-        asked.iter().map(lend).collect()
+        asked.iter().map(tensor).collect()
     }
 }
 
