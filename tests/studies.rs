@@ -2,9 +2,9 @@
 
 use pathsum::fixture::Fixture;
 use pathsum::strategies::models_of;
-use pathsum::study::{self, Outcome, Story, brackets, palindrome};
-use pathsum::task::{Brackets, Palindromes, SortedLists, Task};
-use pathsum::{Config, Model, Par, Tensor, TensorFile, Tokens, Weights};
+use pathsum::study::{Outcome, Story, brackets, palindrome, sorted_list};
+use pathsum::task::{Brackets, Palindromes, Task};
+use pathsum::{Config, Model, Par, Tensor, Tokens, Weights};
 use proptest::prelude::*;
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
@@ -24,10 +24,6 @@ fn reference(name: &str) -> Option<(PathBuf, Value)> {
     let folder = PathBuf::from(root).join(name);
     let figures = std::fs::read_to_string(folder.join("expected.json")).unwrap();
     Some((folder, serde_json::from_str(&figures).unwrap()))
-}
-
-fn tokens(folder: &std::path::Path) -> Tokens {
-    Tokens::from_file(&TensorFile::open(folder.join("dataset.safetensors")).unwrap()).unwrap()
 }
 
 /// Every number of a figure with its place in it; `None` for a missing one.
@@ -122,7 +118,8 @@ fn sorted_list() {
         return;
     };
     let model = Model::load(&folder).unwrap();
-    let study = study::sorted_list::study(&model, &tokens(&folder), &|_| {}).unwrap();
+    let data = sorted_list::Data::open(&folder).unwrap();
+    let study = sorted_list::study(&model, &data, &|_| {}).unwrap();
     let story = study.story("the reference model");
     agrees(&story, &expected, &[]);
     assert!(story.steps.iter().all(|s| !s.verdict.because.is_empty()));
@@ -177,22 +174,7 @@ fn palindrome_on_the_reference() {
         return;
     };
     let model = Model::load(&folder).unwrap();
-    let task = Palindromes::default();
-    let tokens = |file: &str, name: &str| {
-        let file = TensorFile::open(folder.join(file)).unwrap();
-        let (shape, ids) = file.integer(name).unwrap();
-        Tokens::new(shape[0], shape[1], ids)
-    };
-    let labelled = |file: &str| task.label(tokens(file, "tokens")).unwrap();
-    let data = palindrome::Data {
-        dataset: labelled("dataset.safetensors"),
-        hundred: labelled("dataset_100.safetensors"),
-        five_hundred: labelled("dataset_500.safetensors"),
-        pairs: palindrome::Pairs {
-            palindromic: tokens("pairs.safetensors", "palindromic"),
-            nonpalindromic: tokens("pairs.safetensors", "nonpalindromic"),
-        },
-    };
+    let data = palindrome::Data::open(&folder).unwrap();
     let study = palindrome::study(&model, &data, Par::Rayon, &|_| {}).unwrap();
     let story = study.story("the reference model");
     agrees(&story, &expected, &[]);
@@ -214,7 +196,7 @@ fn palindrome_on_the_reference() {
     // Random, so to within the errors of the means.
     let baseline = study.scores.baseline;
     assert!((baseline.mean - 0.18756).abs() < 6.0 * 0.01410 / 300f64.sqrt());
-    let own = palindrome::Data::of(data.dataset.tokens.clone()).unwrap();
+    let own = palindrome::Data::of(data.dataset.sequences.tokens.clone()).unwrap();
     let own = palindrome::study(&model, &own, Par::Rayon, &|_| {})
         .unwrap()
         .differences;
@@ -314,7 +296,7 @@ fn brackets() {
         return;
     };
     let model = Model::load(&folder).unwrap();
-    let data = brackets::Data::of(tokens(&folder)).unwrap();
+    let data = brackets::Data::open(&folder).unwrap();
     let began = Instant::now();
     let begins = |part: &str| println!("{:.1?}: {part}", began.elapsed());
     let study = brackets::study(&model, &data, Par::Rayon, &begins).unwrap();
@@ -502,8 +484,8 @@ fn the_embedded_models_have_learned_the_mechanisms() {
     }
 
     let model = Fixture::SortedList.load::<f64>();
-    let tokens = SortedLists::default().tokens(1000, 0);
-    let study = study::sorted_list::study(&model, &tokens, &|_| {}).unwrap();
+    let data = sorted_list::Data::generated();
+    let study = sorted_list::study(&model, &data, &|_| {}).unwrap();
     let story = study.story("a model");
     assert_eq!(holding(&story).len(), story.steps.len());
 

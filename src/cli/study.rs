@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use indicatif::ProgressBar;
 use pathsum::report::{write_both, write_json};
 use pathsum::study::{Story, brackets, palindrome, sorted_list, two_integer};
-use pathsum::task::{Brackets, LabelTable, SortedLists, Task};
+use pathsum::task::LabelTable;
 use pathsum::{Model, Par, Precision, Tokens};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -33,6 +33,10 @@ pub struct Args {
     /// A safetensors file with `tokens`, [batch, pos] (sequences are generated unless given); not of two-integer
     #[arg(long, value_name = "FILE")]
     tokens: Option<PathBuf>,
+    /// A folder with a write-up's own sequences by their names, dataset.safetensors (for palindromes also dataset_100,
+    /// dataset_500 and pairs; for two-integer labels.safetensors); what is not there is generated
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["tokens", "labels"])]
+    data: Option<PathBuf>,
     /// Of two-integer alone: a safetensors file with `labels`, [A, B] (those of the embedded model unless given)
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
@@ -43,10 +47,6 @@ pub struct Args {
     #[arg(long, value_name = "FILE", value_parser = Json::file)]
     json: Option<Json>,
 }
-
-/// Sequences generated where none are given, and what from.
-const SEQUENCES: usize = 2000;
-const SEED: u64 = 0;
 
 /// The analyses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -59,6 +59,18 @@ enum Study {
     Brackets,
     /// Which label has a pair of integers? (the second challenge of "EIS VII")
     TwoInteger,
+}
+
+/// What a study looks at.
+enum From {
+    /// What it generates itself.
+    Nothing,
+    /// A folder with the write-up's sets.
+    Folder(PathBuf),
+    /// Sequences.
+    Tokens(Tokens),
+    /// Labels of all pairs.
+    Labels(LabelTable),
 }
 
 impl Study {
@@ -83,40 +95,43 @@ impl Study {
         }
     }
 
-    /// Carries it out on a model and tells it: on these sequences or generated ones, or on all pairs of integers with
-    /// these labels. `name` is the model's.
-    fn story(
-        self,
-        name: &str,
-        model: &Model<f64>,
-        tokens: Option<Tokens>,
-        labels: Option<&LabelTable>,
-        bar: &ProgressBar,
-    ) -> Result<Story> {
+    /// Carries it out on a model and tells it. `name` is the model's.
+    fn story(self, name: &str, model: &Model<f64>, from: From, bar: &ProgressBar) -> Result<Story> {
         let begins = |part: &str| {
             bar.set_message(part.to_string());
             bar.inc(1);
         };
         Ok(match self {
             Study::Palindrome => {
-                let data = match tokens {
-                    Some(tokens) => palindrome::Data::of(tokens)?,
-                    None => palindrome::Data::generated()?,
+                let data = match from {
+                    From::Folder(folder) => palindrome::Data::open(folder)?,
+                    From::Tokens(tokens) => palindrome::Data::of(tokens)?,
+                    _ => palindrome::Data::generated()?,
                 };
                 palindrome::study(model, &data, Par::Rayon, &begins)?.story(name)
             }
             Study::SortedList => {
-                let generated = || SortedLists::default().tokens(SEQUENCES, SEED);
-                let tokens = tokens.unwrap_or_else(generated);
-                sorted_list::study(model, &tokens, &begins)?.story(name)
+                let data = match from {
+                    From::Folder(folder) => sorted_list::Data::open(folder)?,
+                    From::Tokens(tokens) => sorted_list::Data::of(tokens),
+                    _ => sorted_list::Data::generated(),
+                };
+                sorted_list::study(model, &data, &begins)?.story(name)
             }
             Study::Brackets => {
-                let generated = || Brackets::default().tokens(SEQUENCES, SEED);
-                let data = brackets::Data::of(tokens.unwrap_or_else(generated))?;
+                let data = match from {
+                    From::Folder(folder) => brackets::Data::open(folder)?,
+                    From::Tokens(tokens) => brackets::Data::of(tokens)?,
+                    _ => brackets::Data::generated()?,
+                };
                 brackets::study(model, &data, Par::Rayon, &begins)?.story()
             }
             Study::TwoInteger => {
-                let labels = labels.cloned().unwrap_or_else(LabelTable::bands);
+                let labels = match from {
+                    From::Folder(folder) => LabelTable::open(folder.join("labels.safetensors"))?,
+                    From::Labels(labels) => labels,
+                    _ => LabelTable::bands(),
+                };
                 two_integer::study(model, &labels, Par::Rayon, &begins)?.story(name)
             }
         })
@@ -143,14 +158,14 @@ pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
         config: args.config.clone(),
     };
     let model = from.load::<f64>()?;
-    let tokens = (args.tokens.as_deref())
-        .map(|path| read_tokens(path, common, model.config()))
-        .transpose()?;
-    let labels = args.labels.as_ref().map(LabelTable::open).transpose()?;
+    let of = match (&args.data, &args.tokens, &args.labels) {
+        (Some(folder), ..) => From::Folder(folder.clone()),
+        (_, Some(path), _) => From::Tokens(read_tokens(path, common, model.config())?),
+        (.., Some(path)) => From::Labels(LabelTable::open(path)?),
+        _ => From::Nothing,
+    };
     let bar = progress(common, &args.study.name(), args.study.parts());
-    let story = args
-        .study
-        .story(&from.model, &model, tokens, labels.as_ref(), &bar);
+    let story = args.study.story(&from.model, &model, of, &bar);
     bar.finish_and_clear();
     let story = story?;
 

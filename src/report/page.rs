@@ -1,7 +1,7 @@
 //! The page: heading, table of contents with verdicts, the steps, the figures.
 
 use super::picture;
-use crate::study::{Cell, Outcome, Step, Story, Table};
+use crate::study::{Cell, Outcome, Published, Step, Story, Table};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::Value;
 
@@ -40,7 +40,8 @@ pub fn html(story: &Story) -> String {
                     @for paragraph in &story.summary { p { (prose(paragraph)) } }
                 }
                 (contents(story))
-                main { @for s in &story.steps { (step(s)) } }
+                main { @for s in &story.steps { (step(story, s)) } }
+                @if story.published().next().is_some() { (all_published(story)) }
                 @if !story.figures.is_empty() { (figures(story)) }
                 footer { "pathsum " (env!("CARGO_PKG_VERSION")) ", study " code { (story.study) } }
                 div #tip hidden {}
@@ -79,7 +80,7 @@ fn contents(story: &Story) -> Markup {
     }
 }
 
-fn step(step: &Step) -> Markup {
+fn step(story: &Story, step: &Step) -> Markup {
     html! {
         section #(step.id) {
             h2 { (prose(&step.title)) }
@@ -88,7 +89,72 @@ fn step(step: &Step) -> Markup {
             @for paragraph in &step.text { p { (prose(paragraph)) } }
             @for t in &step.tables { (table(t)) }
             @for p in &step.pictures { (picture::figure(p)) }
+            @if !step.published.is_empty() {
+                (published("Published of the write-up's model, and found on this one", story, &mut step.published.iter()))
+            }
         }
+    }
+}
+
+fn all_published(story: &Story) -> Markup {
+    html! {
+        section #published {
+            h2 { "What was published, and what is found here" }
+            p {
+                "Every figure that the write-up publishes. What was published is of the write-up's model and data, \
+                 whatever model this page is about; what is found is of this page's model, in full. Ids that end in "
+                code { ".generated" } " are of sequences that were generated, not of the write-up's."
+            }
+            (published("", story, &mut story.published()))
+        }
+    }
+}
+
+fn published(title: &str, story: &Story, rows: &mut dyn Iterator<Item = &Published>) -> Markup {
+    html! {
+        div.wide {
+            table.numbers.published {
+                @if !title.is_empty() { caption { (title) } }
+                thead { tr { th { "figure" } th { "published" } th { "found here" } th { "where it stands" } } }
+                tbody {
+                    @for row in rows {
+                        tr {
+                            td { (prose(&row.what)) @if !row.figure.is_empty() { br; code { (row.figure) (row.at) } } }
+                            td { (prose(&row.published)) }
+                            td { (row.found(story).map_or("–".into(), in_full)) }
+                            td { (prose(&row.place)) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A number in full digits, a few of them one after the other, many by their count.
+fn in_full(value: &Value) -> String {
+    const FEW: usize = 12;
+    fn leaves<'a>(value: &'a Value, all: &mut Vec<&'a Value>) {
+        match value {
+            Value::Array(items) => items.iter().for_each(|item| leaves(item, all)),
+            Value::Object(items) => items.values().for_each(|item| leaves(item, all)),
+            leaf => all.push(leaf),
+        }
+    }
+    let mut all = Vec::new();
+    leaves(value, &mut all);
+    match value {
+        _ if all.len() > FEW => format!("{} numbers, in the results' file", all.len()),
+        Value::Object(items) => {
+            let each = items.iter().map(|(k, v)| format!("{k}: {}", in_full(v)));
+            each.collect::<Vec<_>>().join(", ")
+        }
+        Value::String(text) => text.clone(),
+        _ => all
+            .iter()
+            .map(|v| v.to_string())
+            .collect::<Vec<_>>()
+            .join(", "),
     }
 }
 

@@ -5,8 +5,10 @@ pub mod brackets;
 mod chart;
 mod check;
 mod circuit;
+mod data;
 pub mod palindrome;
 mod picture;
+mod published;
 pub mod sorted_list;
 mod story;
 pub mod two_integer;
@@ -16,7 +18,9 @@ pub use chart::{
     Axis, Bar, BarChart, BoxPlot, Boxes, Chart, Class, Draw, Five, HeatMap, Histogram, Scale,
     Series, XyPlot,
 };
+pub use data::{Origin, Set};
 pub use picture::{Attention, Frame, Picture, Sequence, View, Weighting};
+pub use published::Published;
 pub use story::{Cell, Number, Outcome, Step, Story, Table, Verdict};
 
 /// Told the name of each part of a study as it begins.

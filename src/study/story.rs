@@ -1,6 +1,7 @@
 //! The story of a study: steps with what a write-up claims, the verdict on it, and the numbers.
 
-use super::Picture;
+use super::published::{Published, Row};
+use super::{Origin, Picture};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,6 +26,9 @@ pub struct Story {
     pub figures: BTreeMap<String, serde_json::Value>,
 }
 
+/// What the ids of figures of generated sequences end in.
+const GENERATED: &str = ".generated";
+
 impl Story {
     /// A story without steps.
     pub fn new(study: &str, title: &str, model: &str) -> Self {
@@ -47,6 +51,49 @@ impl Story {
         let value = serde_json::to_value(value).expect("a figure is JSON");
         let before = self.figures.insert(id.into(), value);
         assert!(before.is_none(), "the figure `{id}` is there already");
+    }
+
+    /// Records a figure of sequences. Where they were generated its id ends in `.generated`, so that an id always
+    /// tells of the same data.
+    ///
+    /// # Panics
+    /// As [`Story::figure`].
+    #[track_caller]
+    pub fn figure_of(&mut self, origin: Origin, id: &str, value: impl Serialize) {
+        match origin {
+            Origin::Given => self.figure(id, value),
+            Origin::Generated => self.figure(&format!("{id}{GENERATED}"), value),
+        }
+    }
+
+    /// Sets what a write-up publishes, a `published.json`, beside the figures recorded so far, in the steps that speak
+    /// of it. Where there is a figure of generated sequences only, it is that one.
+    ///
+    /// # Panics
+    /// If the text is no such table, or names a step that the story does not have.
+    #[track_caller]
+    pub(super) fn publish(&mut self, table: &str) {
+        let rows: Vec<Row> = serde_json::from_str(table).expect("a table of published figures");
+        for Row {
+            step,
+            mut published,
+        } in rows
+        {
+            let generated = format!("{}{GENERATED}", published.figure);
+            if !self.figures.contains_key(&published.figure)
+                && self.figures.contains_key(&generated)
+            {
+                published.figure = generated;
+            }
+            let speaks = self.steps.iter_mut().find(|s| s.id == step);
+            let speaks = speaks.unwrap_or_else(|| panic!("there is no step `{step}`"));
+            speaks.published.push(published);
+        }
+    }
+
+    /// Everything that the write-up publishes, in the order of the steps.
+    pub fn published(&self) -> impl Iterator<Item = &Published> {
+        self.steps.iter().flat_map(|s| &s.published)
     }
 }
 
@@ -71,6 +118,9 @@ pub struct Step {
     /// Pictures, after the tables.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pictures: Vec<Picture>,
+    /// What the write-up publishes of this, of its own model.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub published: Vec<Published>,
 }
 
 impl Step {
@@ -84,6 +134,7 @@ impl Step {
             text: Vec::new(),
             tables: Vec::new(),
             pictures: Vec::new(),
+            published: Vec::new(),
         }
     }
 

@@ -3,9 +3,12 @@
 use crate::error::{Error, Result};
 use crate::metric::Answers;
 use crate::model::Tokens;
+use crate::study::Origin;
+use crate::study::data::Folder;
 use crate::task::{Brackets, Task};
 use serde::Serialize;
 use std::fmt;
+use std::path::Path;
 
 /// How a string of brackets fails, if it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -65,6 +68,8 @@ pub struct Data {
     pub open_share: Vec<f64>,
     /// Each one's positions without the padding.
     pub lengths: Vec<usize>,
+    /// Where they come from.
+    pub origin: Origin,
 }
 
 impl Data {
@@ -74,7 +79,21 @@ impl Data {
     /// As [`Data::of`].
     pub fn generated() -> Result<Self> {
         const SEQUENCES: usize = 5000;
-        Data::of(Brackets::default().tokens(SEQUENCES, 0))
+        Ok(Data {
+            origin: Origin::Generated,
+            ..Data::of(Brackets::default().tokens(SEQUENCES, 0))?
+        })
+    }
+
+    /// The dataset of a folder, `tokens` of `dataset.safetensors`.
+    ///
+    /// # Errors
+    /// When it is not there or not readable, and as [`Data::of`].
+    pub fn open(folder: impl AsRef<Path>) -> Result<Self> {
+        const SET: &str = "dataset";
+        let folder = Folder::open(folder.as_ref(), &[SET])?;
+        let tokens = folder.tokens(SET, "tokens")?.expect("it is there");
+        Data::of(tokens).map_err(|e| folder.of(SET, e))
     }
 
     /// Sequences of one's own.
@@ -100,6 +119,7 @@ impl Data {
             answers: labelled.answers.clone(),
             tokens: labelled.tokens.clone(),
             kinds,
+            origin: Origin::Given,
         };
         for kind in Kind::ALL {
             if data.of_kind(kind).is_empty() {

@@ -93,7 +93,7 @@ impl Adversarial {
             several.push(broken);
         }
 
-        let dataset = &lab.data.dataset;
+        let dataset = &lab.data.dataset.sequences;
         let right = lab.per_sequence(&dataset.tokens, &dataset.answers, &Standard::Accuracy)?;
         let wrong: Vec<usize> = (0..right.len()).filter(|&s| right[s] < 1.0).collect();
         let judged = judge(lab, &dataset.select(&wrong).tokens)?;

@@ -39,7 +39,7 @@ impl Views {
     /// Of sequences of the dataset.
     pub(super) fn of(lab: &Lab<'_>, roles: &Roles, chosen: &[usize]) -> Result<Self> {
         use crate::task::Task;
-        let few = lab.data.dataset.select(chosen).tokens;
+        let few = lab.data.dataset.sequences.select(chosen).tokens;
         let run = Run::new()
             .par(lab.par)
             .cache("*.hook_pattern")
@@ -110,8 +110,8 @@ impl Differences {
                 .cache(Hook::Pattern(comparing.layer));
             lab.model.run(tokens, run)
         };
-        let same = run(&lab.data.pairs.palindromic)?;
-        let other = run(&lab.data.pairs.nonpalindromic)?;
+        let same = run(&lab.data.pairs.sequences.palindromic)?;
+        let other = run(&lab.data.pairs.sequences.nonpalindromic)?;
         let to = |out: &RunOutput<f64>, s: usize, query: usize, key: usize| {
             out.cache[Hook::Pattern(comparing.layer)][[s, comparing.head, query, key]]
         };

@@ -94,7 +94,7 @@ impl Lab<'_> {
 /// The second write-up's share of value tokens that look for themselves, at its own scale.
 fn top1(lab: &Lab<'_>, roles: &Roles) -> Result<f64> {
     const FIRST: usize = 5;
-    let few = lab.data.hundred.tokens.clone().truncate(FIRST);
+    let few = lab.data.hundred.sequences.tokens.clone().truncate(FIRST);
     let out = lab.model.run(&few, Run::new().cache(Hook::Ln1Scale(0)))?;
     let scale = mean(out.cache[Hook::Ln1Scale(0)].data().iter().copied());
     let scores = lab.token_scores(roles.comparing(), scale)?;

@@ -26,7 +26,7 @@ pub(super) fn components(lab: &Lab<'_>) -> Result<Vec<ComponentAttribution>> {
     // Whole streams for every component take memory: a stretch at a time.
     const STRETCH: usize = 500;
     const BINS: usize = 40;
-    let tokens = &lab.data.dataset.tokens;
+    let tokens = &lab.data.dataset.sequences.tokens;
     let config = lab.model.config();
     let mut labels = Vec::new();
     let mut along: Vec<Vec<f64>> = Vec::new();

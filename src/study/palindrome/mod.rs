@@ -22,7 +22,7 @@ pub use adversarial::{Adversarial, Broken, Judged};
 pub use attention::{Differences, EndAttention, Shown, Views};
 pub use circuits::{QkCircuits, Scores};
 pub use components::ComponentAttribution;
-pub use lab::{Data, Pairs};
+pub use lab::{Data, Origins, Pairs};
 pub use roles::{HeadAblation, Roles};
 pub use vectors::{Composed, PUBLISHED_SHARE, Vectors};
 
@@ -40,6 +40,8 @@ pub const PARTS: usize = 8;
 /// What the study found.
 #[derive(Clone, Debug, Serialize)]
 pub struct PalindromeStudy {
+    /// Where the sequences come from.
+    pub origins: Origins,
     /// The model's sizes.
     #[serde(skip)]
     pub config: Config,
@@ -115,7 +117,11 @@ pub fn study(
     progress("following the attention");
     let differences = Differences::of(&lab, &roles, &adversarial.blind)?;
     let end = EndAttention::of(&lab, &roles);
-    let views = Views::of(&lab, &roles, &shown(&adversarial, lab.data.dataset.batch()))?;
+    let views = Views::of(
+        &lab,
+        &roles,
+        &shown(&adversarial, lab.data.dataset.sequences.batch()),
+    )?;
     progress("ablating heads by position");
     let targeted = Targeted::of(&lab, &roles)?;
     progress("ablating queries, keys and values");
@@ -123,6 +129,7 @@ pub fn study(
     progress("attributing logits");
     let components = components::components(&lab)?;
     Ok(PalindromeStudy {
+        origins: Origins::of(data),
         config: model.config().clone(),
         performance,
         roles,
@@ -142,7 +149,10 @@ pub fn study(
 
 impl Performance {
     fn of(lab: &Lab<'_>) -> Result<Self> {
-        let (dataset, more) = (&lab.data.dataset, &lab.data.five_hundred);
+        let (dataset, more) = (
+            &lab.data.dataset.sequences,
+            &lab.data.five_hundred.sequences,
+        );
         let rows = dataset.answers.rows_of(&lab.out.logits);
         let of = |metric: Standard| {
             mean(&crate::metric::per_sequence(

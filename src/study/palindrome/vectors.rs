@@ -141,7 +141,7 @@ impl Composed {
         let to_attention = lab.circuit(&format!(
             "W_pos[-1] W_QK[{collecting}] W_OV[{comparing}]^T W_pos^T"
         ))?;
-        let tokens = &lab.data.hundred.tokens;
+        let tokens = &lab.data.hundred.sequences.tokens;
         let run = Run::new().par(lab.par).cache(Hook::V(comparing.layer));
         let out = lab.model.run(tokens, run)?;
         let text = format!("v[{comparing}] W_O[{comparing}] {onwards}");

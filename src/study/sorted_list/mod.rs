@@ -8,8 +8,9 @@
 
 mod story;
 
-use super::Progress;
 use super::circuit::{circuit, circuits, rows};
+use super::data::Folder;
+use super::{Origin, Progress, Set};
 use crate::decompose::{self, Logit, direct_logit_attribution, residual_stack, source_attribution};
 use crate::error::{Error, Result};
 use crate::intervene::{By, Change, Grid, Over, Scope, Site, Sweep};
@@ -17,10 +18,12 @@ use crate::metric::{Answers, Standard, mean, per_sequence};
 use crate::model::process::Step;
 use crate::model::{Model, Run, Tokens};
 use crate::names::{Head, Hook};
+use crate::task::{SortedLists, Task};
 use crate::tensor::Tensor;
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 use serde::Serialize;
+use std::path::Path;
 
 /// A number, and the two after it, in lists where the first head might take the second for the third.
 ///
@@ -41,9 +44,47 @@ pub const PARTS: usize = 3;
 /// Lists of each adversarial kind that are tried.
 const TRIED: usize = 200;
 
+/// The sequences that the study looks at.
+#[derive(Clone, Debug)]
+pub struct Data {
+    /// A list, the separator, the list in order.
+    pub dataset: Set<Tokens>,
+}
+
+impl Data {
+    /// Lists generated with a fixed seed.
+    pub fn generated() -> Self {
+        const SEQUENCES: usize = 2000;
+        Data {
+            dataset: Set::generated(SortedLists::default().tokens(SEQUENCES, 0)),
+        }
+    }
+
+    /// Sequences of one's own.
+    pub fn of(tokens: Tokens) -> Self {
+        Data {
+            dataset: Set::given(tokens),
+        }
+    }
+
+    /// The dataset of a folder, `tokens` of `dataset.safetensors`.
+    ///
+    /// # Errors
+    /// When it is not there or not readable.
+    pub fn open(folder: impl AsRef<Path>) -> Result<Self> {
+        const SET: &str = "dataset";
+        let folder = Folder::open(folder.as_ref(), &[SET])?;
+        Ok(Data::of(
+            folder.tokens(SET, "tokens")?.expect("it is there"),
+        ))
+    }
+}
+
 /// What the study of a sorted-list model found.
 #[derive(Clone, Debug, Serialize)]
 pub struct SortedListStudy {
+    /// Where the sequences come from.
+    pub origin: Origin,
     /// The values that are sorted, `0..values`; the separator comes after them.
     pub values: usize,
     /// The list's length.
@@ -166,11 +207,8 @@ pub struct CloseTriple {
 ///
 /// # Errors
 /// When the model or the sequences are not of the task.
-pub fn study(
-    model: &Model<f64>,
-    tokens: &Tokens,
-    progress: Progress<'_>,
-) -> Result<SortedListStudy> {
+pub fn study(model: &Model<f64>, data: &Data, progress: Progress<'_>) -> Result<SortedListStudy> {
+    let tokens = &data.dataset.sequences;
     progress("answers");
     let mut model = model.clone();
     for step in Step::DEFAULT {
@@ -236,6 +274,7 @@ pub fn study(
     let scores = qk_full[owners[shown]][shown].clone();
     progress("hard lists");
     Ok(SortedListStudy {
+        origin: data.dataset.origin,
         values,
         length,
         performance: performance(&answers, &at_answers),

@@ -38,17 +38,22 @@ impl SortedListStudy {
             self.close(),
         ];
         self.figures(&mut story);
+        story.publish(include_str!("published.json"));
         story
     }
 
     fn figures(&self, story: &mut Story) {
         let p = &self.performance;
-        story.figure("loss", p.loss);
-        story.figure("p_correct.mean", p.mean);
-        story.figure("p_correct.median", p.median);
-        story.figure("p_correct.min", p.min);
+        story.figure_of(self.origin, "loss", p.loss);
+        story.figure_of(self.origin, "p_correct.mean", p.mean);
+        story.figure_of(self.origin, "p_correct.median", p.median);
+        story.figure_of(self.origin, "p_correct.min", p.min);
         for (head, rise) in &self.ablations {
-            story.figure(&format!("ablate.mean.{head}.loss_increase"), rise);
+            story.figure_of(
+                self.origin,
+                &format!("ablate.mean.{head}.loss_increase"),
+                rise,
+            );
         }
         story.figure("ov_full", &self.ov_full);
         story.figure("qk_full", &self.qk_full);

@@ -64,6 +64,7 @@ impl BracketsStudy {
             ),
         ];
         self.figures(&mut story);
+        story.publish(include_str!("../published.json"));
         story
     }
 
@@ -78,25 +79,45 @@ impl BracketsStudy {
         };
         let examples: Vec<f64> = p.examples.iter().map(|e| e.p_balanced).collect();
         story.figure("examples.p_balanced", examples);
-        story.figure("correct", p.right);
+        story.figure_of(self.data.origin, "correct", p.right);
         story.figure("advex.p_balanced", self.adversarial.published.p_balanced);
         story.figure("advex.family", &self.adversarial.family);
-        story.figure("ln_fit.final.r2", self.directions.last.r2);
-        story.figure("ln_fit.1.ln1.r2", self.directions.second.r2);
-        story.figure("ov00.cosine", self.counter().cosine);
+        story.figure_of(self.data.origin, "ln_fit.final.r2", self.directions.last.r2);
+        story.figure_of(
+            self.data.origin,
+            "ln_fit.1.ln1.r2",
+            self.directions.second.r2,
+        );
+        story.figure_of(self.data.origin, "ov00.cosine", self.counter().cosine);
         for (layer, mean) in self.counting.mean_squared_cosines().into_iter().enumerate() {
-            story.figure(&format!("mlp_in.{layer}.mean_sq_cosine"), mean);
+            story.figure_of(
+                self.data.origin,
+                &format!("mlp_in.{layer}.mean_sq_cosine"),
+                mean,
+            );
         }
-        story.figure("residual_sum.max_error", self.sum_off);
-        story.figure("components.unbalanced_dir", differences(&self.components));
-        story.figure("components.pre20_dir", differences(&self.components_before));
-        story.figure("attn.2.0.query0", &self.elevation_head().attention);
+        story.figure_of(self.data.origin, "residual_sum.max_error", self.sum_off);
+        story.figure_of(
+            self.data.origin,
+            "components.unbalanced_dir",
+            differences(&self.components),
+        );
+        story.figure_of(
+            self.data.origin,
+            "components.pre20_dir",
+            differences(&self.components_before),
+        );
+        story.figure_of(
+            self.data.origin,
+            "attn.2.0.query0",
+            &self.elevation_head().attention,
+        );
         let failures =
             serde_json::json!({"total_elevation": p.wrong_total, "negative": p.negative});
-        story.figure("failures", failures);
+        story.figure_of(self.data.origin, "failures", failures);
         for neurons in &self.neurons {
             let id = format!("neurons.{}.pre20_dir", neurons.layer);
-            story.figure(&id, &neurons.difference);
+            story.figure_of(self.data.origin, &id, &neurons.difference);
         }
     }
 }

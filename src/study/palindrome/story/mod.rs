@@ -40,6 +40,7 @@ impl PalindromeStudy {
         ];
         story.summary = self.summary(&story);
         self.figures(&mut story);
+        story.publish(include_str!("../published.json"));
         story
     }
 
@@ -86,55 +87,89 @@ impl PalindromeStudy {
     }
 
     fn figures(&self, story: &mut Story) {
+        let of = self.origins;
         let p = &self.performance;
-        story.figure("loss", p.loss);
-        story.figure("logit_diff", p.logit_diff);
-        story.figure("accuracy", p.accuracy);
-        story.figure("loss_500", p.loss_500);
+        story.figure_of(of.dataset, "loss", p.loss);
+        story.figure_of(of.dataset, "logit_diff", p.logit_diff);
+        story.figure_of(of.dataset, "accuracy", p.accuracy);
+        story.figure_of(of.five_hundred, "loss_500", p.loss_500);
         for (name, ablation) in self.roles.named() {
-            story.figure(&format!("ablate.mean.{name}.logit_diff"), ablation.mean);
-            story.figure(&format!("ablate.zero.{name}.logit_diff"), ablation.zero);
+            story.figure_of(
+                of.dataset,
+                &format!("ablate.mean.{name}.logit_diff"),
+                ablation.mean,
+            );
+            story.figure_of(
+                of.dataset,
+                &format!("ablate.zero.{name}.logit_diff"),
+                ablation.zero,
+            );
         }
         let t = &self.targeted;
-        story.figure("targeted.0.1.result.all.loss", t.result.all);
-        story.figure("targeted.0.1.result.except20.loss", t.result.but_one);
-        story.figure("targeted.1.1.v.all.loss", t.values.all);
-        story.figure("targeted.1.1.v.except20.loss", t.values.but_one);
+        story.figure_of(of.dataset, "targeted.0.1.result.all.loss", t.result.all);
+        story.figure_of(
+            of.dataset,
+            "targeted.0.1.result.except20.loss",
+            t.result.but_one,
+        );
+        story.figure_of(of.dataset, "targeted.1.1.v.all.loss", t.values.all);
+        story.figure_of(of.dataset, "targeted.1.1.v.except20.loss", t.values.but_one);
 
         let a = &self.adversarial;
         let natural: Vec<_> = a.natural.iter().map(|(_, judged)| &judged.tokens).collect();
-        story.figure("advex.counts", a.counts);
-        story.figure("advex.sequences", natural);
+        story.figure_of(of.dataset, "advex.counts", a.counts);
+        story.figure_of(of.dataset, "advex.sequences", natural);
         let p_of = |judged: &[Judged]| judged.iter().map(|j| j.p_palindrome).collect::<Vec<_>>();
         let four = a.four.iter().map(|j| j.p_palindrome);
         story.figure("advex.four.p_palindrome", four.collect::<Vec<_>>());
         // The palindrome itself, and changed at the last four values.
         let flipped = p_of(&a.flipped);
         let last = flipped.len() - 4;
-        story.figure(
+        story.figure_of(
+            of.dataset,
             "flip.p_palindrome",
             [&flipped[..1], &flipped[last..]].concat(),
         );
 
         let v = &self.vectors;
-        story.figure("k_composition.cosine", &v.key_cosines);
-        story.figure("v_composition.dla", v.attribution_of(PUBLISHED_SHARE));
-        story.figure("difference_vectors.cosine", &v.cosines);
-        story.figure("attn.end.1.0.palindromic", &self.end.palindromic[0]);
-        story.figure("attn.end.1.0.nonpalindromic", &self.end.nonpalindromic[0]);
-        story.figure("attn_diff.self", self.differences.mean_to_self);
-        story.figure("attn_diff.mirror", self.differences.mean_to_mirror);
+        story.figure_of(of.dataset, "k_composition.cosine", &v.key_cosines);
+        story.figure_of(
+            of.dataset,
+            "v_composition.dla",
+            v.attribution_of(PUBLISHED_SHARE),
+        );
+        story.figure_of(of.dataset, "difference_vectors.cosine", &v.cosines);
+        story.figure_of(
+            of.dataset,
+            "attn.end.1.0.palindromic",
+            &self.end.palindromic[0],
+        );
+        story.figure_of(
+            of.dataset,
+            "attn.end.1.0.nonpalindromic",
+            &self.end.nonpalindromic[0],
+        );
+        story.figure_of(of.pairs, "attn_diff.self", self.differences.mean_to_self);
+        story.figure_of(
+            of.pairs,
+            "attn_diff.mirror",
+            self.differences.mean_to_mirror,
+        );
 
         let c = &self.circuits;
-        story.figure("ln1_scale.mean", &c.scale_mean);
-        story.figure("ln1_scale.std", &c.scale_std);
+        story.figure_of(of.dataset, "ln1_scale.mean", &c.scale_mean);
+        story.figure_of(of.dataset, "ln1_scale.std", &c.scale_std);
         story.figure("qk_full", &c.full);
-        story.figure("qk_embed.top1", c.top1);
+        story.figure_of(of.hundred, "qk_embed.top1", c.top1);
         let s = &self.scores;
         story.figure("composition", json!({"Q": s.Q, "K": s.K, "V": s.V}));
         story.figure("composition.random_baseline", s.baseline.mean);
-        story.figure("v_composition.example", self.composed.example);
-        story.figure("v_composition.std", self.composed.values_spread());
+        story.figure_of(of.hundred, "v_composition.example", self.composed.example);
+        story.figure_of(
+            of.hundred,
+            "v_composition.std",
+            self.composed.values_spread(),
+        );
         story.figure("v_composition.positions", &self.composed.to_logits);
         story.figure("k_composition.positions", &self.composed.to_attention);
     }

@@ -41,6 +41,7 @@ impl TwoIntegerStudy {
         ];
         story.summary = self.summary(&story);
         self.figures(&mut story);
+        story.publish(include_str!("../published.json"));
         story
     }
 
