@@ -1,12 +1,11 @@
 //! `pathsum ablate`: a metric with parts of the model ablated, one after the other.
 
 use super::args::{Common, ModelArg};
-use super::batch::Batch;
+use super::batch::Sequences;
 use super::sweep::{Grids, How, Outcome, Reading, Request, What};
 use anyhow::{Result, bail};
 use pathsum::intervene::{By, Change, Over, Site, Sweep};
 use pathsum::{Precision, Scalar};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Ablate heads, neurons or positions one after the other, and read a metric each time
@@ -20,9 +19,8 @@ use std::process::ExitCode;
 pub struct Args {
     #[command(flatten)]
     model: ModelArg,
-    /// A safetensors file with `tokens`, [batch, pos], and their labels if they are needed
-    #[arg(long, value_name = "FILE")]
-    tokens: PathBuf,
+    #[command(flatten)]
+    sequences: Sequences,
     #[command(flatten)]
     reading: Reading,
     /// What comes in the value's place
@@ -78,7 +76,7 @@ fn ablate<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
     let change = args.change()?;
     let model = args.model.load::<T>()?;
     let config = model.config();
-    let batch = Batch::read(&args.tokens, common, config)?;
+    let batch = args.sequences.read(common, config)?;
     let tokens = &batch.tokens;
     let answers = args.reading.answers(&batch)?;
     let grid = args
@@ -90,7 +88,7 @@ fn ablate<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
     let result = args.grids.sweep(common, sweep, &grid)?;
     let request = Request {
         what: What::Ablate {
-            tokens: batch.path().to_string(),
+            tokens: batch.name().to_string(),
             how: args.how,
             seed: args.seed()?,
         },

@@ -1,6 +1,6 @@
 //! The arguments that several subcommands share, and what they become.
 
-use super::batch::Batch;
+use super::batch::Sequences;
 use anyhow::{Result, anyhow, bail};
 use clap::ArgAction;
 use clap::builder::{BoolValueParser, TypedValueParser};
@@ -69,6 +69,11 @@ impl Common {
     /// The precision to compute in.
     pub fn dtype(&self) -> Precision {
         self.dtype.unwrap_or(Precision::F64)
+    }
+
+    /// How many sequences were asked for, if not all.
+    pub fn limited_to(&self) -> Option<usize> {
+        self.limit
     }
 
     /// The sequences to use: those asked for, of those there are.
@@ -154,12 +159,8 @@ pub struct Circuit {
     /// dense, factored, svd, eig, norm, trace, diag, top=K or softmax
     #[arg(long = "as", value_name = "FORM", default_value = "dense")]
     form: Form,
-    /// A safetensors file with `tokens`, [batch, pos], for expressions that speak of a run
-    #[arg(long, value_name = "FILE")]
-    tokens: Option<PathBuf>,
-    /// The sequence of the run, from 0
-    #[arg(long, value_name = "N", requires = "tokens", default_value_t = 0)]
-    sequence: usize,
+    #[command(flatten)]
+    sequences: Sequences,
 }
 
 impl Circuit {
@@ -175,15 +176,11 @@ impl Circuit {
         f: impl FnOnce(&Source<'_, T>, &Family) -> Result<R>,
     ) -> Result<R> {
         let model = self.model.load::<T>()?;
-        let Some(path) = &self.tokens else {
+        if !self.sequences.given() {
             let source = Source::of(&model);
             return f(&source, &Family::parse(&self.expr, &source.dims())?);
-        };
-        let tokens = read_tokens(path, common, model.config())?;
-        if self.sequence >= tokens.batch() {
-            bail!("--sequence {}: there are {}", self.sequence, tokens.batch());
         }
-        let tokens = tokens.slice(self.sequence, 1);
+        let (tokens, _) = self.sequences.read_one(common, model.config())?;
         let dims = Dims {
             pos: tokens.pos(),
             ..model.config().dims()
@@ -211,9 +208,4 @@ pub fn config_of(checkpoint: &Path, given: Option<&Path>) -> Result<Config> {
         );
     }
     Ok(Config::open(beside)?)
-}
-
-/// Reads the tokens of a safetensors file, as many as were asked for, for a model of this configuration.
-pub fn read_tokens(path: &Path, common: &Common, config: &Config) -> Result<Tokens> {
-    Ok(Batch::read(path, common, config)?.tokens)
 }

@@ -1,6 +1,7 @@
 //! `pathsum attribute`: direct logit attribution.
 
-use super::args::{Common, ModelArg, read_tokens};
+use super::args::{Common, ModelArg};
+use super::batch::Sequences;
 use super::direction::Direction;
 use super::output::{progress, report, table, text};
 use super::places::Places;
@@ -11,7 +12,6 @@ use pathsum::decompose::{
 use pathsum::model::Config;
 use pathsum::{Hook, Model, Precision, Run, Scalar, Tensor, Tokens};
 use serde_json::json;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Show what each component of the stream adds to a logit directly
@@ -25,9 +25,8 @@ use std::process::ExitCode;
 pub struct Args {
     #[command(flatten)]
     model: ModelArg,
-    /// A safetensors file with `tokens`, [batch, pos]
-    #[arg(long, value_name = "FILE")]
-    tokens: PathBuf,
+    #[command(flatten)]
+    sequences: Sequences,
     /// A logit, or one less another
     #[arg(long, value_name = "I[-J]")]
     logit: Direction,
@@ -76,7 +75,7 @@ pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
 
 fn attribute<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
     let model = args.model.load::<T>()?;
-    let tokens = read_tokens(&args.tokens, common, model.config())?;
+    let tokens = args.sequences.read(common, model.config())?.tokens;
     let positions = args.at.of("--at: position", tokens.pos())?;
     let (whole, components) = components(args, common, &model, &tokens, &positions)?;
     let listed = components.iter();

@@ -1,26 +1,96 @@
-//! A file of tokens, and what else it holds of them.
+//! Sequences for a model, from a file or typed, and what is right for them.
 
 use super::args::Common;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use pathsum::metric::Answers;
 use pathsum::model::Config;
+use pathsum::task::{BuiltIn, Task};
 use pathsum::{TensorFile, Tokens};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// The tokens of a safetensors file, as many sequences as were asked for, and the file.
+/// Where sequences come from.
+#[derive(clap::Args)]
+pub struct Sequences {
+    /// A safetensors file with `tokens`, [batch, pos]
+    #[arg(long, value_name = "FILE")]
+    tokens: Option<PathBuf>,
+    /// A sequence in the words of the model's task ("3 1 4 …", "(())"), or by its tokens' numbers where the model is of
+    /// no task; with --tokens the number, from 0, of one of the file's. May be given several times
+    #[arg(long, value_name = "SEQUENCE")]
+    sequence: Vec<String>,
+}
+
+impl Sequences {
+    /// Whether there are any.
+    pub fn given(&self) -> bool {
+        self.tokens.is_some() || !self.sequence.is_empty()
+    }
+
+    /// Reads those that were asked for, for a model of this configuration.
+    pub fn read(&self, common: &Common, config: &Config) -> Result<Batch> {
+        match &self.tokens {
+            Some(path) => Batch::read(path, common, config)?.choose(&self.sequence),
+            None if self.sequence.is_empty() => {
+                bail!("no sequences were given, expected --tokens FILE or --sequence SEQUENCE")
+            }
+            None => {
+                let task = task_of(config);
+                Batch::typed(&self.sequence, task.as_deref(), common, config)
+            }
+        }
+    }
+
+    /// Reads those that were asked for, in the words of a task.
+    pub fn read_of(&self, task: &dyn Task, common: &Common, config: &Config) -> Result<Batch> {
+        match self.tokens {
+            None if !self.sequence.is_empty() => {
+                Batch::typed(&self.sequence, Some(task), common, config)
+            }
+            _ => self.read(common, config),
+        }
+    }
+
+    /// Reads the one that was asked for, the first unless --sequence says otherwise, and its number.
+    pub fn read_one(&self, common: &Common, config: &Config) -> Result<(Tokens, usize)> {
+        if self.sequence.len() > 1 {
+            bail!(
+                "--sequence {}: one sequence is looked at here",
+                self.sequence[1]
+            );
+        }
+        let batch = self.read(common, config)?;
+        Ok((batch.tokens.slice(0, 1), batch.chosen[0]))
+    }
+}
+
+/// The built-in task that a model of this configuration can be asked, if there is one.
+pub fn task_of(config: &Config) -> Option<Box<dyn Task>> {
+    let tasks = BuiltIn::ALL.map(BuiltIn::task).into_iter();
+    let mut fitting = tasks.filter(|task| task.check_model(config).is_ok());
+    fitting.next().filter(|_| fitting.next().is_none())
+}
+
+/// Sequences, as many as were asked for, and where they are from.
 pub struct Batch {
-    path: String,
-    file: TensorFile,
-    all: Tokens,
+    name: String,
+    source: Source,
+    /// Which of all these are.
+    chosen: Vec<usize>,
     /// The sequences that were asked for.
     pub tokens: Tokens,
 }
 
+/// Where labels are looked up.
+enum Source {
+    File(TensorFile, Tokens),
+    Typed(Option<Answers>, Option<String>),
+}
+
 impl Batch {
-    /// Reads the tokens for a model of this configuration.
+    /// Reads a file's tokens for a model of this configuration.
     pub fn read(path: &Path, common: &Common, config: &Config) -> Result<Self> {
         let file = TensorFile::open(path)?;
-        let path = path.display().to_string();
+        let name = path.display().to_string();
         let read = || {
             let all = Tokens::from_file(&file)?;
             let tokens = common.limited(all.clone());
@@ -31,30 +101,130 @@ impl Batch {
             tokens.check(config)?;
             Ok((all, tokens))
         };
-        let (all, tokens) = read().with_context(|| path.clone())?;
+        let (all, tokens) = read().with_context(|| name.clone())?;
         Ok(Batch {
-            path,
-            file,
-            all,
+            name,
+            source: Source::File(file, all),
+            chosen: (0..tokens.batch()).collect(),
             tokens,
         })
     }
 
-    /// The file, as it was named.
-    pub fn path(&self) -> &str {
-        &self.path
+    /// Reads typed sequences: in a task's words, or by numbers.
+    fn typed(
+        texts: &[String],
+        task: Option<&dyn Task>,
+        common: &Common,
+        config: &Config,
+    ) -> Result<Self> {
+        let parse = |text: &String| {
+            let parsed = match task {
+                Some(task) => task.parse(text).map_err(anyhow::Error::from),
+                None => numbers(text),
+            };
+            parsed.with_context(|| format!("--sequence \"{text}\""))
+        };
+        let rows: Vec<Vec<i64>> = texts.iter().map(parse).collect::<Result<_>>()?;
+        let long = rows.iter().position(|row| row.len() != rows[0].len());
+        if let Some(i) = long {
+            bail!(
+                "--sequence \"{}\": {} tokens, expected {}, as in the first one",
+                texts[i],
+                rows[i].len(),
+                rows[0].len()
+            );
+        }
+        let tokens = common.limited(Tokens::from_rows(&rows));
+        tokens.check(config).context("--sequence")?;
+        let answers = match task {
+            Some(task) => Some(task.label(tokens.clone())?.answers),
+            None => None,
+        };
+        let key = task.and_then(|t| t.label_key().map(String::from));
+        Ok(Batch {
+            name: texts[..tokens.batch()].join("; "),
+            source: Source::Typed(answers, key),
+            chosen: (0..tokens.batch()).collect(),
+            tokens,
+        })
     }
 
-    /// Sequences and positions of the whole file.
+    /// Some of these, by their numbers; all of them where there are no numbers.
+    fn choose(self, numbers: &[String]) -> Result<Self> {
+        if numbers.is_empty() {
+            return Ok(self);
+        }
+        let number = |text: &String| {
+            let there = self.tokens.batch();
+            let n: usize = text.parse().map_err(|_| {
+                anyhow!("--sequence {text}: with --tokens expected a number, from 0")
+            })?;
+            match n < there {
+                true => Ok(n),
+                false => bail!("sequence {n}: the file's sequences are 0..={}", there - 1),
+            }
+        };
+        let chosen: Vec<usize> = numbers.iter().map(number).collect::<Result<_>>()?;
+        let rows: Vec<Vec<i64>> = (chosen.iter())
+            .map(|&n| self.tokens.sequence(n).to_vec())
+            .collect();
+        Ok(Batch {
+            name: format!("{}, {}", self.name, numbers.join(", ")),
+            tokens: Tokens::from_rows(&rows),
+            chosen,
+            ..self
+        })
+    }
+
+    /// The file, as it was named; or the sequences, as they were typed.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Sequences and positions of all there are.
     pub fn shape(&self) -> [usize; 2] {
-        [self.all.batch(), self.all.pos()]
+        match &self.source {
+            Source::File(_, all) => [all.batch(), all.pos()],
+            Source::Typed(..) => [self.tokens.batch(), self.tokens.pos()],
+        }
     }
 
-    /// The labels in the file, of the sequences that were asked for.
+    /// The labels of the sequences that were asked for: those in the file, or the task's own.
     pub fn labels(&self, key: &str, positions: &[usize]) -> Result<Answers> {
-        let answers = Answers::from_file(&self.file, key, &self.all, positions);
-        Ok(answers
-            .with_context(|| self.path.clone())?
-            .slice(0, self.tokens.batch()))
+        match &self.source {
+            Source::File(file, all) => {
+                let answers = Answers::from_file(file, key, all, positions);
+                let answers = answers.with_context(|| self.name.clone())?;
+                Ok(answers.select(&self.chosen))
+            }
+            Source::Typed(Some(answers), Some(own))
+                if own == key && answers.positions() == positions =>
+            {
+                Ok(answers.clone())
+            }
+            Source::Typed(Some(answers), Some(own)) => bail!(
+                "--labels {key}: of typed sequences expected {own}, read at {:?}",
+                answers.positions()
+            ),
+            Source::Typed(..) => {
+                bail!("--labels {key}: typed sequences have none here, expected next or --tokens")
+            }
+        }
     }
+}
+
+/// Tokens by their numbers, with blanks or commas between.
+fn numbers(text: &str) -> Result<Vec<i64>> {
+    let words = text.split(|c: char| c.is_whitespace() || c == ',');
+    let tokens = words.filter(|w| !w.is_empty()).map(|w| {
+        let token = w.parse();
+        token.map_err(|_| {
+            anyhow!("`{w}` is no token's number; the model is of no task that comes with pathsum")
+        })
+    });
+    let tokens: Vec<i64> = tokens.collect::<Result<_>>()?;
+    if tokens.is_empty() {
+        bail!("expected tokens");
+    }
+    Ok(tokens)
 }

@@ -1,6 +1,7 @@
 //! `pathsum cache`: the values at hooks.
 
-use super::args::{Common, ModelArg, read_tokens};
+use super::args::{Common, ModelArg};
+use super::batch::Sequences;
 use super::output::{progress, report};
 use anyhow::Result;
 use pathsum::{HookPattern, Precision, Run, Scalar, write_safetensors};
@@ -16,9 +17,8 @@ use std::process::ExitCode;
 pub struct Args {
     #[command(flatten)]
     model: ModelArg,
-    /// A safetensors file with `tokens`, [batch, pos]
-    #[arg(long, value_name = "FILE")]
-    tokens: PathBuf,
+    #[command(flatten)]
+    sequences: Sequences,
     /// Hooks by name; * stands for any characters, ? for one
     #[arg(long, value_name = "PATTERN", num_args = 1.., required = true)]
     names: Vec<String>,
@@ -36,7 +36,7 @@ pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
 
 fn execute<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
     let model = args.model.load::<T>()?;
-    let tokens = read_tokens(&args.tokens, common, model.config())?;
+    let tokens = args.sequences.read(common, model.config())?.tokens;
     let mut run = Run::new();
     for name in &args.names {
         run = run.cache(name.parse::<HookPattern>()?);

@@ -1,28 +1,27 @@
 //! `pathsum check`: the identities of a model.
 
-use super::args::{Common, ModelArg, read_tokens};
+use super::args::{Common, ModelArg};
+use super::batch::Sequences;
 use super::output::{progress, report, table, text};
 use anyhow::Result;
 use comfy_table::{Attribute, Cell, Color};
 use pathsum::verify::{self, BoundKind, Finding, Measure, Verdict};
 use pathsum::{Par, Precision, Scalar};
 use serde_json::json;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Check a model's identities on its weights and on a batch
 ///
 /// Each is said to hold, within a bound that is computed from sizes, magnitudes and precision (or
 /// estimated, where it says so), or refuted, with the place. Invariances of the whole model are checked
-/// on the first 2,048 positions of the batch. Exit status 1 if any is refuted.
+/// on the first 2,048 positions of the batch; seeded random tokens where there are no sequences given. Exit status 1 if any is refuted.
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  pathsum check fixture:induction --dtype f32")]
 pub struct Args {
     #[command(flatten)]
     model: ModelArg,
-    /// A safetensors file with `tokens`, [batch, pos] (seeded random tokens unless given)
-    #[arg(long, value_name = "FILE")]
-    tokens: Option<PathBuf>,
+    #[command(flatten)]
+    sequences: Sequences,
 }
 
 pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
@@ -34,9 +33,9 @@ pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
 
 fn check<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
     let model = args.model.load::<T>()?;
-    let (tokens, source) = match &args.tokens {
-        Some(path) => (read_tokens(path, common, model.config())?, "given"),
-        None => (common.limited(verify::default_tokens(&model)), "random"),
+    let (tokens, source) = match args.sequences.given() {
+        true => (args.sequences.read(common, model.config())?.tokens, "given"),
+        false => (common.limited(verify::default_tokens(&model)), "random"),
     };
     let bar = progress(common, "checking", 1);
     let findings = verify::check(&model, &tokens, Par::Rayon, &mut |done, all| {

@@ -21,6 +21,7 @@ mod process;
 mod prove;
 mod report;
 mod run;
+mod score;
 mod study;
 mod sweep;
 mod task;
@@ -68,6 +69,7 @@ enum Command {
     Attribute(attribute::Args),
     Report(report::Args),
     Task(task::Args),
+    Score(score::Args),
     Study(study::Args),
     Train(train::Args),
 }
@@ -135,6 +137,7 @@ fn dispatch(cli: &Cli) -> Result<ExitCode> {
         Command::Attribute(args) => attribute::run(args, common),
         Command::Report(args) => report::run(args, common),
         Command::Task(args) => task::run(args, common),
+        Command::Score(args) => score::run(args, common),
         Command::Study(args) => study::run(args, common),
         Command::Train(args) => train::run(args, common),
     })

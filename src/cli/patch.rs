@@ -63,10 +63,10 @@ fn patch<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
     if clean.shape() != corrupt.shape() {
         bail!(
             "{}: `tokens` has shape {:?}, expected {:?}, as in {}",
-            corrupt.path(),
+            corrupt.name(),
             corrupt.shape(),
             clean.shape(),
-            clean.path()
+            clean.name()
         );
     }
     let (batch, pos) = (clean.tokens.batch(), clean.tokens.pos());
@@ -85,8 +85,8 @@ fn patch<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
     let result = args.grids.sweep(common, sweep, &grid)?;
     let request = Request {
         what: What::Patch {
-            clean_tokens: clean.path().to_string(),
-            corrupted_tokens: corrupt.path().to_string(),
+            clean_tokens: clean.name().to_string(),
+            corrupted_tokens: corrupt.name().to_string(),
         },
         model: args.model.model.clone(),
         dtype: T::PRECISION.to_string(),

@@ -1,13 +1,13 @@
 //! `pathsum paths`: what each path adds to a logit, and what each pair of parts adds to a score.
 
-use super::args::{Common, ModelArg, read_tokens};
+use super::args::{Common, ModelArg};
+use super::batch::Sequences;
 use super::direction::Direction;
 use super::output::{report, table, text};
 use anyhow::{Result, bail};
 use pathsum::decompose::{By, LogitPaths, Paths, Top, score_table};
 use pathsum::{Head, Hook, Model, Par, Precision, Run, Scalar, Tokens};
 use serde_json::{Value, json};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Show the paths that add most to a logit, and bound all others
@@ -23,12 +23,8 @@ use std::process::ExitCode;
 pub struct Args {
     #[command(flatten)]
     model: ModelArg,
-    /// A safetensors file with `tokens`, [batch, pos]
-    #[arg(long, value_name = "FILE")]
-    tokens: PathBuf,
-    /// The sequence, from 0
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    sequence: usize,
+    #[command(flatten)]
+    sequences: Sequences,
     /// The position, from 0; from the end where negative
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     position: isize,
@@ -77,22 +73,20 @@ pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
 
 fn show<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
     let model = args.model.load::<T>()?;
-    let tokens = read_tokens(&args.tokens, common, model.config())?;
-    if args.sequence >= tokens.batch() {
-        bail!(
-            "sequence {}: the file's sequences are 0..={}",
-            args.sequence,
-            tokens.batch() - 1
-        );
-    }
-    let tokens = tokens.slice(args.sequence, 1);
+    let (tokens, sequence) = args.sequences.read_one(common, model.config())?;
     let position = position(args.position, tokens.pos())?;
     match (args.score, args.key, args.logit) {
         (Some(head), Some(key), _) => {
             let key = self::position(key, tokens.pos())?;
-            score(args, common, &model, &tokens, (head, position, key))
+            score(
+                args,
+                common,
+                &model,
+                (&tokens, sequence),
+                (head, position, key),
+            )
         }
-        (_, _, Some(logit)) => paths(args, common, &model, &tokens, (position, logit)),
+        (_, _, Some(logit)) => paths(args, common, &model, (&tokens, sequence), (position, logit)),
         _ => bail!("expected --logit, or --score and --key"),
     }
 }
@@ -115,7 +109,7 @@ fn paths<T: Scalar>(
     args: &Args,
     common: &Common,
     model: &Model<T>,
-    tokens: &Tokens,
+    (tokens, sequence): (&Tokens, usize),
     (position, direction): (usize, Direction),
 ) -> Result<ExitCode> {
     let hooks = Paths::<T>::hooks(model.config());
@@ -134,7 +128,7 @@ fn paths<T: Scalar>(
     let mut result = json!({
         "model": args.model.model,
         "dtype": T::PRECISION.to_string(),
-        "sequence": args.sequence,
+        "sequence": sequence,
         "position": position,
         "logit": direction.of,
         "less": direction.less,
@@ -163,7 +157,7 @@ fn paths<T: Scalar>(
     report(common, &result, || {
         let mut out = format!(
             "{direction} at position {position} of sequence {}: {:.6}, the sum over {} paths\n",
-            args.sequence,
+            sequence,
             found.to_f64(),
             paths.count()
         );
@@ -240,7 +234,7 @@ fn score<T: Scalar>(
     args: &Args,
     common: &Common,
     model: &Model<T>,
-    tokens: &Tokens,
+    (tokens, sequence): (&Tokens, usize),
     (head, query, key): (Head, usize, usize),
 ) -> Result<ExitCode> {
     let c = model.config();
@@ -265,7 +259,7 @@ fn score<T: Scalar>(
     let result = json!({
         "model": args.model.model,
         "dtype": T::PRECISION.to_string(),
-        "sequence": args.sequence,
+        "sequence": sequence,
         "head": head.to_string(),
         "query": query,
         "key": key,
@@ -284,7 +278,7 @@ fn score<T: Scalar>(
         let left = all - entries.len();
         format!(
             "score of head {head} at query {query} and key {key} of sequence {}, before the mask: {sum:.6}\n\n{}\nThe {left} others together add {rest:.3e}.\n",
-            args.sequence,
+            sequence,
             text(&t)
         )
     })?;

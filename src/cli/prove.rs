@@ -1,8 +1,9 @@
 //! `pathsum prove`: statements, decided.
 
-use super::args::{Common, ModelArg, read_tokens};
+use super::args::{Common, ModelArg};
+use super::batch::Sequences;
 use super::output::report;
-use anyhow::Result;
+use anyhow::{Result, bail};
 use comfy_table::{Attribute, Cell, Color};
 use pathsum::eval::hooks;
 use pathsum::expr::{Dims, Expr, Origin, Statement};
@@ -29,9 +30,8 @@ pub struct Args {
     /// The config.json of a .pt (the one beside it unless given)
     #[arg(long, value_name = "FILE", requires = "model")]
     config: Option<PathBuf>,
-    /// A safetensors file with `tokens`, [batch, pos] (seeded random tokens unless given)
-    #[arg(long, value_name = "FILE", requires = "model")]
-    tokens: Option<PathBuf>,
+    #[command(flatten)]
+    sequences: Sequences,
     /// The seed of the point in the finite field
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -39,6 +39,9 @@ pub struct Args {
 
 pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
     let proven = match (&args.model, common.dtype()) {
+        (None, _) if args.sequences.given() => {
+            bail!("--tokens and --sequence are for a model: expected --model MODEL with them")
+        }
         (None, _) => {
             let dims = Dims::default();
             let statement = Statement::parse(&args.statement, &dims)?;
@@ -60,9 +63,9 @@ fn on_model<T: Scalar>(args: &Args, model: &str, common: &Common) -> Result<Prov
         config: args.config.clone(),
     };
     let model = model.load::<T>()?;
-    let tokens = match &args.tokens {
-        Some(path) => read_tokens(path, common, model.config())?,
-        None => common.limited(verify::default_tokens(&model)),
+    let tokens = match args.sequences.given() {
+        true => args.sequences.read(common, model.config())?.tokens,
+        false => common.limited(verify::default_tokens(&model)),
     };
     let dims = Dims {
         pos: tokens.pos(),

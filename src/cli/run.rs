@@ -1,6 +1,7 @@
 //! `pathsum run`: a batch's logits.
 
-use super::args::{Common, ModelArg, read_tokens};
+use super::args::{Common, ModelArg};
+use super::batch::Sequences;
 use super::output::{progress, report};
 use anyhow::Result;
 use pathsum::{Precision, Run, Scalar, write_safetensors};
@@ -8,7 +9,7 @@ use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Run a model on the `tokens` of a safetensors file and write its `logits`
+/// Run a model on sequences and write its `logits`
 #[derive(clap::Args)]
 #[command(
     after_help = "Example:\n  pathsum run model/ --tokens dataset.safetensors --out logits.safetensors"
@@ -16,9 +17,8 @@ use std::process::ExitCode;
 pub struct Args {
     #[command(flatten)]
     model: ModelArg,
-    /// A safetensors file with `tokens`, [batch, pos]
-    #[arg(long, value_name = "FILE")]
-    tokens: PathBuf,
+    #[command(flatten)]
+    sequences: Sequences,
     /// The safetensors file to write
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -33,7 +33,7 @@ pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
 
 fn execute<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
     let model = args.model.load::<T>()?;
-    let tokens = read_tokens(&args.tokens, common, model.config())?;
+    let tokens = args.sequences.read(common, model.config())?.tokens;
     let bar = progress(common, "running", tokens.batch());
     let advance = |n: usize| bar.inc(n as u64);
     let out = model.run(&tokens, Run::new().progress(&advance))?;

@@ -1,6 +1,7 @@
 //! `pathsum study`: a published analysis done again, and its report.
 
-use super::args::{Common, Json, ModelArg, read_tokens};
+use super::args::{Common, Json, ModelArg};
+use super::batch::Sequences;
 use super::output::{print, progress};
 use super::report::summary;
 use anyhow::{Context, Result, bail};
@@ -30,12 +31,11 @@ pub struct Args {
     /// The config.json of a .pt (the one beside it unless given)
     #[arg(long, value_name = "FILE", requires = "model")]
     config: Option<PathBuf>,
-    /// A safetensors file with `tokens`, [batch, pos] (sequences are generated unless given); not of two-integer
-    #[arg(long, value_name = "FILE")]
-    tokens: Option<PathBuf>,
+    #[command(flatten)]
+    sequences: Sequences,
     /// A folder with a write-up's own sequences by their names, dataset.safetensors (for palindromes also dataset_100,
     /// dataset_500 and pairs; for two-integer labels.safetensors); what is not there is generated
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["tokens", "labels"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["tokens", "sequence", "labels"])]
     data: Option<PathBuf>,
     /// Of two-integer alone: a safetensors file with `labels`, [A, B] (those of the embedded model unless given)
     #[arg(long, value_name = "FILE")]
@@ -143,8 +143,14 @@ pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
         bail!("--dtype f32: studies compute in f64");
     }
     let labelled = args.study == Study::TwoInteger;
-    if labelled && args.tokens.is_some() {
+    if labelled && args.sequences.given() {
         bail!("--tokens: two-integer is of all pairs there are, expected --labels or neither");
+    }
+    if let (Some(folder), true) = (&args.data, common.limited_to().is_some()) {
+        bail!(
+            "--data {}: a write-up's sets are taken whole, expected no --limit",
+            folder.display()
+        );
     }
     if let (false, Some(labels)) = (labelled, &args.labels) {
         bail!(
@@ -158,10 +164,12 @@ pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
         config: args.config.clone(),
     };
     let model = from.load::<f64>()?;
-    let of = match (&args.data, &args.tokens, &args.labels) {
-        (Some(folder), ..) => From::Folder(folder.clone()),
-        (_, Some(path), _) => From::Tokens(read_tokens(path, common, model.config())?),
-        (.., Some(path)) => From::Labels(LabelTable::open(path)?),
+    let of = match (&args.data, &args.labels) {
+        (Some(folder), _) => From::Folder(folder.clone()),
+        (_, Some(path)) => From::Labels(LabelTable::open(path)?),
+        _ if args.sequences.given() => {
+            From::Tokens(args.sequences.read(common, model.config())?.tokens)
+        }
         _ => From::Nothing,
     };
     let bar = progress(common, &args.study.name(), args.study.parts());

@@ -2,9 +2,11 @@
 //! are right there.
 
 mod answers;
+mod grade;
 mod standard;
 
 pub use answers::{Answer, Answers};
+pub use grade::{Grade, grades};
 pub use standard::{Kl, Standard};
 
 use crate::error::{Error, Result};

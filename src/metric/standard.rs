@@ -224,7 +224,7 @@ fn right(answer: &Answer) -> usize {
 }
 
 /// The first of the largest logits.
-fn largest(logits: &[f64]) -> usize {
+pub(super) fn largest(logits: &[f64]) -> usize {
     let first = |best, i| if logits[i] > logits[best] { i } else { best };
     (1..logits.len()).fold(0, first)
 }

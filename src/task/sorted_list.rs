@@ -161,9 +161,9 @@ impl Task for SortedLists {
         sorted.into_iter().map(|v| v as usize).collect()
     }
 
-    /// The values, with or without `SEP` and the values sorted.
+    /// The values, with or without `SEP` (or `|`) and the values sorted.
     fn parse(&self, text: &str) -> Result<Vec<i64>> {
-        let tokens = self.vocabulary.words(text)?;
+        let tokens = self.vocabulary.words(&text.replace('|', " SEP "))?;
         if tokens.len() != self.positions() {
             return self.sequence(&tokens);
         }

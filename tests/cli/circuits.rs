@@ -99,7 +99,7 @@ fn a_wrong_expression_is_pointed_at() {
             "--sequence",
             "5",
         ],
-        "there are 5",
+        "sequence 5: the file's sequences are 0..=4",
     );
     s.bad_args(
         &["eval", "model", "W_E", "--out", "no/such/folder"],

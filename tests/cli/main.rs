@@ -10,4 +10,5 @@ mod outputs;
 mod program;
 mod requests;
 mod stories;
+mod typed;
 mod unsound;

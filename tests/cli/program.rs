@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_pathsum");
-pub const SUBCOMMANDS: [&str; 19] = [
+pub const SUBCOMMANDS: [&str; 20] = [
     "info",
     "convert",
     "process",
@@ -29,6 +29,7 @@ pub const SUBCOMMANDS: [&str; 19] = [
     "merge",
     "attribute",
     "task",
+    "score",
     "study",
     "train",
 ];

@@ -74,6 +74,11 @@ fn study_tells_a_story_and_writes_it_down() {
         study two-integer --tokens data => --tokens: two-integer is of all pairs there are, expected --labels
         study two-integer --labels data => data: unknown tensor `labels`
         study palindrome --model model => config field `d_vocab`: 7, expected 33 for the task palindrome
+        study brackets --data no => no: there is no such folder
+        study brackets --data model => model: no sequences there, expected dataset.safetensors
+        study palindrome --data model => no sequences there, expected dataset.safetensors or dataset_100.safetensors or
+        study brackets --data model --limit 3 => --data model: a write-up's sets are taken whole, expected no --limit
+        study brackets --data model --tokens data => cannot be used with
         study palindrom => invalid value 'palindrom'
         study palindrome --dtype f32 => --dtype f32: studies compute in f64";
     for (line, said) in table(bad) {

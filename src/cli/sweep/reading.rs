@@ -20,8 +20,8 @@ pub struct Reading {
     /// --labels next, all positions that have a next token)
     #[arg(long, value_name = "PLACES")]
     at: Option<Places>,
-    /// The right classes: a tensor of the (clean) tokens' file, [batch] or [batch, pos]; or `next`, the
-    /// token that follows
+    /// The right classes: a tensor of the (clean) tokens' file, [batch] or [batch, pos]; of typed sequences the task's own
+    /// (is_palindrome, is_balanced, labels); or `next`, the token that follows
     #[arg(long, value_name = "KEY")]
     labels: Option<String>,
 }
@@ -80,12 +80,12 @@ impl Reading {
             None => vec![pos - 1],
         };
         if positions.is_empty() {
-            return Err(anyhow!("{}: no position has a next token", batch.path()));
+            return Err(anyhow!("{}: no position has a next token", batch.name()));
         }
         match &self.labels {
             None => Ok(Answers::at(batch.tokens.batch(), &positions)),
             Some(_) if next => Answers::next_tokens(&batch.tokens, &positions)
-                .with_context(|| batch.path().to_string()),
+                .with_context(|| batch.name().to_string()),
             Some(key) => batch.labels(key, &positions),
         }
     }
