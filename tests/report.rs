@@ -62,6 +62,46 @@ fn what_a_story_says_is_text() {
 }
 
 #[test]
+fn what_was_published_stands_beside_what_is_found() {
+    let mut story = stories::induction();
+    let row = |figure: &str, at: &str, published: &str| Published {
+        what: "the least <share>".into(),
+        published: published.into(),
+        place: "section 2".into(),
+        figure: figure.into(),
+        at: at.into(),
+    };
+    story.figure("few", [0.1 + 0.2, -1.5]);
+    story.figure("map", serde_json::json!({"mean": 0.25}));
+    story.steps[0].published = vec![row("few", "", "a list"), row("few", "/0", "0.300")];
+    story.steps[1].published = vec![
+        row("map", "/mean", "0.2"),
+        row("nothing", "", "0.5"),
+        row("induction.all", "/99", "1"),
+        row("map", "", "a map"),
+        row("", "", "98%"),
+    ];
+    let page = report::html(&story);
+    let (steps, end) = page.split_once("id=\"published\"").unwrap();
+    // In its step and at the end, in full digits.
+    for (found, times) in [
+        ("<td>0.30000000000000004, -1.5</td>", 1),
+        ("<td>0.30000000000000004</td>", 1),
+        ("<td>0.25</td>", 1),
+        ("<td>mean: 0.25</td>", 1),
+        ("<td>–</td>", 3),
+        ("<td>0.300</td>", 1),
+        ("the least &lt;share&gt;", 7),
+    ] {
+        for part in [steps, end] {
+            assert_eq!(part.matches(found).count(), times, "{found}");
+        }
+    }
+    // A story without any has no such tables.
+    assert!(!self::page().contains("id=\"published\""));
+}
+
+#[test]
 fn a_story_read_back_is_the_same_story_and_the_same_page() {
     let story = stories::induction();
     let folder = tempfile::tempdir().unwrap();
