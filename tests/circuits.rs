@@ -1,7 +1,7 @@
 //! The circuit algebra from the outside: expressions, plans, values and proofs, held to the reference data, to
 //! plain loops and to each other.
 
-use pathsum::eval::{Source, Value, evaluate};
+use pathsum::eval::{Circuit, Source, Value, evaluate};
 use pathsum::expr::{self, Dims, Expr, Family, Norms, Rational, Rule, Space, Statement, Symbol};
 use pathsum::linalg::{Par, product};
 use pathsum::model::process::Step;
@@ -53,9 +53,8 @@ fn dense(values: Vec<Value<f64>>) -> Vec<Mat> {
 }
 
 fn value(source: &Source<'_, f64>, text: &str) -> Vec<Mat> {
-    let family = Family::parse(text, &source.dims()).unwrap();
-    let plan = Plan::new(&family.members, &source.dims(), Form::Dense);
-    dense(evaluate(&plan, source, Par::Seq).unwrap())
+    let circuit = Circuit::parse(text, *source).unwrap();
+    circuit.each_dense(Par::Seq).unwrap()
 }
 
 /// Every figure of the reference data that is one expression.

@@ -5,11 +5,10 @@
 use pathsum::decompose::{
     By, Component, Logit, norm_fit, residual_stack, source_attribution, summary, summary_by_class,
 };
-use pathsum::eval::{Source, Value, evaluate};
-use pathsum::expr::{Family, Site};
+use pathsum::eval::{Circuit, Source};
+use pathsum::expr::Site;
 use pathsum::linalg::{Par, cosines, product};
 use pathsum::model::process::Step;
-use pathsum::plan::{Form, Plan};
 use pathsum::{Head, Hook, Model, Run, RunOutput, Tensor, TensorFile, Tokens};
 use std::path::PathBuf;
 
@@ -73,12 +72,10 @@ impl Reference {
     }
 
     fn value_of(&self, source: &Source<'_, f64>, text: &str) -> Mat {
-        let family = Family::parse(text, &source.dims()).unwrap();
-        let plan = Plan::new(&family.members, &source.dims(), Form::Dense);
-        match evaluate(&plan, source, Par::Seq).unwrap().remove(0) {
-            Value::Dense(M) => M,
-            other => panic!("{other:?}"),
-        }
+        Circuit::parse(text, *source)
+            .unwrap()
+            .dense(Par::Seq)
+            .unwrap()
     }
 
     /// Holds numbers to a figure, and prints how far they are off.

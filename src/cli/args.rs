@@ -4,7 +4,7 @@ use super::batch::Sequences;
 use anyhow::{Result, anyhow, bail};
 use clap::ArgAction;
 use clap::builder::{BoolValueParser, TypedValueParser};
-use pathsum::eval::{Source, hooks};
+use pathsum::eval::{Circuit, Source, hooks};
 use pathsum::expr::{Dims, Family};
 use pathsum::fixture::Fixture;
 use pathsum::model::{Config, Model, Tokens};
@@ -150,7 +150,7 @@ impl ModelArg {
 
 /// A model, an expression, and the run that it may speak of.
 #[derive(clap::Args)]
-pub struct Circuit {
+pub struct CircuitArg {
     #[command(flatten)]
     model: ModelArg,
     /// The expression; docs/expressions.md has the grammar
@@ -163,22 +163,21 @@ pub struct Circuit {
     sequences: Sequences,
 }
 
-impl Circuit {
+impl CircuitArg {
     /// The form asked for.
     pub fn form(&self) -> Form {
         self.form
     }
 
-    /// Reads the expression for the model, runs the model if there are tokens, and hands both on.
-    pub fn with_source<T: Scalar, R>(
+    /// Reads the expression for the model, runs the model if there are sequences, and hands the circuit on.
+    pub fn with_circuit<T: Scalar, R>(
         &self,
         common: &Common,
-        f: impl FnOnce(&Source<'_, T>, &Family) -> Result<R>,
+        f: impl FnOnce(&Circuit<'_, T>) -> Result<R>,
     ) -> Result<R> {
         let model = self.model.load::<T>()?;
         if !self.sequences.given() {
-            let source = Source::of(&model);
-            return f(&source, &Family::parse(&self.expr, &source.dims())?);
+            return f(&Circuit::parse(&self.expr, &model)?);
         }
         let (tokens, _) = self.sequences.read_one(common, model.config())?;
         let dims = Dims {
@@ -191,7 +190,7 @@ impl Circuit {
             .into_iter()
             .fold(Run::new(), |run, hook| run.cache(hook));
         let out = model.run(&tokens, run)?;
-        f(&Source::run(&model, &out, 0), &family)
+        f(&Circuit::parse(&self.expr, Source::run(&model, &out, 0))?)
     }
 }
 

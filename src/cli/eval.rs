@@ -1,11 +1,10 @@
 //! `pathsum eval`: circuits, computed.
 
-use super::args::{Circuit, Common};
+use super::args::{CircuitArg, Common};
 use super::output::{report, table, text};
 use anyhow::{Result, bail};
 use pathsum::eval::{Value, evaluate};
 use pathsum::linalg::Par;
-use pathsum::plan::Plan;
 use pathsum::tensor::Saved;
 use pathsum::{Precision, Scalar, Tensor, write_safetensors};
 use serde_json::json;
@@ -22,7 +21,7 @@ use std::process::ExitCode;
 )]
 pub struct Args {
     #[command(flatten)]
-    circuit: Circuit,
+    circuit: CircuitArg,
     /// The safetensors file to write
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -43,8 +42,8 @@ const MAX_BYTES: u64 = 16 << 30;
 
 fn execute<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
     let form = args.circuit.form();
-    args.circuit.with_source::<T, _>(common, |source, family| {
-        let plan = Plan::new(&family.members, &source.dims(), form);
+    args.circuit.with_circuit::<T, _>(common, |circuit| {
+        let (family, plan) = (circuit.family(), circuit.plan(form));
         let bytes = plan.peak_entries().saturating_mul(size_of::<T>() as u64);
         if bytes > MAX_BYTES {
             bail!(
@@ -52,7 +51,7 @@ fn execute<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
                 bytes >> 30
             );
         }
-        let values = evaluate(&plan, source, Par::Rayon)?;
+        let values = evaluate(&plan, circuit.source(), Par::Rayon)?;
         let axes: Vec<usize> = family.axes.iter().map(|a| a.labels.len()).collect();
         let named = named(&values, &axes);
         if let Some(out) = &args.out {

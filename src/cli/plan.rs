@@ -1,9 +1,9 @@
 //! `pathsum plan`: how a circuit would be computed, and what it costs.
 
-use super::args::{Circuit, Common};
+use super::args::{CircuitArg, Common};
 use super::output::{progress, report, table, text};
 use anyhow::Result;
-use pathsum::eval::{Source, evaluate};
+use pathsum::eval::{Circuit, evaluate};
 use pathsum::linalg::Par;
 use pathsum::plan::{Explained, Plan};
 use pathsum::{Precision, Scalar};
@@ -18,7 +18,7 @@ use std::time::Instant;
 )]
 pub struct Args {
     #[command(flatten)]
-    circuit: Circuit,
+    circuit: CircuitArg,
     /// Time each order, and print predicted beside measured
     #[arg(long)]
     measure: bool,
@@ -33,10 +33,10 @@ pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
 
 fn execute<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
     let form = args.circuit.form();
-    args.circuit.with_source::<T, _>(common, |source, family| {
-        let dims = source.dims();
-        let plan = Plan::new(&family.members, &dims, form);
-        let naive = Plan::naive(&family.members, &dims, form);
+    args.circuit.with_circuit::<T, _>(common, |circuit| {
+        let dims = circuit.source().dims();
+        let plan = circuit.plan(form);
+        let naive = Plan::naive(&circuit.family().members, &dims, form);
         let (best, plain) = (plan.explain(), naive.explain());
         let mut result = json!({
             "expression": args.circuit.expr,
@@ -46,7 +46,7 @@ fn execute<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
             "naive": plain,
         });
         let measured = match args.measure {
-            true => measure(&plan, family, source, common)?,
+            true => measure(&plan, circuit, common)?,
             false => Vec::new(),
         };
         if args.measure {
@@ -83,11 +83,11 @@ const MAX_TIMED: usize = 20;
 
 fn measure<T: Scalar>(
     plan: &Plan,
-    family: &pathsum::expr::Family,
-    source: &Source<'_, T>,
+    circuit: &Circuit<'_, T>,
     common: &Common,
 ) -> Result<Vec<Measured>> {
-    let mut plans = match family.members.as_slice() {
+    let source = circuit.source();
+    let mut plans = match circuit.family().members.as_slice() {
         [expr] => Plan::orders(expr, &source.dims(), plan.form),
         members => vec![
             plan.clone(),

@@ -1,11 +1,9 @@
 //! Circuits of a model as matrices, from their expressions.
 
-use crate::error::{Error, Result};
-use crate::eval::{Source, Value, evaluate};
-use crate::expr::Family;
+use crate::error::Result;
+use crate::eval::{Circuit, Source};
 use crate::linalg::Par;
 use crate::model::Model;
-use crate::plan::{Form, Plan};
 use crate::tensor::Tensor;
 
 /// The matrices of an expression on a model's weights: one, or one a head where the expression has a `*`.
@@ -21,16 +19,11 @@ pub(super) fn circuits(model: &Model<f64>, expression: &str) -> Result<Vec<Tenso
 /// # Errors
 /// As [`circuits`], and when the run lacks a value.
 pub(super) fn circuits_of(source: &Source<'_, f64>, expression: &str) -> Result<Vec<Tensor<f64>>> {
-    let family = Family::parse(expression, &source.dims())?;
-    let plan = Plan::new(&family.members, &source.dims(), Form::Dense);
-    let dense = |value| match value {
-        Value::Dense(M) => Ok(Tensor::from_mat(M.as_ref())),
-        _ => Err(Error::Request(format!("`{expression}` is no matrix"))),
-    };
-    evaluate(&plan, source, Par::Rayon)?
-        .into_iter()
-        .map(dense)
-        .collect()
+    let matrices = Circuit::parse(expression, *source)?.each_dense(Par::Rayon)?;
+    Ok(matrices
+        .iter()
+        .map(|M| Tensor::from_mat(M.as_ref()))
+        .collect())
 }
 
 /// The one matrix of an expression.
@@ -38,9 +31,8 @@ pub(super) fn circuits_of(source: &Source<'_, f64>, expression: &str) -> Result<
 /// # Errors
 /// As [`circuits`].
 pub(super) fn circuit(model: &Model<f64>, expression: &str) -> Result<Tensor<f64>> {
-    let all = circuits(model, expression)?;
-    let one = all.into_iter().next();
-    one.ok_or_else(|| Error::Request(format!("`{expression}` has no members on this model")))
+    let matrix = Circuit::parse(expression, model)?.dense(Par::Rayon)?;
+    Ok(Tensor::from_mat(matrix.as_ref()))
 }
 
 /// A matrix as rows.

@@ -1,9 +1,7 @@
 //! Stories for the tests of reports.
 
 use pathsum::decompose::{By, Logit, direct_logit_attribution, residual_stack};
-use pathsum::eval::{Source, Value, evaluate};
-use pathsum::expr::Family;
-use pathsum::plan::{Form, Plan};
+use pathsum::eval::Circuit;
 use pathsum::study::*;
 use pathsum::{Hook, Model, Par, Run, fixture};
 
@@ -295,13 +293,10 @@ pub fn induction() -> Story {
 
 /// A circuit's entries, row-major, and how many columns it has.
 fn circuit(model: &Model<f64>, text: &str) -> (Vec<f64>, usize) {
-    let source = Source::of(model);
-    let family = Family::parse(text, &source.dims()).unwrap();
-    let plan = Plan::new(&family.members, &source.dims(), Form::Dense);
-    let values = evaluate(&plan, &source, Par::Seq).unwrap();
-    let [Value::Dense(matrix)] = &values[..] else {
-        panic!("one matrix");
-    };
+    let matrix = Circuit::parse(text, model)
+        .unwrap()
+        .dense(Par::Seq)
+        .unwrap();
     let rows = 0..matrix.nrows();
     let entries = rows.flat_map(|i| matrix.row(i).iter().copied().collect::<Vec<_>>());
     (entries.collect(), matrix.ncols())
