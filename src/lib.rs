@@ -39,10 +39,24 @@
 //! - Head results exclude `b_O` and include `b_V`.
 //! - Everything is generic over f32 and f64 ([`Scalar`]); no step silently drops to f32.
 //!
-//! # Where to start
-//! [`Model::load`] and [`Model::run`]; [`Run`] for hooks and cache; [`decompose`] for the parts;
-//! [`Factored`] for circuits as matrices of low rank;
-//! [`model::process`] for TransformerLens's processing of weights; [`verify`] for identities and their bounds.
+//! # What do you want to do?
+//! | | with |
+//! |---|---|
+//! | load a model, run it, look at activations | [`Model::load`], [`Model::run`] with a [`Run`], [`Cache`] by [`Hook`] |
+//! | change an activation on the way | [`Run::hook`]; as a value that can be swept, [`intervene`] |
+//! | compute a circuit, `W_E W_OV[1.0] W_U` | [`eval::Circuit`]; [`expr`] for the grammar, [`plan`] for the cost |
+//! | split the stream, or a logit, into what was added to it | [`decompose`] |
+//! | ask which paths through the heads make a logit | [`decompose::Paths`] |
+//! | state an identity and have it checked in a test | [`assert_identity!`], [`verify::prove`], [`verify::check`] |
+//! | ablate or patch every place of a site | [`intervene::Sweep`] over a [`intervene::Grid`], read by a [`metric`] |
+//! | test a hypothesis by causal scrubbing | [`intervene::scrub`] |
+//! | have a derivative, by values or parameters | [`gradient`] |
+//! | process weights as TransformerLens does | [`model::process`] |
+//! | work with matrices of low rank | [`Factored`]; decompositions and fits in [`linalg`] |
+//! | have a small model of a task to try things on | [`fixture`], [`task`], [`train`] |
+//! | do a published analysis again | [`study`] |
+//!
+//! `docs/ARCHITECTURE.md` in the repository says how these rooms lean on one another.
 //!
 //! # Features
 //! - `cli` (default): the program. A library user turns it off with `default-features = false`.
