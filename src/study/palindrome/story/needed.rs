@@ -3,7 +3,7 @@
 use super::super::losses::one_answer;
 use super::super::{AllOrBut, HeadAblation, PalindromeStudy, PerHead};
 use crate::names::Head;
-use crate::study::words::number;
+use crate::study::words::{number, percent};
 use crate::study::{Axis, Bar, BarChart, Cell, Chart, Picture, Step, Table, Verdict};
 
 impl PalindromeStudy {
@@ -14,9 +14,9 @@ impl PalindromeStudy {
             return verdict();
         }
         Verdict::not_applicable(format!(
-            "a share of {} is answered rightly, and {} would be with the same answer to all: there is nothing to lose",
-            number(p.accuracy),
-            number(p.constant)
+            "{} of the answers are right, and {} would be with the same answer to all: there is nothing to lose",
+            percent(p.accuracy),
+            percent(p.constant)
         ))
     }
 
