@@ -106,7 +106,7 @@ impl PalindromeStudy {
         } else {
             let foretold = if holds("keys") {
                 format!(
-                    " The weights tell so beforehand: the weak positions read off them are {}.",
+                    " The weights tell so beforehand: what they make weak is {}.",
                     list(&self.vectors.weak)
                 )
             } else {

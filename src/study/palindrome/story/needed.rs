@@ -38,7 +38,7 @@ impl PalindromeStudy {
             title: String::new(),
             x: Axis::new(
                 "where the first layer's means are written instead",
-                ["START and first half", "second half", "END"],
+                ["first half", "second half", "END"],
             ),
             y: "logit difference".into(),
             bars: vec![Bar::new(
@@ -144,23 +144,26 @@ impl PalindromeStudy {
         let [first, second] = [self.roles.first_helper(), self.roles.second_helper()];
         let verdict = self.if_it_answers(|| {
             let nothing = |increase: f64| increase < one;
-            Verdict::of(
-                nothing(l.mean[1][1])
-                    && nothing(l.zero[1][1])
-                    && nothing(l.mean[0][1])
-                    && !nothing(l.zero[0][1]),
-                format!(
-                    "a loss of {}: head {second} adds {} with its mean and {} with zero, head {first} {} with its mean \
-                     and {} with zero; one answer in {} at even odds is {}",
-                    number(l.clean),
-                    number(l.mean[1][1]),
-                    number(l.zero[1][1]),
-                    number(l.mean[0][1]),
-                    number(l.zero[0][1]),
-                    l.sequences,
-                    number(one)
-                ),
-            )
+            let [by_mean, by_zero] = [&l.mean, &l.zero].map(|by| [by[0][1], by[1][1]]);
+            let numbers = format!(
+                "a loss of {}: head {second} adds {} with its mean and {} with zero, head {first} {} with its mean and {} \
+                 with zero; one answer in {} at even odds is {}",
+                number(l.clean),
+                number(by_mean[1]),
+                number(by_zero[1]),
+                number(by_mean[0]),
+                number(by_zero[0]),
+                l.sequences,
+                number(one)
+            );
+            if by_mean.into_iter().chain(by_zero).all(nothing) {
+                return Verdict::not_applicable(format!("neither of them matters: {numbers}"));
+            }
+            let claim = nothing(by_mean[1])
+                && nothing(by_zero[1])
+                && nothing(by_mean[0])
+                && !nothing(by_zero[0]);
+            Verdict::of(claim, numbers)
         });
         let heads: Vec<Head> = l.heads.concat();
         let mut table = Table::new(

@@ -15,7 +15,10 @@ use crate::task::{Palindromes, Task};
 fn range(values: &[f64], said: fn(f64) -> String) -> String {
     let least = values.iter().copied().fold(f64::INFINITY, f64::min);
     let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    format!("{} to {}", said(least), said(most))
+    match [said(least), said(most)] {
+        [least, most] if least == most => least,
+        [least, most] => format!("{least} to {most}"),
+    }
 }
 
 impl PalindromeStudy {
