@@ -270,7 +270,7 @@ fn palindrome_published(story: &Story, expected: &[&Value]) {
         if !figure["published"].is_string() {
             leaves(&figure["published"], String::new(), &mut numbers);
         }
-        let printed = match &figure["published"] {
+        let digits = match &figure["published"] {
             Value::String(text) => vec![text.clone()],
             _ => numbers
                 .iter()
@@ -278,7 +278,7 @@ fn palindrome_published(story: &Story, expected: &[&Value]) {
                 .map(|x| x.to_string())
                 .collect(),
         };
-        for number in printed {
+        for number in digits {
             // Single numbers may stand in the row with more digits than here.
             let same = |row: &&str| match (printed(&number), row.parse::<f64>()) {
                 (Some((number, half)), Ok(row)) => (number - row).abs() <= half,

@@ -163,8 +163,8 @@ impl PalindromeStudy {
                 Chart::Bars(vec![scales]),
             )
             .caption(format!(
-                "Its standard deviation over the sequences is {} of its mean at most: its mean stands for it in the \
-                 pictures above.",
+                "The two pictures above take its mean. Its standard deviation over the sequences is {} of that at \
+                 most.",
                 percent(varies)
             )),
         ]
