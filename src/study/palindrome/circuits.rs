@@ -56,7 +56,7 @@ impl QkCircuits {
             full.push(rows(&lab.circuit(&both)?));
             let by_tokens = lab.token_scores(head, all)?;
             own_last.push(share_of(values, |t| {
-                (0..values).all(|k| by_tokens[[t, k]] >= by_tokens[[t, t]])
+                (0..values).all(|k| k == t || by_tokens[[t, k]] > by_tokens[[t, t]])
             }));
             tokens.push(softmax(Tensor::from_fn(&[values, values], |at| {
                 by_tokens[[at[0], at[1]]]
@@ -71,8 +71,8 @@ impl QkCircuits {
         }
         let first = |key: &dyn Fn(usize) -> usize| -> Vec<usize> {
             let at = |&p: &usize| {
-                let row = &positions[0][p - 1];
-                row.iter().all(|&x| x <= row[key(p) - 1])
+                let (row, key) = (&positions[0][p - 1], key(p) - 1);
+                (0..row.len()).all(|k| k == key || row[k] < row[key])
             };
             lab.second_half().filter(at).collect()
         };
@@ -110,7 +110,7 @@ fn top1(lab: &Lab<'_>, roles: &Roles) -> Result<f64> {
     let scores = lab.token_scores(roles.comparing(), scale)?;
     let values = lab.task.start() as usize;
     Ok(share_of(values, |t| {
-        (0..values).all(|k| scores[[t, k]] <= scores[[t, t]])
+        (0..values).all(|k| k == t || scores[[t, k]] < scores[[t, t]])
     }))
 }
 

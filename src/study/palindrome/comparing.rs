@@ -43,7 +43,7 @@ impl PairRuns {
         let pattern = &out.cache[Hook::Pattern(head.layer)];
         let first = (0..out.tokens.batch()).filter(|&s| {
             let row = pattern.slice(&[s, head.head, query]);
-            (0..=query).all(|k| row[k] <= row[key])
+            (0..=query).all(|k| k == key || row[k] < row[key])
         });
         first.count() as f64 / out.tokens.batch() as f64
     }

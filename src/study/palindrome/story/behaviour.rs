@@ -85,17 +85,24 @@ impl PalindromeStudy {
         let weak = v.weak.iter().map(|&p| at(p)).filter(|x| x.is_finite());
         let weak = weak.fold(0.0, f64::max);
         let gained = self.gained_at_end();
+        let at_weak = if v.weak.is_empty() {
+            String::new()
+        } else {
+            format!(
+                "; at the weak positions ({}) it has {} at most",
+                list(&v.weak),
+                number(weak)
+            )
+        };
         let verdict = Verdict::of(
             gained > 0.0 && e.on_broken[0] > MOST.max(e.on_broken_evenly) && weak < evenly,
             format!(
                 "{} of head {}'s attention is on broken values, {} if it looked everywhere alike; a broken value \
-                 gains {} on average; at the weak positions ({}) it has {} at most",
+                 gains {} on average{at_weak}",
                 number(e.on_broken[0]),
                 e.heads[0],
                 number(e.on_broken_evenly),
-                number(gained),
-                list(&v.weak),
-                number(weak)
+                number(gained)
             ),
         );
         let panels = e.heads.iter().enumerate().map(|(n, head)| BarChart {

@@ -52,11 +52,11 @@ impl PalindromeStudy {
                      palindrome.";
         Step::new("blind-spots", "Blind spots", claim, verdict)
             .text(format!(
-                "Values in brackets are not their mirrors'. Of the dataset's {} wrong answers the weights foretell {}: \
-                 those that are broken at weak positions only ({}).{}",
-                a.natural.len(),
-                a.foreseen,
+                "Values in brackets are not their mirrors'. Broken at weak positions only ({}), and so foretold by the \
+                 weights, are {} of the dataset's {} wrong answers.{}",
                 list(&self.vectors.weak),
+                a.foreseen,
+                a.natural.len(),
                 self.rarity()
             ))
             .table(natural)

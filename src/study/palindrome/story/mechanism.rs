@@ -1,7 +1,7 @@
 //! How it works: what the comparing head writes, and how the second layer reads it.
 
 use super::super::{HeadAblation, PUBLISHED_SHARE, PalindromeStudy};
-use super::{CLASSES, list};
+use super::{CLASSES, but_at, list};
 use crate::study::words::number;
 use crate::study::{
     Axis, Bar, BarChart, Chart, Class, Draw, HeatMap, Histogram, Picture, Scale, Series, Step,
@@ -23,11 +23,11 @@ impl PalindromeStudy {
                 && 2 * strong.len() > v.positions.len()
                 && blind.iter().all(|p| v.weak.contains(p)),
             format!(
-                "at least {} with the query of head {} but at {} (random vectors: 0, with a standard deviation of {}); \
-                 what was seen to be blind: {}",
+                "at least {} with the query of head {}{} (random vectors: 0, with a standard deviation of {}); what was \
+                 seen to be blind: {}",
                 number(least),
                 v.heads[0],
-                list(&v.weak),
+                but_at(&v.weak),
                 number(v.key_chance),
                 list(blind)
             ),
@@ -88,11 +88,11 @@ impl PalindromeStudy {
         let verdict = Verdict::of(
             least > 0.0 && 2 * strong.len() > v.positions.len(),
             format!(
-                "{} to {} through head {} but at {}; the logit difference is {}",
+                "{} to {} through head {}{}; the logit difference is {}",
                 number(least),
                 number(most),
                 v.heads[0],
-                list(&v.weak),
+                but_at(&v.weak),
                 number(self.performance.logit_diff)
             ),
         );

@@ -153,6 +153,14 @@ fn list(positions: &[usize]) -> String {
     }
 }
 
+/// What a claim leaves out, in a sentence: nothing where there is no such position.
+fn but_at(positions: &[usize]) -> String {
+    if positions.is_empty() {
+        return String::new();
+    }
+    format!(" but at {}", list(positions))
+}
+
 /// A sequence's values, those in brackets that are not their mirrors'.
 fn written(judged: &Judged) -> String {
     let task = Palindromes::default();
