@@ -91,7 +91,8 @@ impl Losses {
                 v: ablate(&few, Site::V, change)?.1,
             })
         };
-        let queries = |change| Ok::<f64, crate::Error>(ablate(hundred, Site::Q, change)?.1[1][0]);
+        let queries =
+            |change: &Change| -> Result<f64> { Ok(ablate(hundred, Site::Q, change)?.1[1][0]) };
         let (clean, by_mean) = ablate(all, Site::Result, &MEAN)?;
         let noise = |head: &Head| Ok(loss_with_noise(lab, all, *head)? - clean);
         let random = heads

@@ -51,14 +51,8 @@ impl PalindromeStudy {
         let claim = "At a few positions the comparison fails: a sequence that is broken there alone passes for a \
                      palindrome.";
         Step::new("blind-spots", "Blind spots", claim, verdict)
-            .text(format!(
-                "Values in brackets are not their mirrors'. Broken at weak positions only ({}), and so foretold by the \
-                 weights, are {} of the dataset's {} wrong answers.{}",
-                list(&self.vectors.weak),
-                a.foreseen,
-                a.natural.len(),
-                self.rarity()
-            ))
+            .text("Values in brackets are not their mirrors'.")
+            .text(self.foretold())
             .table(natural)
             .table(flipped)
             .table(four)
@@ -77,16 +71,27 @@ impl PalindromeStudy {
             )
     }
 
-    /// Why training may have left the blind positions as they are.
-    fn rarity(&self) -> String {
+    /// How many wrong answers the weights foretell, and how rare such sequences are.
+    fn foretold(&self) -> String {
         let a = &self.adversarial;
-        if a.blind.is_empty() {
-            return String::new();
+        if !self.performance.tells() {
+            return "A model that tells nothing apart has no blind spots.".into();
         }
+        let rarity = if a.blind.is_empty() {
+            String::new()
+        } else {
+            format!(
+                " Sequences to be broken are drawn with a coin for every pair: {} of them come out broken at {} alone.",
+                percent(a.only_blind),
+                list(&a.blind)
+            )
+        };
         format!(
-            " Sequences to be broken are drawn with a coin for every pair: {} of them come out broken at {} alone.",
-            percent(a.only_blind),
-            list(&a.blind)
+            "Broken at weak positions only ({}), and so foretold by the weights, are {} of the dataset's {} wrong \
+             answers.{rarity}",
+            list(&self.vectors.weak),
+            a.foreseen,
+            a.natural.len()
         )
     }
 

@@ -115,7 +115,9 @@ impl PalindromeStudy {
             .filter(|a| a.zero < a.mean)
             .map(|a| told(&a))
             .collect();
-        let zeros = if more.is_empty() {
+        let zeros = if !self.performance.tells() {
+            "Zero in a head's place also takes away what the head always writes.".to_string()
+        } else if more.is_empty() {
             "Zero in a head's place takes away less than the mean does, for every head.".to_string()
         } else {
             format!(

@@ -273,8 +273,8 @@ impl PalindromeStudy {
                      same token, and looks from there at the mirror if that is another value, else at both.";
         Step::new("first-helper", "What the first layer's helper looks for", claim, verdict)
             .text(format!(
-                "On the same pairs. The mirror and the value itself together have most of head {head}'s attention \
-                 {} (the mean over the two sides).",
+                "On the same pairs. Where the mirror and the value itself together have the largest part of head {head}'s \
+                 attention: {} (the mean over the two sides).",
                 ranked.collect::<Vec<_>>().join(", ")
             ))
             .picture(Picture::new(
