@@ -774,7 +774,29 @@ fn what_a_person_may_write_wrong() {
     let said = brackets.label(Tokens::from_rows(&[&full])).unwrap_err();
     assert_eq!(
         said.to_string(),
-        "sequence 0: position 41 is (, expected [end]"
+        "sequence 0: position 41 is (, expected [end] (the task brackets: [start], at most 40 brackets, [end], and [pad] \
+         from there on)"
+    );
+    // Sequences of other tasks: which is expected is said.
+    let list = SortedLists::default().tokens(1, 0);
+    for (task, said) in [
+        (
+            BuiltIn::Palindrome,
+            "sequence 0: 21 tokens, expected 22 (the task palindrome: START, 20 values, END)",
+        ),
+        (
+            BuiltIn::TwoInteger,
+            "sequence 0: 21 tokens, expected 3 (the task two_integer: two integers, =)",
+        ),
+    ] {
+        let error = task.task().label(list.clone()).unwrap_err();
+        assert_eq!(error.to_string(), said);
+    }
+    let palindrome = Palindromes::default().tokens(1, 0);
+    let error = SortedLists::default().label(palindrome).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "sequence 0: 22 tokens, expected 21 (the task sorted_list: 10 values, SEP, the 10 values sorted)"
     );
 }
 

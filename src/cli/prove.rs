@@ -38,26 +38,27 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
-    let proven = match (&args.model, common.dtype()) {
+    let (proven, note) = match (&args.model, common.dtype()) {
         (None, _) if args.sequences.given() => {
             bail!("--tokens and --sequence are for a model: expected --model MODEL with them")
         }
         (None, _) => {
             let dims = Dims::default();
             let statement = Statement::parse(&args.statement, &dims)?;
-            verify::prove(&statement, &dims, args.seed)?
+            (verify::prove(&statement, &dims, args.seed)?, String::new())
         }
         (Some(model), Precision::F32) => on_model::<f32>(args, model, common)?,
         (Some(model), Precision::F64) => on_model::<f64>(args, model, common)?,
     };
-    report(common, &proven, || told(&proven))?;
+    report(common, &proven, || told(&proven) + &note)?;
     Ok(match proven.proof.refuted() {
         true => ExitCode::from(1),
         false => ExitCode::SUCCESS,
     })
 }
 
-fn on_model<T: Scalar>(args: &Args, model: &str, common: &Common) -> Result<Proven> {
+/// The verdict, and what there is to add to it.
+fn on_model<T: Scalar>(args: &Args, model: &str, common: &Common) -> Result<(Proven, String)> {
     let model = ModelArg {
         model: model.to_string(),
         config: args.config.clone(),
@@ -79,10 +80,40 @@ fn on_model<T: Scalar>(args: &Args, model: &str, common: &Common) -> Result<Prov
         .collect();
     let of_run = |e: &Expr| e.symbols().iter().any(|s| s.origin() == Origin::Run);
     if !sides.iter().any(of_run) {
-        return Ok(verify::prove_on(&statement, &model, None, args.seed)?);
+        let proven = verify::prove_on(&statement, &model, None, args.seed)?;
+        let note = of_stored_weights(&proven, &model);
+        return Ok((proven, note));
     }
     let out = run_for::<T>(&model, &tokens, &sides)?;
-    Ok(verify::prove_on(&statement, &model, Some(&out), args.seed)?)
+    let proven = verify::prove_on(&statement, &model, Some(&out), args.seed)?;
+    Ok((proven, String::new()))
+}
+
+/// Weights are taken for exactly what their file has. Where a statement about them alone fails by less than storing
+/// the largest of them may have rounded, this is said.
+fn of_stored_weights<T: Scalar>(proven: &Proven, model: &pathsum::Model<T>) -> String {
+    let Proof::Refuted(m) = &proven.proof else {
+        return String::new();
+    };
+    let tensors = model.weights().tensors();
+    let all = || {
+        let values = tensors.iter().flat_map(|(_, t)| t.data());
+        values.map(|x| x.to_f64())
+    };
+    let single = all().all(|x| f64::from(x as f32) == x);
+    let epsilon = if single {
+        f64::from(f32::EPSILON)
+    } else {
+        f64::EPSILON
+    };
+    let rounding = epsilon * all().fold(0.0, |most, x| x.abs().max(most));
+    if m.error > rounding {
+        return String::new();
+    }
+    format!(
+        "the weights are taken for exactly what the file has; one rounding of the largest of them is {rounding:.1e}, so \
+         that this may be left of how they were made\n"
+    )
 }
 
 fn run_for<T: Scalar>(

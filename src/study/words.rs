@@ -1,5 +1,12 @@
 //! How numbers are said.
 
+use super::Number;
+
+/// A number with four significant digits: a loss of a millionth is `1.000e-6`, not `0.0000`.
+pub(super) fn number(x: f64) -> String {
+    Number::from(x).to_string()
+}
+
 /// A share in percent: `97.7%`, with as many digits as tell it from all and none.
 pub(super) fn percent(share: f64) -> String {
     let percent = 100.0 * share;
@@ -13,7 +20,13 @@ pub(super) fn percent(share: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::percent;
+    use super::{number, percent};
+
+    #[test]
+    fn small_numbers_keep_their_digits() {
+        let said = [1.25e-6, 0.00799, 7.48911, f64::NAN].map(number);
+        assert_eq!(said, ["1.250e-6", "0.007990", "7.489", "–"]);
+    }
 
     #[test]
     fn nearly_all_is_not_all() {

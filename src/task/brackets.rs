@@ -221,6 +221,13 @@ impl Task for Brackets {
         self.longest + 2
     }
 
+    fn form(&self) -> String {
+        format!(
+            "[start], at most {} brackets, [end], and [pad] from there on",
+            self.longest
+        )
+    }
+
     fn read_at(&self) -> Vec<usize> {
         vec![0]
     }

@@ -80,6 +80,11 @@ pub trait Task: Send + Sync {
     /// Positions of a sequence.
     fn positions(&self) -> usize;
 
+    /// The form of a sequence in words, for errors: `START, 20 values, END`.
+    fn form(&self) -> String {
+        format!("{} tokens", self.positions())
+    }
+
     /// The positions at which the answers are read.
     fn read_at(&self) -> Vec<usize>;
 
@@ -147,13 +152,15 @@ pub trait Task: Send + Sync {
     /// Sequences with their answers.
     ///
     /// # Errors
-    /// When one of them has not the task's form.
+    /// When one of them has not the task's form: which, why, and what the form is. It may be a sequence of another task.
     fn label(&self, tokens: Tokens) -> Result<Labelled> {
         let mut classes = Vec::new();
         for i in 0..tokens.batch() {
             let sequence = tokens.sequence(i);
-            self.check(sequence)
-                .map_err(|e| Error::Request(format!("sequence {i}: {e}")))?;
+            self.check(sequence).map_err(|e| {
+                let (task, form) = (self.name(), self.form());
+                Error::Request(format!("sequence {i}: {e} (the task {task}: {form})"))
+            })?;
             classes.extend(self.solve(sequence));
         }
         let answers = Answers::new(&self.read_at(), classes);

@@ -147,6 +147,10 @@ impl Task for Palindromes {
         2 * self.half + 2
     }
 
+    fn form(&self) -> String {
+        format!("START, {} values, END", 2 * self.half)
+    }
+
     fn read_at(&self) -> Vec<usize> {
         vec![self.positions() - 1]
     }

@@ -121,6 +121,10 @@ impl Task for SortedLists {
         2 * self.len + 1
     }
 
+    fn form(&self) -> String {
+        format!("{0} values, SEP, the {0} values sorted", self.len)
+    }
+
     fn read_at(&self) -> Vec<usize> {
         (self.len..2 * self.len).collect()
     }

@@ -70,6 +70,10 @@ impl Task for TwoIntegers {
         3
     }
 
+    fn form(&self) -> String {
+        "two integers, =".into()
+    }
+
     fn read_at(&self) -> Vec<usize> {
         vec![2]
     }

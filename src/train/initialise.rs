@@ -22,20 +22,21 @@ pub fn initialise<T: Scalar>(config: &Config, seed: u64, deviation: Option<f64>)
 }
 
 /// Normally distributed numbers, two at a time (Box & Muller).
-struct Normal {
+pub(crate) struct Normal {
     rng: ChaCha8Rng,
     spare: Option<f64>,
 }
 
 impl Normal {
     /// A parameter's own stream, so that another parameter's size does not change it.
-    fn new(seed: u64, stream: u64) -> Self {
+    pub fn new(seed: u64, stream: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(stream);
         Normal { rng, spare: None }
     }
 
-    fn next(&mut self) -> f64 {
+    /// The next one.
+    pub fn next(&mut self) -> f64 {
         if let Some(spare) = self.spare.take() {
             return spare;
         }

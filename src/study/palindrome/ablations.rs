@@ -1,4 +1,4 @@
-//! Ablations of parts: heads at single positions, and what heads take in.
+//! Ablations of parts: heads at single positions, and a layer's heads where the two hypotheses have them at work.
 
 use super::lab::Lab;
 use super::roles::Roles;
@@ -19,6 +19,10 @@ pub struct AllOrBut {
     pub all: f64,
     /// At all but one.
     pub but_one: f64,
+    /// The logit difference with it ablated at all positions.
+    pub all_diff: f64,
+    /// At all but one.
+    pub but_one_diff: f64,
 }
 
 /// What the helping heads are for.
@@ -55,21 +59,22 @@ impl Targeted {
             .max_by(|&a, &b| helper[a].total_cmp(&helper[b]));
         let helped = most.expect("the second half has positions");
         let all_or_but = |site: Site, head: Head| -> Result<AllOrBut> {
-            let loss = |positions: Option<Vec<usize>>| -> Result<f64> {
+            let without = |positions: Option<&[usize]>, metric: Standard| -> Result<f64> {
                 let scope = Scope {
                     heads: Some(vec![head]),
-                    positions,
+                    positions: positions.map(<[usize]>::to_vec),
                     ..Scope::default()
                 };
-                let found = lab.sweep(site, &[By::Head], &scope, &MEAN, Standard::Loss)?;
+                let found = lab.sweep(site, &[By::Head], &scope, &MEAN, metric)?;
                 Ok(found.values[0].unwrap_or(f64::NAN))
             };
+            let but: Vec<usize> = (0..lab.positions()).filter(|&p| p != helped).collect();
             Ok(AllOrBut {
                 head,
-                all: loss(None)?,
-                but_one: loss(Some(
-                    (0..lab.positions()).filter(|&p| p != helped).collect(),
-                ))?,
+                all: without(None, Standard::Loss)?,
+                but_one: without(Some(&but), Standard::Loss)?,
+                all_diff: without(None, Standard::LogitDiff)?,
+                but_one_diff: without(Some(&but), Standard::LogitDiff)?,
             })
         };
         let heads: Vec<Head> = roles.all().map(|a| a.head).collect();
@@ -84,34 +89,39 @@ impl Targeted {
     }
 }
 
-/// What is left of the logit difference with a head's queries, keys or values replaced by their means.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Inputs {
-    /// All heads, layer by layer, that which is needed most first.
-    pub heads: Vec<Head>,
-    /// For each, with its queries replaced.
-    pub q: Vec<f64>,
-    /// With its keys replaced.
-    pub k: Vec<f64>,
-    /// With its values replaced.
-    pub v: Vec<f64>,
+/// What is left of the logit difference with all that the first layer writes replaced by its means at some positions:
+/// where the model compares.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Where {
+    /// At `END` alone: all that aggregating there could use of the first layer.
+    pub at_end: f64,
+    /// At the second half's values, which can look at their mirrors.
+    pub second_half: f64,
+    /// At `START` and the first half's values, which cannot.
+    pub first_half: f64,
 }
 
-impl Inputs {
-    pub(super) fn of(lab: &Lab<'_>, roles: &Roles) -> Result<Self> {
-        let heads: Vec<Head> = roles.all().map(|a| a.head).collect();
-        let n = lab.model.config().n_heads;
-        let ablate = |site: Site| -> Result<Vec<f64>> {
-            let scope = Scope::default();
-            let found = lab.sweep(site, &[By::Head], &scope, &MEAN, Standard::LogitDiff)?;
-            let of = |h: &Head| found.values[h.layer * n + h.head].unwrap_or(f64::NAN);
-            Ok(heads.iter().map(of).collect())
+impl Where {
+    pub(super) fn of(lab: &Lab<'_>) -> Result<Self> {
+        let left = |positions: Vec<usize>| -> Result<f64> {
+            let scope = Scope {
+                layers: Some(vec![0]),
+                positions: Some(positions),
+                ..Scope::default()
+            };
+            let found = lab.sweep(
+                Site::Result,
+                &[By::Layer],
+                &scope,
+                &MEAN,
+                Standard::LogitDiff,
+            )?;
+            Ok(found.values[0].unwrap_or(f64::NAN))
         };
-        Ok(Inputs {
-            q: ablate(Site::Q)?,
-            k: ablate(Site::K)?,
-            v: ablate(Site::V)?,
-            heads,
+        Ok(Where {
+            at_end: left(vec![lab.end()])?,
+            second_half: left(lab.second_half().collect())?,
+            first_half: left((0..lab.second_half().start).collect())?,
         })
     }
 }

@@ -61,6 +61,11 @@ pub struct Adversarial {
     /// The dataset's sequences by kind: wrong and broken at blind positions only; wrong otherwise; right though
     /// broken at blind positions only.
     pub counts: [usize; 3],
+    /// How many of the dataset's wrong answers are broken at weak positions only: those that the weights foretell.
+    pub foreseen: usize,
+    /// The share of sequences, drawn as the task draws those that are to be broken, that are broken at blind positions
+    /// only.
+    pub only_blind: f64,
     /// A palindrome of the dataset, then the same with one added to the value at each position of the second half.
     pub flipped: Vec<Judged>,
     /// The four that were published.
@@ -97,8 +102,17 @@ impl Adversarial {
         let right = lab.per_sequence(&dataset.tokens, &dataset.answers, &Standard::Accuracy)?;
         let wrong: Vec<usize> = (0..right.len()).filter(|&s| right[s] < 1.0).collect();
         let judged = judge(lab, &dataset.select(&wrong).tokens)?;
-        let blindly =
-            |broken: &[usize]| !broken.is_empty() && broken.iter().all(|p| blind.contains(p));
+        let only_at = |broken: &[usize], these: &[usize]| {
+            !broken.is_empty() && broken.iter().all(|p| these.contains(p))
+        };
+        let blindly = |broken: &[usize]| only_at(broken, &blind);
+        let foreseen = judged.iter().filter(|j| only_at(&j.broken, &vectors.weak));
+        let foreseen = foreseen.count();
+        // Of every pair a coin tells whether its value is drawn anew, which may come out as it was.
+        let values = lab.task.start() as f64;
+        let whole = 0.5 + 0.5 / values;
+        let elsewhere = whole.powi((second_half.len() - blind.len()) as i32);
+        let only_blind = elsewhere * (1.0 - whole.powi(blind.len() as i32));
         let mut counts = [0; 3];
         for (s, &right) in right.iter().enumerate() {
             match (
@@ -128,6 +142,8 @@ impl Adversarial {
             blind,
             natural: wrong.into_iter().zip(judged).collect(),
             counts,
+            foreseen,
+            only_blind,
             flipped: judge(lab, &Tokens::from_rows(&flipped))?,
             four: judge(lab, &four)?,
             several,

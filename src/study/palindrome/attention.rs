@@ -1,12 +1,12 @@
-//! Where the heads look: patterns to look through, what the comparing head moves between a value and its mirror, and
-//! where `END` looks.
+//! Where the heads look: patterns to look through, and where `END` looks.
 
-use super::lab::{Lab, mean};
+use super::lab::{Lab, PALINDROME, mean};
 use super::roles::Roles;
-use crate::decompose::{Summary, info_weighted_pattern, summary};
+use crate::decompose::info_weighted_pattern;
 use crate::error::Result;
-use crate::model::{Run, RunOutput, Tokens};
+use crate::model::{Run, Tokens};
 use crate::names::{Head, Hook};
+use crate::task::Task;
 use serde::Serialize;
 
 /// Every head's patterns on a few sequences.
@@ -25,8 +25,8 @@ pub struct Views {
 /// A sequence that is shown.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Shown {
-    /// Its place in the dataset.
-    pub index: usize,
+    /// How it is called: its place in the dataset.
+    pub name: String,
     /// Its tokens, written out.
     pub words: Vec<String>,
     /// The positions in both halves whose values are not their mirrors'.
@@ -36,26 +36,29 @@ pub struct Shown {
 }
 
 impl Views {
-    /// Of sequences of the dataset.
-    pub(super) fn of(lab: &Lab<'_>, roles: &Roles, chosen: &[usize]) -> Result<Self> {
-        use crate::task::Task;
-        let few = lab.data.dataset.sequences.select(chosen).tokens;
+    /// Of sequences, by their names.
+    pub(super) fn of(
+        lab: &Lab<'_>,
+        roles: &Roles,
+        few: &Tokens,
+        called: &dyn Fn(usize) -> String,
+    ) -> Result<Self> {
         let run = Run::new()
             .par(lab.par)
             .cache("*.hook_pattern")
             .cache("*.hook_v");
-        let out = lab.model.run(&few, run)?;
+        let out = lab.model.run(few, run)?;
         let weighted = [0, 1].map(|layer| info_weighted_pattern(&lab.model, &out.cache, layer));
         let [first, second] = weighted;
         let weighted = [first?, second?];
         let heads: Vec<Head> = roles.all().map(|a| a.head).collect();
-        let p = lab.p_palindrome(&few)?;
+        let p = lab.p_palindrome(few)?;
         let show = |s: usize| {
             let sequence = few.sequence(s);
             let names = sequence.iter().map(|&t| lab.task.vocabulary().name(t));
             let broken = (0..lab.positions()).filter(|&i| sequence[i] != sequence[lab.end() - i]);
             Shown {
-                index: chosen[s],
+                name: called(s),
                 words: names.map(String::from).collect(),
                 // START and END are no mirrors of each other.
                 broken: broken.filter(|&i| i != 0 && i != lab.end()).collect(),
@@ -85,63 +88,6 @@ impl Views {
     }
 }
 
-/// How much attention the comparing head moves from a value's mirror to the value itself when they differ, on pairs of
-/// sequences with the same second halves.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Differences {
-    /// The second half's positions, in whose order all else is.
-    pub positions: Vec<usize>,
-    /// Attention to the value itself: without a mirror less with one, `p2 - p1`.
-    pub to_self: Vec<Summary>,
-    /// Attention to the mirror: with it less without, `p1' - p2'`.
-    pub to_mirror: Vec<Summary>,
-    /// The mean of `p2 - p1` over the positions that are not blind.
-    pub mean_to_self: f64,
-    /// The mean of `p1' - p2'` over these.
-    pub mean_to_mirror: f64,
-}
-
-impl Differences {
-    pub(super) fn of(lab: &Lab<'_>, roles: &Roles, blind: &[usize]) -> Result<Self> {
-        let comparing = roles.comparing();
-        let run = |tokens: &Tokens| -> Result<RunOutput<f64>> {
-            let run = Run::new()
-                .par(lab.par)
-                .cache(Hook::Pattern(comparing.layer));
-            lab.model.run(tokens, run)
-        };
-        let same = run(&lab.data.pairs.sequences.palindromic)?;
-        let other = run(&lab.data.pairs.sequences.nonpalindromic)?;
-        let to = |out: &RunOutput<f64>, s: usize, query: usize, key: usize| {
-            out.cache[Hook::Pattern(comparing.layer)][[s, comparing.head, query, key]]
-        };
-        let positions: Vec<usize> = lab.second_half().collect();
-        let of = |moved: &dyn Fn(usize, usize) -> f64| -> Result<Vec<Summary>> {
-            let at = positions.iter().map(|&i| {
-                let values: Vec<f64> = (0..same.tokens.batch()).map(|s| moved(s, i)).collect();
-                summary(&values)
-            });
-            at.collect()
-        };
-        let to_self = of(&|s, i| to(&other, s, i, i) - to(&same, s, i, i))?;
-        let to_mirror = of(&|s, i| {
-            let mirror = lab.end() - i;
-            to(&same, s, i, mirror) - to(&other, s, i, mirror)
-        })?;
-        let but_blind = |of: &[Summary]| {
-            let at = positions.iter().zip(of);
-            mean(at.filter(|(i, _)| !blind.contains(i)).map(|(_, s)| s.mean))
-        };
-        Ok(Differences {
-            mean_to_self: but_blind(&to_self),
-            mean_to_mirror: but_blind(&to_mirror),
-            positions,
-            to_self,
-            to_mirror,
-        })
-    }
-}
-
 /// Where the second layer's heads look from `END`, by whether the value there is its mirror's.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct EndAttention {
@@ -152,6 +98,15 @@ pub struct EndAttention {
     pub palindromic: Vec<Vec<f64>>,
     /// And over those in which it is not.
     pub nonpalindromic: Vec<Vec<f64>>,
+    /// For each, its mean attention to `START`, over palindromes.
+    pub start: Vec<f64>,
+    /// For each, what broken values of the second half have of its attention together: the mean over the other
+    /// sequences; NaN where there are none.
+    pub on_broken: Vec<f64>,
+    /// What they would have if it looked everywhere alike.
+    pub on_broken_evenly: f64,
+    /// For each, the most that one position has, the mean over palindromes and over the others.
+    pub largest: Vec<[f64; 2]>,
 }
 
 impl EndAttention {
@@ -170,9 +125,34 @@ impl EndAttention {
             let of_head = |&head: &Head| (0..lab.positions()).map(|i| at(head, i)).collect();
             heads.iter().map(of_head).collect()
         };
+        let class = |palindrome: bool| {
+            let classes = lab.classes().iter().enumerate();
+            classes.filter_map(move |(s, &c)| ((c == PALINDROME) == palindrome).then_some(s))
+        };
+        let from_end = |head: &Head, s: usize| pattern.slice(&[s, head.head, lab.end()]);
+        let broken = |s: usize| lab.broken(tokens.sequence(s));
+        let on_broken = |head: &Head| {
+            mean(class(false).map(|s| {
+                let attention = from_end(head, s);
+                broken(s).iter().map(|&p| attention[p]).sum()
+            }))
+        };
+        let largest = |head: &Head| {
+            [true, false].map(|of| {
+                mean(class(of).map(|s| from_end(head, s).iter().copied().fold(0.0, f64::max)))
+            })
+        };
         EndAttention {
             palindromic: of(true),
             nonpalindromic: of(false),
+            start: (heads.iter())
+                .map(|h| mean(class(true).map(|s| from_end(h, s)[0])))
+                .collect(),
+            on_broken: heads.iter().map(on_broken).collect(),
+            on_broken_evenly: mean(
+                class(false).map(|s| broken(s).len() as f64 / lab.positions() as f64),
+            ),
+            largest: heads.iter().map(largest).collect(),
             heads,
         }
     }

@@ -25,8 +25,13 @@ pub struct QkCircuits {
     pub positions: Vec<Vec<Vec<f64>>>,
     /// The share of value tokens that the comparing head, by tokens alone, looks for above all others.
     pub top1: f64,
-    /// The second half's positions whose two largest scores, by positions alone, are themselves and their mirrors.
-    pub lambda: Vec<usize>,
+    /// For each head, the share of value tokens that it, by tokens alone, looks for below all others.
+    pub own_last: Vec<f64>,
+    /// The second half's positions that the comparing head, by positions alone, sends to their mirrors before all
+    /// others.
+    pub mirror_first: Vec<usize>,
+    /// Those that it sends to themselves before all others.
+    pub self_first: Vec<usize>,
     /// For each position, the first norm's mean scale, over the sequences.
     pub scale_mean: Vec<f64>,
     /// And its sample standard deviation.
@@ -45,10 +50,14 @@ impl QkCircuits {
         let values = lab.task.start() as usize;
         let within = lab.end() - 1;
         let (mut full, mut tokens, mut positions) = (Vec::new(), Vec::new(), Vec::new());
+        let mut own_last = Vec::new();
         for &head in &heads {
             let both = format!("[W_E; W_pos] W_QK[{head}] [W_E; W_pos]^T");
             full.push(rows(&lab.circuit(&both)?));
             let by_tokens = lab.token_scores(head, all)?;
+            own_last.push(share_of(values, |t| {
+                (0..values).all(|k| k == t || by_tokens[[t, k]] > by_tokens[[t, t]])
+            }));
             tokens.push(softmax(Tensor::from_fn(&[values, values], |at| {
                 by_tokens[[at[0], at[1]]]
             })));
@@ -60,17 +69,18 @@ impl QkCircuits {
                 if k <= q { score } else { f64::NEG_INFINITY }
             })));
         }
-        let lambda = lab.second_half().filter(|&p| {
-            let row = &positions[0][p - 1];
-            let mut order: Vec<usize> = (0..row.len()).collect();
-            order.sort_by(|&a, &b| row[b].total_cmp(&row[a]));
-            [p, lab.end() - p]
-                .iter()
-                .all(|k| order[..2].contains(&(k - 1)))
-        });
+        let first = |key: &dyn Fn(usize) -> usize| -> Vec<usize> {
+            let at = |&p: &usize| {
+                let (row, key) = (&positions[0][p - 1], key(p) - 1);
+                (0..row.len()).all(|k| k == key || row[k] < row[key])
+            };
+            lab.second_half().filter(at).collect()
+        };
         Ok(QkCircuits {
             top1: top1(lab, roles)?,
-            lambda: lambda.collect(),
+            own_last,
+            mirror_first: first(&|p| lab.end() - p),
+            self_first: first(&|p| p),
             heads,
             full,
             tokens,
@@ -99,8 +109,14 @@ fn top1(lab: &Lab<'_>, roles: &Roles) -> Result<f64> {
     let scale = mean(out.cache[Hook::Ln1Scale(0)].data().iter().copied());
     let scores = lab.token_scores(roles.comparing(), scale)?;
     let values = lab.task.start() as usize;
-    let own = (0..values).filter(|&t| (0..values).all(|k| scores[[t, k]] <= scores[[t, t]]));
-    Ok(own.count() as f64 / values as f64)
+    Ok(share_of(values, |t| {
+        (0..values).all(|k| k == t || scores[[t, k]] < scores[[t, t]])
+    }))
+}
+
+/// The share of so many of which something is so.
+fn share_of(n: usize, so: impl Fn(usize) -> bool) -> f64 {
+    (0..n).filter(|&i| so(i)).count() as f64 / n as f64
 }
 
 /// The softmax of every row.

@@ -11,18 +11,25 @@ mod ablations;
 mod adversarial;
 mod attention;
 mod circuits;
+mod comparing;
 mod components;
+mod data;
 mod lab;
+mod losses;
+mod repeats;
 mod roles;
 mod story;
 mod vectors;
 
-pub use ablations::{AllOrBut, Inputs, Targeted};
+pub use ablations::{AllOrBut, Targeted, Where};
 pub use adversarial::{Adversarial, Broken, Judged};
-pub use attention::{Differences, EndAttention, Shown, Views};
+pub use attention::{EndAttention, Shown, Views};
 pub use circuits::{QkCircuits, Scores};
+pub use comparing::{Comparing, Looks};
 pub use components::ComponentAttribution;
-pub use lab::{Data, Origins, Pairs};
+pub use data::{Data, Origins, Pairs};
+pub use losses::{ByInput, Losses, PerHead};
+pub use repeats::Repeats;
 pub use roles::{HeadAblation, Roles};
 pub use vectors::{Composed, PUBLISHED_SHARE, Vectors};
 
@@ -30,8 +37,9 @@ use super::Progress;
 use crate::error::Result;
 use crate::linalg::Par;
 use crate::metric::{Standard, mean};
-use crate::model::{Config, Model};
-use lab::Lab;
+use crate::model::{Config, Model, Tokens};
+use comparing::PairRuns;
+use lab::{Lab, PALINDROME};
 use serde::Serialize;
 
 /// How many parts [`study`] reports.
@@ -51,12 +59,18 @@ pub struct PalindromeStudy {
     pub roles: Roles,
     /// Patterns to look through.
     pub views: Views,
+    /// Patterns of a palindrome, and of it with one value changed.
+    pub flipped: Views,
+    /// Where the comparison is made.
+    pub place: Where,
     /// The first layer's QK circuits.
     pub circuits: QkCircuits,
     /// What fools the model.
     pub adversarial: Adversarial,
-    /// The attention that the comparing head moves.
-    pub differences: Differences,
+    /// Where the first layer's heads look, and the attention that the comparing head moves.
+    pub comparing: Comparing,
+    /// What positions add to the comparison of tokens.
+    pub repeats: Repeats,
     /// Where `END` looks.
     pub end: EndAttention,
     /// The difference vectors.
@@ -67,8 +81,8 @@ pub struct PalindromeStudy {
     pub scores: Scores,
     /// What the helping heads are for.
     pub targeted: Targeted,
-    /// What the heads take in.
-    pub inputs: Inputs,
+    /// What ablations cost on the second write-up's sequences.
+    pub losses: Losses,
     /// What each component adds at `END`.
     pub components: Vec<ComponentAttribution>,
 }
@@ -86,6 +100,10 @@ pub struct Performance {
     pub accuracy: f64,
     /// The mean cross-entropy on the second write-up's five hundred sequences.
     pub loss_500: f64,
+    /// The share of right answers that the same answer to every sequence would have.
+    pub constant: f64,
+    /// The probability of a palindrome that the model gives the first five of the second write-up's hundred.
+    pub first_five: [f64; 5],
 }
 
 /// Does the write-ups' analysis again on a model of the task, its weights processed as TransformerLens processes them.
@@ -95,7 +113,7 @@ pub struct Performance {
 /// tokens, 2 classes), its weights are not finite, or the dataset is all of one class.
 ///
 /// # Cost
-/// About as much as 150 runs on the dataset.
+/// About as much as 170 runs on the dataset.
 pub fn study(
     model: &Model<f64>,
     data: &Data,
@@ -115,17 +133,24 @@ pub fn study(
     progress("looking for sequences that fool the model");
     let adversarial = Adversarial::of(&lab, &vectors)?;
     progress("following the attention");
-    let differences = Differences::of(&lab, &roles, &adversarial.blind)?;
+    let pairs = PairRuns::of(&lab)?;
+    let comparing = Comparing::of(&lab, &pairs, &roles, &adversarial.blind)?;
+    let repeats = Repeats::of(&lab, &roles)?;
     let end = EndAttention::of(&lab, &roles);
-    let views = Views::of(
-        &lab,
-        &roles,
-        &shown(&adversarial, lab.data.dataset.sequences.batch()),
-    )?;
+    let chosen = shown(&adversarial, lab.data.dataset.sequences.batch());
+    let few = lab.data.dataset.sequences.select(&chosen).tokens;
+    let views = Views::of(&lab, &roles, &few, &|s| chosen[s].to_string())?;
+    let changed: Vec<&Vec<i64>> = adversarial.flipped.iter().map(|j| &j.tokens).collect();
+    let first = lab.second_half().start;
+    let flipped = Views::of(&lab, &roles, &Tokens::from_rows(&changed), &|s| match s {
+        0 => "as it is".into(),
+        s => format!("changed at {}", first + s - 1),
+    })?;
     progress("ablating heads by position");
     let targeted = Targeted::of(&lab, &roles)?;
+    let place = Where::of(&lab)?;
     progress("ablating queries, keys and values");
-    let inputs = Inputs::of(&lab, &roles)?;
+    let losses = Losses::of(&lab, &roles)?;
     progress("attributing logits");
     let components = components::components(&lab)?;
     Ok(PalindromeStudy {
@@ -134,15 +159,18 @@ pub fn study(
         performance,
         roles,
         views,
+        flipped,
+        place,
         circuits,
         adversarial,
-        differences,
+        comparing,
+        repeats,
         end,
         vectors,
         composed,
         scores,
         targeted,
-        inputs,
+        losses,
         components,
     })
 }
@@ -162,13 +190,26 @@ impl Performance {
             ))
         };
         let loss_500 = lab.per_sequence(&more.tokens, &more.answers, &Standard::Loss)?;
+        let yes = lab.classes().iter().filter(|&&c| c == PALINDROME).count();
+        let yes = yes as f64 / lab.classes().len() as f64;
+        let hundred = lab.p_palindrome(&lab.data.hundred.sequences.tokens)?;
         Ok(Performance {
             sequences: dataset.batch(),
             loss: of(Standard::Loss),
             logit_diff: of(Standard::LogitDiff),
             accuracy: of(Standard::Accuracy),
             loss_500: mean(&loss_500),
+            constant: yes.max(1.0 - yes),
+            first_five: std::array::from_fn(|s| hundred.get(s).copied().unwrap_or(f64::NAN)),
         })
+    }
+
+    /// Whether the model tells palindromes from others at all: better than the same answer to every sequence would, by
+    /// more than chance makes of so many sequences.
+    pub fn tells(&self) -> bool {
+        const DEVIATIONS: f64 = 3.0;
+        let deviation = (self.constant * (1.0 - self.constant) / self.sequences as f64).sqrt();
+        self.accuracy > self.constant + DEVIATIONS * deviation
     }
 }
 

@@ -16,6 +16,8 @@ pub struct HeadAblation {
     pub mean: f64,
     /// The same with zero in its place.
     pub zero: f64,
+    /// The same with its mean over the sequences and their positions in its place.
+    pub mean_of_all: f64,
 }
 
 /// Every head's ablation, and so the heads' parts.
@@ -47,6 +49,7 @@ impl Roles {
         };
         let mean = ablate(&Change::Mean(Over::Sequences))?;
         let zero = ablate(&Change::Zero)?;
+        let mean_of_all = ablate(&Change::Mean(Over::Positions))?;
         let n = lab.model.config().n_heads;
         let layer = |layer: usize| {
             let ablation = |head: Head| {
@@ -55,6 +58,7 @@ impl Roles {
                     head,
                     mean: mean.values[cell].unwrap_or(f64::NAN),
                     zero: zero.values[cell].unwrap_or(f64::NAN),
+                    mean_of_all: mean_of_all.values[cell].unwrap_or(f64::NAN),
                 }
             };
             let mut heads: Vec<HeadAblation> = lab.heads(layer).map(ablation).collect();

@@ -3,7 +3,9 @@
 
 use super::lab::{Lab, OTHER, mean};
 use super::roles::Roles;
-use crate::decompose::summary;
+use crate::decompose::{
+    Histogram, OfClass, Summary, histogram_by_class, summary, summary_by_class,
+};
 use crate::error::Result;
 use crate::eval::Source;
 use crate::linalg::{Par, cosines, product};
@@ -19,6 +21,9 @@ pub const PUBLISHED_SHARE: f64 = 0.373;
 
 /// Which place a value sequence and a position the second write-up prints a single value of.
 const EXAMPLE: [usize; 2] = [2, 13];
+
+/// As many bins as the second write-up's histograms have.
+const BINS: usize = 50;
 
 /// The difference vectors of the second half's positions, and where they lead.
 ///
@@ -39,6 +44,10 @@ pub struct Vectors {
     pub cosines: Vec<Vec<f64>>,
     /// Positions whose vectors do not raise the collecting head's attention as most do.
     pub weak: Vec<usize>,
+    /// The standard deviation of the cosine of two random vectors as long as keys are, `1 / sqrt(d_head)`.
+    pub key_chance: f64,
+    /// And of two that are as long as the stream is, `1 / sqrt(d_model)`.
+    pub vector_chance: f64,
 }
 
 impl Vectors {
@@ -77,7 +86,10 @@ impl Vectors {
             attribution.push(along.col(0).iter().map(|x| x / last).collect());
         }
         let weak = weak(&positions, &key_cosines[0]);
+        let chance = |n: usize| 1.0 / (n as f64).sqrt();
         Ok(Vectors {
+            key_chance: chance(lab.model.config().d_head),
+            vector_chance: chance(lab.model.config().d_model),
             cosines: rows(&Tensor::from_mat(
                 cosines(vectors.as_ref(), vectors.as_ref(), Par::Seq).as_ref(),
             )),
@@ -131,6 +143,11 @@ pub struct Composed {
     pub values_std: Vec<f64>,
     /// One of these values, that which the second write-up prints.
     pub example: f64,
+    /// What the comparing head writes, through the collecting head to the logit difference: the mean over a sequence's
+    /// positions, by class.
+    pub written: Vec<OfClass<usize, Summary>>,
+    /// The same, in bins that both have.
+    pub written_bins: Histogram<usize>,
 }
 
 impl Composed {
@@ -142,12 +159,24 @@ impl Composed {
             "W_pos[-1] W_QK[{collecting}] W_OV[{comparing}]^T W_pos^T"
         ))?;
         let tokens = &lab.data.hundred.sequences.tokens;
-        let run = Run::new().par(lab.par).cache(Hook::V(comparing.layer));
+        let run = Run::new()
+            .par(lab.par)
+            .cache(Hook::V(comparing.layer))
+            .cache(Hook::Z(comparing.layer));
         let out = lab.model.run(tokens, run)?;
-        let text = format!("v[{comparing}] W_O[{comparing}] {onwards}");
-        let through: Vec<Tensor<f64>> = (0..tokens.batch())
-            .map(|s| Ok(circuits_of(&Source::run(&lab.model, &out, s), &text)?.swap_remove(0)))
-            .collect::<Result<_>>()?;
+        let of_run = |text: String| -> Result<Vec<Tensor<f64>>> {
+            (0..tokens.batch())
+                .map(|s| Ok(circuits_of(&Source::run(&lab.model, &out, s), &text)?.swap_remove(0)))
+                .collect()
+        };
+        let through = of_run(format!("v[{comparing}] W_O[{comparing}] {onwards}"))?;
+        let written = of_run(format!("z[{comparing}] W_O[{comparing}] {onwards}"))?;
+        let written: Vec<f64> = written
+            .iter()
+            .map(|M| mean(M.data().iter().copied()))
+            .collect();
+        let answers = &lab.data.hundred.sequences.answers;
+        let classes = answers.classes().expect("labelled sequences have classes");
         let at: Vec<_> = (0..lab.positions())
             .map(|p| summary(&through.iter().map(|M| M[[p, 0]]).collect::<Vec<f64>>()))
             .collect::<Result<_>>()?;
@@ -158,6 +187,8 @@ impl Composed {
             values: at.iter().map(|s| s.mean).collect(),
             values_std: at.iter().map(|s| s.std).collect(),
             example: through.get(sequence).map_or(f64::NAN, |M| M[[position, 0]]),
+            written: summary_by_class(&written, classes)?,
+            written_bins: histogram_by_class(&written, classes, BINS)?,
         })
     }
 
@@ -165,5 +196,11 @@ impl Composed {
     pub fn values_spread(&self) -> f64 {
         let last = self.values_std.len() - 1;
         mean(self.values_std[1..last].iter().copied())
+    }
+
+    /// The standard deviation over the values' positions of the means.
+    pub fn positions_spread(&self) -> f64 {
+        let last = self.values.len() - 1;
+        summary(&self.values[1..last]).map_or(f64::NAN, |s| s.std)
     }
 }

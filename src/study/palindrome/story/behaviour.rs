@@ -1,7 +1,9 @@
-//! What the model does: its answers, where its heads look, and what it loses without them.
+//! What the model does: its answers, where its heads look, and what they write at `END`.
 
-use super::super::{AllOrBut, ComponentAttribution, HeadAblation, PalindromeStudy};
-use crate::study::words::percent;
+use super::super::comparing::MOST;
+use super::super::{ComponentAttribution, PalindromeStudy, Views};
+use super::{CLASSES, list};
+use crate::study::words::{number, percent};
 use crate::study::{
     Attention, Axis, Bar, BarChart, Cell, Chart, Class, Histogram, Picture, Sequence, Step, Table,
     Verdict, Weighting,
@@ -10,15 +12,17 @@ use crate::study::{
 impl PalindromeStudy {
     pub(super) fn answers(&self) -> Step {
         let p = &self.performance;
+        /// Nearly every sequence.
         const WELL: f64 = 0.99;
         let verdict = Verdict::of(
             p.accuracy >= WELL,
             format!(
-                "{} of {} sequences right, loss {:.4}, logit difference {:.3}",
+                "{} of {} sequences right, loss {}, logit difference {}; the same answer to all would be right for {}",
                 percent(p.accuracy),
                 p.sequences,
-                p.loss,
-                p.logit_diff
+                number(p.loss),
+                number(p.logit_diff),
+                percent(p.constant)
             ),
         );
         let mut table = Table::new("On the dataset", ["", "value"]);
@@ -29,6 +33,10 @@ impl PalindromeStudy {
         ]);
         table.row(["share right".into(), p.accuracy.into()]);
         table.row(["loss on 500 other sequences".into(), p.loss_500.into()]);
+        for (s, &p) in p.first_five.iter().enumerate() {
+            let name = format!("P(palindrome) of sequence {s} of 100 others");
+            table.row([Cell::from(name), p.into()]);
+        }
         let claim = "The model answers nearly every sequence rightly.";
         Step::new("performance", "How well it answers", claim, verdict)
             .text(
@@ -39,55 +47,113 @@ impl PalindromeStudy {
     }
 
     pub(super) fn patterns(&self) -> Step {
-        let d = &self.differences;
-        let from_end = self.gained_at_end();
+        let (c, e) = (&self.comparing, &self.end);
+        let compared = c.compared();
         let verdict = Verdict::of(
-            d.mean_to_self > 0.0 && d.mean_to_mirror > 0.0 && from_end > 0.0,
+            2 * compared.len() > c.positions.len() && e.on_broken[0] > MOST.max(e.on_broken_evenly),
             format!(
-                "without a mirror head {} moves {:.3} of its attention to the value itself, and {:.3} off the \
-                 mirror; a broken value gains {from_end:.3} of head {}'s attention from `END`",
-                self.roles.comparing(),
-                d.mean_to_self,
-                d.mean_to_mirror,
-                self.roles.collecting()
+                "head {} looks mostly at the mirror if it is the same, and mostly at itself if it is not, at {} of {} \
+                 positions; from `END`, head {} has {} of its attention on broken values, {} if it looked everywhere \
+                 alike",
+                c.comparing().head,
+                compared.len(),
+                c.positions.len(),
+                e.heads[0],
+                number(e.on_broken[0]),
+                number(e.on_broken_evenly)
             ),
         );
-        let v = &self.views;
-        let sequences = v.sequences.iter().map(|s| {
-            let what = if s.broken.is_empty() {
-                "a palindrome"
-            } else {
-                "no palindrome"
-            };
-            let taken = if s.p_palindrome > 0.5 { "yes" } else { "no" };
-            let name = format!("{}, {what}, the model says {taken}", s.index);
-            Sequence::new(name, &s.words).marked(s.broken.iter().copied())
-        });
-        let view = Attention {
-            sequences: sequences.collect(),
-            heads: v.heads.iter().map(ToString::to_string).collect(),
-            weightings: vec![
-                Weighting::new("attention times what is written", v.info_weighted.clone()),
-                Weighting::new("attention", v.patterns.clone()),
-            ],
-        };
         let claim = "One head of the first layer looks from every value of the second half at its mirror if the two \
-                     are the same, and else at itself; one head of the second layer looks from `END` at values that \
-                     have no mirror.";
+                     are the same, and else at itself; one head of the second layer looks from `END` at values of the \
+                     second half that are not their mirrors'.";
         Step::new("attention", "Where the heads look", claim, verdict)
             .text(
                 "Values that are not their mirrors' are marked. Weighted by the length of what a head writes, a \
                  pattern shows where it has something to say; plain attention also shows where it rests.",
             )
             .picture(
-                Picture::new("attention", "Attention patterns", view)
+                Picture::new("attention", "Attention patterns", attention(&self.views))
                     .caption("Rows look, columns are looked at."),
             )
     }
 
+    pub(super) fn end_looks(&self) -> Step {
+        let e = &self.end;
+        let v = &self.vectors;
+        let evenly = 1.0 / e.palindromic[0].len() as f64;
+        let at = |p: usize| e.nonpalindromic[0][p];
+        let weak = v.weak.iter().map(|&p| at(p)).filter(|x| x.is_finite());
+        let weak = weak.fold(0.0, f64::max);
+        let gained = self.gained_at_end();
+        let at_weak = if v.weak.is_empty() {
+            String::new()
+        } else {
+            format!(
+                "; at the weak positions ({}) it has {} at most",
+                list(&v.weak),
+                number(weak)
+            )
+        };
+        let verdict = Verdict::of(
+            gained > 0.0 && e.on_broken[0] > MOST.max(e.on_broken_evenly) && weak < evenly,
+            format!(
+                "{} of head {}'s attention is on broken values, {} if it looked everywhere alike; a broken value \
+                 gains {} on average{at_weak}",
+                number(e.on_broken[0]),
+                e.heads[0],
+                number(e.on_broken_evenly),
+                number(gained)
+            ),
+        );
+        let panels = e.heads.iter().enumerate().map(|(n, head)| BarChart {
+            title: format!("head {head}"),
+            x: Axis::new("position", 0..e.palindromic[n].len()),
+            y: "attention from END".into(),
+            bars: vec![
+                Bar::new("value mirrored", &e.palindromic[n]),
+                Bar::new("value not mirrored", &e.nonpalindromic[n]),
+            ],
+        });
+        let mut table = Table::new(
+            "Attention from END, on average",
+            [
+                "head",
+                "on broken values, no palindromes",
+                "on START, palindromes",
+                "the most on one position, palindromes",
+                "and no palindromes",
+            ],
+        );
+        for (n, head) in e.heads.iter().enumerate() {
+            table.row([
+                Cell::from(format!("head {head}")),
+                e.on_broken[n].into(),
+                e.start[n].into(),
+                e.largest[n][0].into(),
+                e.largest[n][1].into(),
+            ]);
+        }
+        let claim = "From `END`, the collecting head looks at values of the second half that are not mirrored, and \
+                     never at the weak positions.";
+        Step::new("end", "Where `END` looks", claim, verdict)
+            .text(format!(
+                "`START` would be the place to rest where nothing is broken: in palindromes head {} gives it {}; \
+                 {} would be its even share.",
+                e.heads[0],
+                number(e.start[0]),
+                number(evenly)
+            ))
+            .table(table)
+            .picture(Picture::new(
+                "end",
+                "Mean attention from `END`",
+                Chart::Bars(panels.collect()),
+            ))
+    }
+
     /// How much more of the collecting head's attention from `END` a value has when it is broken, on average over the
     /// positions that are not weak.
-    pub(super) fn gained_at_end(&self) -> f64 {
+    fn gained_at_end(&self) -> f64 {
         let positions = self.vectors.positions.iter();
         let gained = positions
             .filter(|p| !self.vectors.weak.contains(p))
@@ -96,154 +162,28 @@ impl PalindromeStudy {
         gained.iter().sum::<f64>() / gained.len() as f64
     }
 
-    pub(super) fn heads(&self) -> Step {
-        let r = &self.roles;
-        let (needed, other): (Vec<&HeadAblation>, Vec<_>) = r
-            .all()
-            .partition(|a| [r.comparing(), r.collecting()].contains(&a.head));
-        let half = r.clean / 2.0;
-        let verdict = Verdict::of(
-            needed.iter().all(|a| a.mean < half) && other.iter().all(|a| a.mean > half),
-            format!(
-                "of a logit difference of {:.3}, {:.3} is left without head {} and {:.3} without head {}; without \
-                 any other at least {:.3}",
-                r.clean,
-                r.first[0].mean,
-                r.comparing(),
-                r.second[0].mean,
-                r.collecting(),
-                other
-                    .iter()
-                    .fold(f64::INFINITY, |least, a| least.min(a.mean))
-            ),
-        );
-        let names = r.all().map(|a| a.head);
-        let of = |f: fn(&HeadAblation) -> f64| r.all().map(f).collect::<Vec<f64>>();
-        let chart = BarChart {
-            title: String::new(),
-            x: Axis::new("head without which the model runs", names),
-            y: "logit difference".into(),
-            bars: vec![
-                Bar::new("its mean instead", &of(|a| a.mean)),
-                Bar::new("zero instead", &of(|a| a.zero)),
-            ],
-        };
-        let claim = "In each layer one head does the work: without it most of the logit difference is lost, without \
-                     the others little.";
-        Step::new("heads", "Which heads are needed", claim, verdict)
-            .text(
-                "What a head writes is replaced by its mean over the sequences, at every position. Zero in its \
-                 place takes away more: what the head always writes, on which the later layer relies.",
-            )
-            .picture(
-                Picture::new("ablations", "What is left without a head", Chart::Bars(vec![chart]))
-                    .caption(format!("The model as it is has {:.3}.", r.clean)),
-            )
-    }
-
-    pub(super) fn inputs_needed(&self) -> Step {
-        let i = &self.inputs;
-        let clean = self.roles.clean;
-        let at = i.heads.iter().position(|&h| h == self.roles.collecting());
-        let at = at.expect("it is one of the heads");
-        let verdict = Verdict::of(
-            i.q[at] >= 0.9 * clean && i.k[at] <= clean / 2.0,
-            format!(
-                "of {clean:.3}, head {} keeps {:.3} with the same queries for all sequences, {:.3} with the same \
-                 keys, {:.3} with the same values",
-                i.heads[at], i.q[at], i.k[at], i.v[at]
-            ),
-        );
-        let chart = BarChart {
-            title: String::new(),
-            x: Axis::new("head", &i.heads),
-            y: "logit difference".into(),
-            bars: vec![
-                Bar::new("queries", &i.q),
-                Bar::new("keys", &i.k),
-                Bar::new("values", &i.v),
-            ],
-        };
-        let claim = "What the collecting head asks at `END` is always the same; what tells sequences apart is in the \
-                     keys that it finds.";
-        Step::new("inputs", "Queries, keys and values", claim, verdict)
-            .text(
-                "A head's queries, keys or values are replaced by their means over the sequences, position by \
-                 position.",
-            )
-            .picture(Picture::new(
-                "inputs",
-                "What is left with a head's inputs replaced by their means",
-                Chart::Bars(vec![chart]),
-            ))
-    }
-
-    pub(super) fn helpers(&self) -> Step {
-        let t = &self.targeted;
-        let helped =
-            |x: &AllOrBut| x.all > t.clean && x.but_one - t.clean <= 0.1 * (x.all - t.clean);
-        let verdict = Verdict::of(
-            helped(&t.result) && helped(&t.values),
-            format!(
-                "the loss of {:.4} is {:.4} without what head {} writes, {:.4} if it may write at position {}; \
-                 {:.4} without the values of head {}, {:.4} if it may read that one",
-                t.clean,
-                t.result.all,
-                t.result.head,
-                t.result.but_one,
-                t.helped,
-                t.values.all,
-                t.values.head,
-                t.values.but_one
-            ),
-        );
-        let helpers = [t.result.head, t.values.head];
-        let bars = t.heads.iter().zip(&t.result_at);
-        let bars = bars
-            .filter(|(h, _)| helpers.contains(h))
-            .map(|(head, losses)| {
-                let more: Vec<f64> = losses.iter().map(|loss| loss - t.clean).collect();
-                Bar::new(&format!("head {head}"), &more)
-            });
-        let chart = BarChart {
-            title: String::new(),
-            x: Axis::new(
-                "position at which the head is ablated",
-                0..t.result_at[0].len(),
-            ),
-            y: "increase of the loss".into(),
-            bars: bars.collect(),
-        };
-        let claim =
-            "The other two heads make up for one weak position, and are needed nowhere else.";
-        Step::new("helpers", "What the other heads are for", claim, verdict)
-            .text(
-                "What the first layer's helper writes counts where it writes it; what the second layer's helper \
-                 writes goes to `END`, so that what counts is where its values come from.",
-            )
-            .picture(Picture::new(
-                "targeted",
-                "What a helper's mean in its place costs, position by position",
-                Chart::Bars(vec![chart]),
-            ))
-    }
-
     pub(super) fn at_end(&self) -> Step {
         let apart = |c: &ComponentAttribution| match c.summaries.as_slice() {
             [other, palindrome] => other.value.mean - palindrome.value.mean,
             _ => f64::NAN,
         };
-        let largest = (self.components.iter()).max_by(|a, b| apart(a).total_cmp(&apart(b)));
-        let largest = largest.expect("the stream has components");
+        let all: f64 = self.components.iter().map(|c| apart(c).abs()).sum();
         let collecting = format!("head {}", self.roles.collecting());
-        let verdict = Verdict::of(
-            largest.component.to_string() == collecting,
-            format!(
-                "{} tells the classes apart most: by {:.3} on average",
-                largest.component,
-                apart(largest)
-            ),
-        );
+        let its = self
+            .components
+            .iter()
+            .find(|c| c.component.to_string() == collecting);
+        let its = its.map_or(f64::NAN, apart);
+        let verdict = self.if_it_answers(|| {
+            Verdict::of(
+                its > MOST * all,
+                format!(
+                    "the classes lie {} apart in what {collecting} writes, of {} in all components together",
+                    number(its),
+                    number(all)
+                ),
+            )
+        });
         let mut table = Table::new(
             "What each component adds to the logit of \"no palindrome\" less that of \"palindrome\"",
             ["component", "mean, others", "mean, palindromes", "apart"],
@@ -253,13 +193,10 @@ impl PalindromeStudy {
             let cells = [Cell::from(c.component.to_string())].into_iter();
             table.row(cells.chain(means).chain([apart(c).into()]));
         }
-        let heads =
-            (self.components.iter()).filter(|c| c.component.to_string().starts_with("head"));
         let panel = |c: &ComponentAttribution| {
-            let names = ["no palindrome", "palindrome"];
             let classes = c.histogram.classes.iter().map(|of| {
                 let heights: Vec<usize> = of.value.counts.clone();
-                Class::new(names[of.class.min(1)], &heights)
+                Class::new(CLASSES[of.class.min(1)], &heights)
             });
             Histogram {
                 title: c.component.to_string(),
@@ -278,8 +215,30 @@ impl PalindromeStudy {
             .table(table)
             .picture(Picture::new(
                 "components",
-                "What each head adds, by class",
-                Chart::Histograms(heads.map(panel).collect()),
+                "What each component adds, by class",
+                Chart::Histograms(self.components.iter().map(panel).collect()),
             ))
+    }
+}
+
+/// Patterns to look through, with words for the sequences.
+pub(super) fn attention(v: &Views) -> Attention {
+    let sequences = v.sequences.iter().map(|s| {
+        let what = if s.broken.is_empty() {
+            "a palindrome"
+        } else {
+            "no palindrome"
+        };
+        let taken = if s.p_palindrome > 0.5 { "yes" } else { "no" };
+        let name = format!("{}, {what}, the model says {taken}", s.name);
+        Sequence::new(name, &s.words).marked(s.broken.iter().copied())
+    });
+    Attention {
+        sequences: sequences.collect(),
+        heads: v.heads.iter().map(ToString::to_string).collect(),
+        weightings: vec![
+            Weighting::new("attention times what is written", v.info_weighted.clone()),
+            Weighting::new("attention", v.patterns.clone()),
+        ],
     }
 }

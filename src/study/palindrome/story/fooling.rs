@@ -1,9 +1,10 @@
 //! Where the comparison fails, and what can be made of it.
 
 use super::super::{Broken, Judged, PalindromeStudy};
+use super::behaviour::attention;
 use super::{list, written};
 use crate::decompose::Summary;
-use crate::study::words::percent;
+use crate::study::words::{number, percent};
 use crate::study::{
     Axis, Bar, BarChart, BoxPlot, Boxes, Cell, Chart, Five, Picture, Step, Table, Verdict,
 };
@@ -13,18 +14,17 @@ impl PalindromeStudy {
     pub(super) fn blind_spots(&self) -> Step {
         let a = &self.adversarial;
         let [blindly, otherwise, noticed] = a.counts;
-        let verdict = if a.blind.is_empty() {
-            let most = a.rates().into_iter().fold(0.0, f64::max);
-            Verdict::of(
-                false,
-                format!(
+        let verdict = self.if_it_answers(|| {
+            if a.blind.is_empty() {
+                let most = a.rates().into_iter().fold(0.0, f64::max);
+                let said = format!(
                     "broken at one position alone, at most {} pass",
                     percent(most)
-                ),
-            )
-        } else {
+                );
+                return Verdict::of(false, said);
+            }
             Verdict::of(
-                true,
+                2 * a.blind.len() < a.single.len(),
                 format!(
                     "blind at {}; of the dataset's {} wrong answers {blindly} are broken there alone, {otherwise} \
                      are not; {noticed} such sequences are answered rightly",
@@ -32,7 +32,7 @@ impl PalindromeStudy {
                     blindly + otherwise
                 ),
             )
-        };
+        });
         let chart = BarChart {
             title: String::new(),
             x: Axis::new("positions of the broken pair", self.pairs()),
@@ -52,6 +52,7 @@ impl PalindromeStudy {
                      palindrome.";
         Step::new("blind-spots", "Blind spots", claim, verdict)
             .text("Values in brackets are not their mirrors'.")
+            .text(self.foretold())
             .table(natural)
             .table(flipped)
             .table(four)
@@ -60,10 +61,93 @@ impl PalindromeStudy {
                 "How often one broken pair goes unnoticed",
                 Chart::Bars(vec![chart]),
             ))
+            .picture(
+                Picture::new(
+                    "flipped",
+                    "Attention on a palindrome, and with one value changed",
+                    attention(&self.flipped),
+                )
+                .caption("Rows look, columns are looked at."),
+            )
+    }
+
+    /// How many wrong answers the weights foretell, and how rare such sequences are.
+    fn foretold(&self) -> String {
+        let a = &self.adversarial;
+        if !self.performance.tells() {
+            return "A model that tells nothing apart has no blind spots.".into();
+        }
+        let rarity = if a.blind.is_empty() {
+            String::new()
+        } else {
+            format!(
+                " Sequences to be broken are drawn with a coin for every pair: {} of them come out broken at {} alone.",
+                percent(a.only_blind),
+                list(&a.blind)
+            )
+        };
+        format!(
+            "Broken at weak positions only ({}), and so foretold by the weights, are {} of the dataset's {} wrong \
+             answers.{rarity}",
+            list(&self.vectors.weak),
+            a.foreseen,
+            a.natural.len()
+        )
+    }
+
+    pub(super) fn why_weak(&self) -> Step {
+        let (c, weak) = (&self.comparing, &self.vectors.weak);
+        let looks = c.comparing();
+        let claim = "Where the difference vectors are weak, it is the comparing head's attention that fails: it does \
+                     not look at the mirror if that is the same and at itself if it is not.";
+        let title = "Why the weak positions are weak";
+        let told = |&p: &usize| {
+            let n = c.place(p);
+            format!(
+                "at {p} it looks first at the mirror in {} where that is the same, first at itself in {} where it is \
+                 not",
+                percent(looks.mirror_first[n]),
+                percent(looks.self_first[n])
+            )
+        };
+        let verdict = self.if_it_answers(|| {
+            if weak.is_empty() {
+                return Verdict::not_applicable("no position is weak by the weights");
+            }
+            let fails = |&p: &usize| !looks.compares(c.place(p));
+            Verdict::of(
+                weak.iter().all(fails),
+                weak.iter().map(told).collect::<Vec<_>>().join("; "),
+            )
+        });
+        let to = |of: &[f64]| -> Vec<f64> { weak.iter().map(|&p| of[c.place(p)]).collect() };
+        let chart = BarChart {
+            title: String::new(),
+            x: Axis::new("weak position", weak),
+            y: "mean attention".into(),
+            bars: vec![
+                Bar::new("to the mirror, the same value", &to(&looks.mirror_equal)),
+                Bar::new("to the mirror, another value", &to(&looks.mirror_broken)),
+                Bar::new("to itself, the same value", &to(&looks.self_equal)),
+                Bar::new("to itself, another value", &to(&looks.self_broken)),
+            ],
+        };
+        let step = Step::new("why-weak", title, claim, verdict).text(
+            "A vector can be weak for two reasons: the comparing head does not look where it should, or what it \
+             writes of the two places is not read.",
+        );
+        if weak.is_empty() {
+            return step;
+        }
+        step.picture(Picture::new(
+            "why-weak",
+            &format!("Attention of head {} at the weak positions", looks.head),
+            Chart::Bars(vec![chart]),
+        ))
     }
 
     pub(super) fn moved(&self) -> Step {
-        let d = &self.differences;
+        let d = &self.comparing;
         let blind = &self.adversarial.blind;
         let seeing = |of: &[Summary]| {
             let at = d.positions.iter().zip(of);
@@ -73,10 +157,9 @@ impl PalindromeStudy {
         let verdict = Verdict::of(
             blind.len() < d.positions.len() && seeing(&d.to_self) && seeing(&d.to_mirror),
             format!(
-                "{:.3} more to itself and {:.3} less to the mirror, on average over the {} positions that are not \
-                 blind",
-                d.mean_to_self,
-                d.mean_to_mirror,
+                "{} more to itself and {} less to the mirror, on average over the {} positions that are not blind",
+                number(d.mean_to_self),
+                number(d.mean_to_mirror),
                 d.positions.len() - blind.len()
             ),
         );
@@ -110,36 +193,6 @@ impl PalindromeStudy {
             )
     }
 
-    pub(super) fn end_looks(&self) -> Step {
-        let e = &self.end;
-        let gained = self.gained_at_end();
-        let weak = self.vectors.weak.iter().map(|&p| e.nonpalindromic[0][p]);
-        let weak = weak.filter(|x| x.is_finite()).fold(0.0, f64::max);
-        let verdict = Verdict::of(
-            gained > 0.0 && weak < gained,
-            format!(
-                "a broken value gains {gained:.3} on average; at the weak positions a broken value has {weak:.3} at \
-                 most"
-            ),
-        );
-        let panels = e.heads.iter().enumerate().map(|(n, head)| BarChart {
-            title: format!("head {head}"),
-            x: Axis::new("position", 0..e.palindromic[n].len()),
-            y: "attention from END".into(),
-            bars: vec![
-                Bar::new("value mirrored", &e.palindromic[n]),
-                Bar::new("value not mirrored", &e.nonpalindromic[n]),
-            ],
-        });
-        let claim = "From `END`, the collecting head looks at values of the second half that are not mirrored, and \
-                     never at the weak positions.";
-        Step::new("end", "Where `END` looks", claim, verdict).picture(Picture::new(
-            "end",
-            "Mean attention from `END`",
-            Chart::Bars(panels.collect()),
-        ))
-    }
-
     pub(super) fn new_sequences(&self) -> Step {
         let a = &self.adversarial;
         let weak = &self.vectors.weak;
@@ -158,14 +211,16 @@ impl PalindromeStudy {
             fooled as f64 / tried as f64
         };
         let (at_weak, elsewhere) = (rate(&weakly), rate(&strongly));
-        let verdict = Verdict::of(
-            !a.found.is_empty() && at_weak.partial_cmp(&elsewhere).is_none_or(Ordering::is_gt),
-            format!(
-                "broken at one weak position {} pass, at one of the others {}",
-                percent(at_weak),
-                percent(elsewhere)
-            ),
-        );
+        let verdict = self.if_it_answers(|| {
+            Verdict::of(
+                !a.found.is_empty() && at_weak.partial_cmp(&elsewhere).is_none_or(Ordering::is_gt),
+                format!(
+                    "broken at one weak position {} pass, at one of the others {}",
+                    percent(at_weak),
+                    percent(elsewhere)
+                ),
+            )
+        });
         let mut table = Table::new(
             "Palindromes broken at weak positions only",
             ["broken at", "tried", "pass for a palindrome"],

@@ -1,108 +1,17 @@
-//! How it works: what the heads look for, what they write, and how the second layer reads it.
+//! How it works: what the comparing head writes, and how the second layer reads it.
 
-use super::super::{HeadAblation, PalindromeStudy};
-use super::list;
-use crate::study::words::percent;
+use super::super::{HeadAblation, PUBLISHED_SHARE, PalindromeStudy};
+use super::{CLASSES, but_at, list};
+use crate::study::words::number;
 use crate::study::{
-    Axis, Bar, BarChart, Chart, Draw, HeatMap, Picture, Scale, Series, Step, Verdict, XyPlot,
+    Axis, Bar, BarChart, Chart, Class, Draw, HeatMap, Histogram, Picture, Scale, Series, Step,
+    Verdict, XyPlot,
 };
-use crate::task::{Palindromes, Task};
+
+/// How many standard deviations of random vectors' cosines a cosine is to be beyond, at each of several positions.
+const BEYOND: f64 = 2.0;
 
 impl PalindromeStudy {
-    pub(super) fn looking_for(&self) -> Step {
-        let c = &self.circuits;
-        let (comparing, positions) = (c.heads[0], self.vectors.positions.len());
-        let verdict = Verdict::of(
-            c.top1 > 0.5 && 2 * c.lambda.len() > positions,
-            format!(
-                "by tokens alone head {comparing} looks for the same value first for {} of the values; by positions \
-                 alone, for itself and its mirror before all others at {} of {positions} positions",
-                percent(c.top1),
-                c.lambda.len()
-            ),
-        );
-        let task = Palindromes::default();
-        let names = task.vocabulary().names();
-        let all: Vec<String> = (names.iter().cloned())
-            .chain((0..task.positions()).map(|p| format!("position {p}")))
-            .collect();
-        let axis = |title: &str| Axis::new(title, &all);
-        let full = c.heads.iter().zip(&c.full).map(|(head, scores)| {
-            let title = format!("head {head}");
-            HeatMap::new(
-                &title,
-                axis("looks"),
-                axis("is looked at"),
-                &scores.concat(),
-            )
-        });
-        let values = &names[..task.start() as usize];
-        let tokens = c.heads.iter().zip(&c.tokens).map(|(head, soft)| {
-            let axis = |title: &str| Axis::new(title, values);
-            HeatMap::new(
-                &format!("head {head}"),
-                axis("value that looks"),
-                axis("value"),
-                &soft.concat(),
-            )
-        });
-        let within = task.positions() - 2;
-        let by_positions = c.heads.iter().zip(&c.positions).map(|(head, soft)| {
-            let axis = |title: &str| Axis::new(title, 1..=within);
-            let lambda = (within / 2..within).flat_map(|p| [[p, p], [p, within - 1 - p]]);
-            HeatMap::new(
-                &format!("head {head}"),
-                axis("position that looks"),
-                axis("position"),
-                &soft.concat(),
-            )
-            .marked(lambda)
-        });
-        let scales = BarChart {
-            title: String::new(),
-            x: Axis::new("position", 0..task.positions()),
-            y: "scale".into(),
-            bars: vec![
-                Bar::new("mean and standard deviation", &c.scale_mean).whiskers(&c.scale_std),
-            ],
-        };
-        let maps = |scale, maps: Vec<HeatMap>| Chart::HeatMaps { scale, maps };
-        let claim = "The comparing head looks for the same token, and from the second half's positions at themselves \
-                     and at their mirrors: together, at the mirror if it is the same, else at itself.";
-        Step::new("qk", "What the first layer's heads look for", claim, verdict)
-            .text(
-                "The scores between two positions are a sum of four: of the two tokens, of the two positions, and \
-                 of each with the other. The first picture has all four; the next two are the softmax of the scores \
-                 between tokens, and between positions with what comes later masked.",
-            )
-            .text(format!(
-                "Where positions alone make a lambda (framed): {}.",
-                list(&c.lambda)
-            ))
-            .picture(Picture::new(
-                "qk-full",
-                "Scores between all tokens and positions",
-                maps(Scale::Diverging, full.collect()),
-            ))
-            .picture(Picture::new(
-                "qk-tokens",
-                "Attention by tokens alone",
-                maps(Scale::Sequential, tokens.collect()),
-            ))
-            .picture(
-                Picture::new(
-                    "qk-positions",
-                    "Attention by positions alone",
-                    maps(Scale::Sequential, by_positions.collect()),
-                )
-                .caption("Framed: each position of the second half, and its mirror."),
-            )
-            .picture(
-                Picture::new("ln1-scale", "The scale of the first norm", Chart::Bars(vec![scales]))
-                    .caption("It varies little from sequence to sequence, so that its mean stands for it."),
-            )
-    }
-
     pub(super) fn keys(&self) -> Step {
         let v = &self.vectors;
         let blind = &self.adversarial.blind;
@@ -110,13 +19,16 @@ impl PalindromeStudy {
         let least = strong.iter().map(|&n| v.key_cosines[0][n]);
         let least = least.fold(f64::INFINITY, f64::min);
         let verdict = Verdict::of(
-            least > 0.5
+            least > BEYOND * v.key_chance
                 && 2 * strong.len() > v.positions.len()
                 && blind.iter().all(|p| v.weak.contains(p)),
             format!(
-                "at least {least:.3} with the query of head {} but at {}; what was seen to be blind: {}",
+                "at least {} with the query of head {}{} (random vectors: 0, with a standard deviation of {}); what was \
+                 seen to be blind: {}",
+                number(least),
                 v.heads[0],
-                list(&v.weak),
+                but_at(&v.weak),
+                number(v.key_chance),
                 list(blind)
             ),
         );
@@ -124,6 +36,7 @@ impl PalindromeStudy {
                      key that the collecting head's query at `END` looks for. Not so at the blind positions: the \
                      weights tell where they are.";
         Step::new("keys", "How `END` finds a broken pair", claim, verdict)
+            .text(self.made_up_for())
             .text(format!(
                 "Only the position tells where a head has looked, whatever the value. So the difference is taken \
                  between what head {} writes of the position itself and of its mirror, each in the norm's mean \
@@ -140,25 +53,65 @@ impl PalindromeStudy {
             )
     }
 
+    /// What the second layer's helper has at the weak positions.
+    fn made_up_for(&self) -> String {
+        let v = &self.vectors;
+        let at = v.weak.iter().map(|p| {
+            let n = self.comparing.place(*p);
+            format!("{} at {p}", number(v.key_cosines[1][n]))
+        });
+        let at: Vec<String> = at.collect();
+        if at.is_empty() {
+            return format!(
+                "No position is weak, and nothing is left for head {}.",
+                v.heads[1]
+            );
+        }
+        format!(
+            "Where the vectors are weak, their keys' cosines with the query of the other head, {}: {}.",
+            v.heads[1],
+            at.join(", ")
+        )
+    }
+
     pub(super) fn values(&self) -> Step {
         let v = &self.vectors;
-        let share = self.differences.mean_to_self;
-        let attribution = v.attribution_of(share);
-        let least = v.strong().into_iter().map(|n| attribution[0][n]);
-        let least = least.fold(f64::INFINITY, f64::min);
+        let share = self.comparing.mean_to_self;
+        let attribution = v.attribution_of(PUBLISHED_SHARE);
+        let strong = v.strong();
+        let [least, most] = strong
+            .iter()
+            .map(|&n| attribution[0][n])
+            .fold([f64::INFINITY, f64::NEG_INFINITY], |[least, most], x| {
+                [least.min(x), most.max(x)]
+            });
         let verdict = Verdict::of(
-            least.is_finite() && least > 0.0,
+            least > 0.0 && 2 * strong.len() > v.positions.len(),
             format!(
-                "at least {least:.3} through head {} but at {}",
+                "{} to {} through head {}{}; the logit difference is {}",
+                number(least),
+                number(most),
                 v.heads[0],
-                list(&v.weak)
+                but_at(&v.weak),
+                number(self.performance.logit_diff)
             ),
         );
+        let helper = v.weak.iter().map(|p| {
+            let n = self.comparing.place(*p);
+            format!(
+                " Through head {} the vector of {p} adds {}.",
+                v.heads[1],
+                number(attribution[1][n])
+            )
+        });
+        let helper: String = helper.collect();
         let claim = "Read through the collecting head's values, the same vectors speak for \"no palindrome\".";
         Step::new("values", "What `END` makes of it", claim, verdict)
             .text(format!(
-                "Each difference vector, times the {share:.3} of its attention that the comparing head moves, is sent \
-                 through the values of the second layer's heads to the logits, as if all attention were on it."
+                "Each difference vector, times {PUBLISHED_SHARE}, the share of its attention that the write-up's comparing \
+                 head moves, is sent through the values of the second layer's heads to the logits, as if all attention \
+                 were on it. This model's comparing head moves {}.{helper}",
+                number(share)
             ))
             .picture(
                 Picture::new(
@@ -188,6 +141,8 @@ impl PalindromeStudy {
     }
 
     pub(super) fn direction(&self) -> Step {
+        /// Vectors of such cosines share four fifths of their squares and more.
+        const ONE_DIRECTION: f64 = 0.9;
         let v = &self.vectors;
         let strong = v.strong();
         let pairs = strong
@@ -195,10 +150,14 @@ impl PalindromeStudy {
             .flat_map(|&a| strong.iter().map(move |&b| v.cosines[a][b]));
         let least = pairs.fold(f64::INFINITY, f64::min);
         let verdict = Verdict::of(
-            least > 0.9 && 2 * strong.len() > v.positions.len(),
+            least > ONE_DIRECTION.max(BEYOND * v.vector_chance)
+                && 2 * strong.len() > v.positions.len(),
             format!(
-                "cosines of {least:.3} or more among the {} positions that are not weak",
-                strong.len()
+                "cosines of {} or more among the {} positions that are not weak (random vectors: 0, with a standard \
+                 deviation of {})",
+                number(least),
+                strong.len(),
+                number(v.vector_chance)
             ),
         );
         let axis = || Axis::new("positions of the pair", self.pairs());
@@ -228,14 +187,18 @@ impl PalindromeStudy {
         let both = |p: usize| above(&c.to_logits, p) && above(&c.to_attention, p);
         let strong: Vec<usize> = v.strong().into_iter().map(|n| v.positions[n]).collect();
         let so = strong.iter().filter(|&&p| both(p)).count();
+        let weak = match v.weak.len() {
+            0 => "; none is weak".to_string(),
+            n => format!(
+                ", and at {} of the {n} weak ones",
+                v.weak.iter().filter(|&&p| both(p)).count()
+            ),
+        };
         let verdict = Verdict::of(
             so == strong.len() && 2 * so > v.positions.len(),
             format!(
-                "both above their mirrors at {so} of the {} positions that are not weak, and at {} of the {} weak \
-                 ones",
-                strong.len(),
-                v.weak.iter().filter(|&&p| both(p)).count(),
-                v.weak.len()
+                "both above their mirrors at {so} of the {} positions that are not weak{weak}",
+                strong.len()
             ),
         );
         let x: Vec<f64> = (0..=last).map(|p| p as f64).collect();
@@ -261,6 +224,16 @@ impl PalindromeStudy {
             y: "\"no palindrome\" less \"palindrome\"".into(),
             bars: vec![values],
         };
+        let classes = c.written_bins.classes.iter();
+        let written = Histogram {
+            title: String::new(),
+            x: "\"no palindrome\" less \"palindrome\", the mean over positions".into(),
+            y: "sequences".into(),
+            edges: c.written_bins.edges.iter().map(|&e| e.into()).collect(),
+            classes: classes
+                .map(|of| Class::new(CLASSES[of.class.min(1)], &of.value.counts))
+                .collect(),
+        };
         let claim = "Through both heads, the second half's positions draw `END`'s attention and speak for \"no \
                      palindrome\" more than the first half's do, but for the weak ones.";
         let (a, b) = (self.roles.comparing(), self.roles.collecting());
@@ -271,8 +244,17 @@ impl PalindromeStudy {
             ))
             .text(format!(
                 "With the tokens in it, as values of a run on a hundred sequences, the push on the logits varies by \
-                 {:.3} at a position: the token counts for less than the position.",
-                c.values_spread()
+                 {} at a position (the standard deviation, the mean over the positions), and by {} between positions.",
+                number(c.values_spread()),
+                number(c.positions_spread())
+            ))
+            .text(format!(
+                "What head {a} writes in these sequences, through head {b}, the mean over a sequence's positions: {}.",
+                c.written.iter().map(|of| format!(
+                    "{} for {}",
+                    number(of.value.mean),
+                    CLASSES[of.class.min(1)]
+                )).collect::<Vec<_>>().join(", ")
             ))
             .picture(Picture::new("composed", "The composed circuits", chart))
             .picture(Picture::new(
@@ -280,18 +262,28 @@ impl PalindromeStudy {
                 &format!("Head {a}'s values at each position, through head {b} to the logits"),
                 Chart::Bars(vec![values]),
             ))
+            .picture(Picture::new(
+                "composed-written",
+                &format!("What head {a} writes, through head {b} to the logits"),
+                Chart::Histograms(vec![written]),
+            ))
     }
 
     pub(super) fn compositions(&self) -> Step {
         let s = &self.scores;
-        let high = s.baseline.mean + 3.0 * s.baseline.std;
+        /// Random heads score higher once in a thousand.
+        const DEVIATIONS: f64 = 3.0;
+        let high = s.baseline.mean + DEVIATIONS * s.baseline.std;
         let largest =
             |of: &[Vec<f64>]| of.iter().flatten().all(|&x| x <= of[0][0]) && of[0][0] > high;
         let verdict = Verdict::of(
             largest(&s.K) && largest(&s.V),
             format!(
-                "by keys {:.3}, by values {:.3}; random heads {:.3}, with a standard deviation of {:.3}",
-                s.K[0][0], s.V[0][0], s.baseline.mean, s.baseline.std
+                "by keys {}, by values {}; random heads {}, with a standard deviation of {}",
+                number(s.K[0][0]),
+                number(s.V[0][0]),
+                number(s.baseline.mean),
+                number(s.baseline.std)
             ),
         );
         let map = |title: &str, values: &[Vec<f64>]| {

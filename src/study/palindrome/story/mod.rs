@@ -1,13 +1,22 @@
 //! The study told as a story.
 
 mod behaviour;
+mod figures;
 mod fooling;
 mod mechanism;
+mod needed;
+mod qk;
 
-use super::{Judged, PUBLISHED_SHARE, PalindromeStudy};
-use crate::study::{Outcome, Story};
+use super::{Judged, PalindromeStudy};
+use crate::study::words::percent;
+use crate::study::{Outcome, Step, Story};
 use crate::task::{Palindromes, Task};
-use serde_json::json;
+
+/// The classes, in their order.
+const CLASSES: [&str; 2] = ["no palindrome", "palindrome"];
+
+/// The steps that make up the write-ups' mechanism.
+const MECHANISM: [&str; 6] = ["heads", "attention", "qk", "differences", "keys", "values"];
 
 impl PalindromeStudy {
     /// The study as a report's steps and figures. Heads go by their own names in the text, and by the write-ups' in
@@ -23,14 +32,20 @@ impl PalindromeStudy {
         story.steps = vec![
             self.answers(),
             self.patterns(),
+            self.hypotheses(),
             self.heads(),
+            self.head_losses(),
             self.looking_for(),
+            self.repeating(),
+            self.first_helper(),
             self.blind_spots(),
             self.moved(),
+            self.two_places(),
             self.end_looks(),
             self.keys(),
             self.values(),
             self.direction(),
+            self.why_weak(),
             self.positions(),
             self.compositions(),
             self.inputs_needed(),
@@ -45,133 +60,77 @@ impl PalindromeStudy {
     }
 
     fn summary(&self, story: &Story) -> Vec<String> {
+        let p = &self.performance;
+        if !p.tells() {
+            return vec![format!(
+                "This model does not tell palindromes from other sequences: {} of its answers are right, and {} would \
+                 be with the same answer to all. There is no mechanism to be found.",
+                percent(p.accuracy),
+                percent(p.constant)
+            )];
+        }
         let (comparing, collecting) = (self.roles.comparing(), self.roles.collecting());
         let [first, second] = [self.roles.first_helper(), self.roles.second_helper()];
-        let holds = |id: &str| {
+        let step = |id: &str| -> &Step {
             let step = story.steps.iter().find(|s| s.id == id);
-            step.is_some_and(|s| s.verdict.outcome == Outcome::Holds)
+            step.expect("the story has the step")
         };
-        let mechanism = ["heads", "qk", "differences", "keys", "values"];
-        let found = mechanism.iter().filter(|id| holds(id)).count();
-        let mut summary = vec![if found == mechanism.len() {
+        let holds = |id: &str| step(id).verdict.outcome == Outcome::Holds;
+        let lacking: Vec<String> = MECHANISM
+            .iter()
+            .filter(|id| !holds(id))
+            .map(|id| format!("\"{}\"", step(id).title))
+            .collect();
+        let compared = self.comparing.compared();
+        let mut summary = vec![if lacking.is_empty() {
             format!(
-                "The mechanism is there. Head {comparing} looks from every value of the second half for the same \
-                 value at the mirrored position: it looks there if it finds it, and else at itself. Because the two \
-                 places differ, so does what it writes: \"here is no mirror\" has a direction of its own. Head \
-                 {collecting} looks from `END` for that direction, and turns it into the answer."
+                "The mechanism is there. Head {comparing} looks from the values of the second half for the same value \
+                 at the mirrored position: it looks there if it finds it, and else at itself, at {} of {} positions. \
+                 Because the two places differ, so does what it writes: \"here is no mirror\" is told by the position \
+                 that it looked at. Head {collecting} looks from `END` for that, and turns it into the answer.",
+                compared.len(),
+                self.comparing.positions.len()
             )
         } else {
             format!(
-                "Of the {} claims that make up the write-ups' mechanism {found} hold on this model. Head {comparing} \
-                 is the one in its first layer that is needed most, head {collecting} in its second.",
-                mechanism.len()
+                "Of the {} claims that make up the write-ups' mechanism {} hold on this model; those of {} do not. Of \
+                 its first layer head {comparing} is needed most, of its second head {collecting}.",
+                MECHANISM.len(),
+                MECHANISM.len() - lacking.len(),
+                lacking.join(", ")
             )
         }];
-        summary.push(if self.adversarial.blind.is_empty() {
+        let blind = &self.adversarial.blind;
+        summary.push(if blind.is_empty() {
             "No position is blind: a single broken pair is noticed everywhere more often than not.".into()
         } else {
-            let blind = list(&self.adversarial.blind);
+            let foretold = if holds("keys") {
+                format!(
+                    " The weights tell so beforehand: what they make weak is {}.",
+                    list(&self.vectors.weak)
+                )
+            } else {
+                String::new()
+            };
             format!(
-                "The model is blind at {blind}: where a sequence is broken there alone, it passes for a palindrome. \
-                 The weights tell so beforehand: the weak positions read off them are {}.",
-                list(&self.vectors.weak)
+                "The model is blind at {}: where a sequence is broken there alone, it passes for a palindrome more \
+                 often than not.{foretold}",
+                list(blind)
             )
         });
         if holds("helpers") {
             summary.push(format!(
-                "Heads {first} and {second} help at position {} and hardly anywhere else.",
+                "Heads {first} and {second} make up for position {} and are hardly needed anywhere else.",
                 self.targeted.helped
             ));
         }
-        summary
-    }
-
-    fn figures(&self, story: &mut Story) {
-        let of = self.origins;
-        let p = &self.performance;
-        story.figure_of(of.dataset, "loss", p.loss);
-        story.figure_of(of.dataset, "logit_diff", p.logit_diff);
-        story.figure_of(of.dataset, "accuracy", p.accuracy);
-        story.figure_of(of.five_hundred, "loss_500", p.loss_500);
-        for (name, ablation) in self.roles.named() {
-            story.figure_of(
-                of.dataset,
-                &format!("ablate.mean.{name}.logit_diff"),
-                ablation.mean,
-            );
-            story.figure_of(
-                of.dataset,
-                &format!("ablate.zero.{name}.logit_diff"),
-                ablation.zero,
-            );
+        if holds("first-helper") {
+            summary.push(format!(
+                "Head {first} does the reverse there of what head {comparing} does: it shuns the same value, and looks \
+                 at the mirror more if that is another one."
+            ));
         }
-        let t = &self.targeted;
-        story.figure_of(of.dataset, "targeted.0.1.result.all.loss", t.result.all);
-        story.figure_of(
-            of.dataset,
-            "targeted.0.1.result.except20.loss",
-            t.result.but_one,
-        );
-        story.figure_of(of.dataset, "targeted.1.1.v.all.loss", t.values.all);
-        story.figure_of(of.dataset, "targeted.1.1.v.except20.loss", t.values.but_one);
-
-        let a = &self.adversarial;
-        let natural: Vec<_> = a.natural.iter().map(|(_, judged)| &judged.tokens).collect();
-        story.figure_of(of.dataset, "advex.counts", a.counts);
-        story.figure_of(of.dataset, "advex.sequences", natural);
-        let p_of = |judged: &[Judged]| judged.iter().map(|j| j.p_palindrome).collect::<Vec<_>>();
-        let four = a.four.iter().map(|j| j.p_palindrome);
-        story.figure("advex.four.p_palindrome", four.collect::<Vec<_>>());
-        // The palindrome itself, and changed at the last four values.
-        let flipped = p_of(&a.flipped);
-        let last = flipped.len() - 4;
-        story.figure_of(
-            of.dataset,
-            "flip.p_palindrome",
-            [&flipped[..1], &flipped[last..]].concat(),
-        );
-
-        let v = &self.vectors;
-        story.figure_of(of.dataset, "k_composition.cosine", &v.key_cosines);
-        story.figure_of(
-            of.dataset,
-            "v_composition.dla",
-            v.attribution_of(PUBLISHED_SHARE),
-        );
-        story.figure_of(of.dataset, "difference_vectors.cosine", &v.cosines);
-        story.figure_of(
-            of.dataset,
-            "attn.end.1.0.palindromic",
-            &self.end.palindromic[0],
-        );
-        story.figure_of(
-            of.dataset,
-            "attn.end.1.0.nonpalindromic",
-            &self.end.nonpalindromic[0],
-        );
-        story.figure_of(of.pairs, "attn_diff.self", self.differences.mean_to_self);
-        story.figure_of(
-            of.pairs,
-            "attn_diff.mirror",
-            self.differences.mean_to_mirror,
-        );
-
-        let c = &self.circuits;
-        story.figure_of(of.dataset, "ln1_scale.mean", &c.scale_mean);
-        story.figure_of(of.dataset, "ln1_scale.std", &c.scale_std);
-        story.figure("qk_full", &c.full);
-        story.figure_of(of.hundred, "qk_embed.top1", c.top1);
-        let s = &self.scores;
-        story.figure("composition", json!({"Q": s.Q, "K": s.K, "V": s.V}));
-        story.figure("composition.random_baseline", s.baseline.mean);
-        story.figure_of(of.hundred, "v_composition.example", self.composed.example);
-        story.figure_of(
-            of.hundred,
-            "v_composition.std",
-            self.composed.values_spread(),
-        );
-        story.figure("v_composition.positions", &self.composed.to_logits);
-        story.figure("k_composition.positions", &self.composed.to_attention);
+        summary
     }
 
     /// The second half's positions with their mirrors, as labels: `10, 11`.
@@ -192,6 +151,14 @@ fn list(positions: &[usize]) -> String {
         Some((only, [])) => format!("position {only}"),
         Some((last, rest)) => format!("positions {} and {last}", rest.join(", ")),
     }
+}
+
+/// What a claim leaves out, in a sentence: nothing where there is no such position.
+fn but_at(positions: &[usize]) -> String {
+    if positions.is_empty() {
+        return String::new();
+    }
+    format!(" but at {}", list(positions))
 }
 
 /// A sequence's values, those in brackets that are not their mirrors'.
