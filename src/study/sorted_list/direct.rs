@@ -1,37 +1,78 @@
-//! What each component adds to the logits directly.
+//! The direct path: what it favours, and what is lost without it.
 
-use crate::decompose::{self, Logit, direct_logit_attribution, residual_stack};
+use super::circuits::Circuits;
+use super::lab::{Lab, mean_of, mean_of_steps, per_step};
+use super::triples::Drawn;
 use crate::error::Result;
-use crate::metric::mean;
-use crate::model::{Model, Run, Tokens};
+use crate::intervene::{Change, Intervention, Part, Receiver, path_patch};
+use crate::metric::{Answers, Standard};
+use crate::model::{Run, Tokens};
 use crate::names::Hook;
+use crate::tensor::Tensor;
+use serde::Serialize;
 
-/// Sequences whose components are taken apart.
-const TAKEN_APART: usize = 100;
-
-pub(super) fn pushes(
-    model: &Model<f64>,
-    tokens: &Tokens,
-    positions: &[usize],
-) -> Result<Vec<(String, f64)>> {
-    let tokens = tokens.clone().truncate(TAKEN_APART);
-    let out = model.run(&tokens, Run::new().cache("*"))?;
-    let stack = residual_stack(model, &out.cache, Hook::ResidPost(0), decompose::By::Head)?;
-    let logits: Vec<Logit<'_, f64>> = (0..model.config().d_vocab_out).map(Logit::Of).collect();
-    let parts = direct_logit_attribution(model, &out.cache, stack, &logits)?;
-    let of = |(i, label): (usize, &decompose::Component)| {
-        let places = (0..tokens.batch()).flat_map(|b| positions.iter().map(move |&p| (b, p)));
-        let spreads: Vec<f64> = places
-            .map(|(b, p)| spread(parts.values.slice(&[i, b, p])))
-            .collect();
-        (label.to_string(), mean(&spreads))
-    };
-    Ok(parts.labels.iter().enumerate().map(of).collect())
+/// The direct path from a token's embedding to the logits.
+#[derive(Clone, Debug, Serialize)]
+pub struct Direct {
+    /// The share of values `d` whose logit of `d + 1` it raises over that of `d + 2`.
+    pub next_before_second: f64,
+    /// The share of right answers on the dataset, as the model is and without the path.
+    pub accuracy: [f64; 2],
+    /// The loss there.
+    pub loss: [f64; 2],
+    /// On lists with `d`, `d + 1` and `d + 2`, where `d + 1` is to be written: the share of right answers.
+    pub right: [f64; 2],
+    /// And the share of `d + 2` instead.
+    pub second: [f64; 2],
 }
 
-/// The standard deviation of some values.
-pub(super) fn spread(values: &[f64]) -> f64 {
-    let middle = mean(values);
-    let squares: Vec<f64> = values.iter().map(|x| (x - middle) * (x - middle)).collect();
-    mean(&squares).sqrt()
+impl Direct {
+    pub(super) fn of(lab: &Lab<'_>, circuits: &Circuits, triples: &Drawn) -> Result<Self> {
+        let prefers = |d: usize| {
+            let row = &circuits.direct_path[d];
+            f64::from(row[d + 1] > row[d + 2])
+        };
+        let on = &lab.on;
+        let without = without(lab, lab.tokens, &on.answers)?;
+        let of = |metric: Standard| {
+            let mean = |logits: &Tensor<f64>| {
+                let steps = mean_of_steps(&per_step(&on.answers, logits, &metric));
+                mean_of(steps)
+            };
+            [mean(&on.logits), mean(&without)]
+        };
+        let (accuracy, loss) = (of(Standard::Accuracy), of(Standard::Loss));
+        let on_triples = self::without(lab, &triples.on.tokens, &triples.on.answers)?;
+        let written = [
+            triples.written(&triples.on.logits),
+            triples.written(&on_triples),
+        ];
+        let share = |after: usize| {
+            written.each_ref().map(|written| {
+                let pairs = written.iter().zip(&triples.smallest);
+                mean_of(pairs.map(|(w, x)| f64::from(*w == x + after)))
+            })
+        };
+        Ok(Direct {
+            next_before_second: mean_of((0..lab.values.saturating_sub(2)).map(prefers)),
+            accuracy,
+            loss,
+            right: share(1),
+            second: share(2),
+        })
+    }
+}
+
+/// The answers' logits when `ln_final` reads a stream without the token's embedding, and the heads one with it.
+fn without(lab: &Lab<'_>, tokens: &Tokens, answers: &Answers) -> Result<Tensor<f64>> {
+    let embedding = [Intervention::new(Hook::Embed, Part::all(), Change::Zero)];
+    let out = path_patch(
+        Run::new(),
+        &lab.model,
+        tokens,
+        &embedding,
+        &[Receiver::Logits],
+        None,
+    )?;
+    Ok(answers.rows_of(&out.logits))
 }

@@ -3,43 +3,41 @@
 //! Each number attends to the smallest one above it, and copies it; the two heads share the numbers out
 //! between them.
 //!
-//! Source: the published solutions of the October 2023 monthly algorithmic challenge of mechanistic
-//! interpretability ("Sorted lists").
+//! # Source
+//! The published solutions of the October 2023 monthly algorithmic challenge of mechanistic interpretability
+//! (*sorted lists*), by Callum McDougall.
 
 mod adversarial;
+mod attention;
 mod circuits;
 mod direct;
+mod lab;
 mod performance;
 mod story;
 mod triples;
+mod zero;
 
-pub use adversarial::Adversarial;
-pub use circuits::{Attention, NextAbove};
+pub use adversarial::{Adversarial, BySize, Hard, Jump, PublishedJump, Smallest};
+pub use attention::{Attending, Shares};
+pub use circuits::{Circuits, Elsewhere, Neighbour, NextAbove, Scores};
+pub use direct::Direct;
+pub use lab::Shown;
 pub use performance::{Example, Performance};
-pub use triples::CloseTriple;
+pub use triples::{CloseTriple, Triples};
+pub use zero::Zero;
 
-use super::circuit::{circuit, circuits, rows};
 use super::data::Folder;
 use super::{Origin, Progress, Set};
-use crate::error::{Error, Result};
-use crate::intervene::{By, Change, Grid, Over, Scope, Site, Sweep};
-use crate::metric::{Answers, Standard};
-use crate::model::process::Step;
-use crate::model::{Model, Run, Tokens};
+use crate::error::Result;
+use crate::model::{Model, Tokens};
 use crate::task::{SortedLists, Task};
-use adversarial::adversarial;
-use circuits::{next_above, top2};
-use direct::pushes;
-use performance::{example, performance};
+use lab::Lab;
 use serde::Serialize;
 use std::path::Path;
-use triples::close_triples;
-
-/// The value whose attention the write-up shows.
-const SHOWN: usize = 25;
+use triples::Drawn;
 
 /// Parts that [`study`] reports as it goes.
-pub const PARTS: usize = 3;
+pub const PARTS: usize = 5;
 
 /// The sequences that the study looks at.
 #[derive(Clone, Debug)]
@@ -92,122 +90,57 @@ pub struct SortedListStudy {
     pub example: Example,
     /// How much the loss rises with each head's result replaced by its mean.
     pub ablations: Vec<(String, f64)>,
-    /// `W_E W_OV[h] W_U` of each head.
-    pub ov_full: Vec<Vec<Vec<f64>>>,
-    /// `W_E W_QK[h] W_E^T` of each head.
-    pub qk_full: Vec<Vec<Vec<f64>>>,
-    /// `W_pos W_QK[h] W_E^T` of each head.
-    pub qk_pos_emb: Vec<Vec<Vec<f64>>>,
-    /// `W_E W_U`.
-    pub direct_path: Vec<Vec<f64>>,
-    /// How far apart each component pushes the logits, where answers are read: the standard deviation of what it adds
-    /// directly, averaged.
-    pub pushes: Vec<(String, f64)>,
-    /// For each value the head that copies it most, by the diagonal of `ov_full`.
-    pub owners: Vec<usize>,
-    /// The value whose attention is shown, the head that copies it, and the two tokens it attends to most.
-    pub attention: Attention,
-    /// Whether each head prefers, of all values above a number, those just above it.
-    pub next_above: Vec<NextAbove>,
-    /// How the model does on lists that are hard by the circuit.
-    pub adversarial: Vec<Adversarial>,
-    /// Direct logit attributions in lists with three values close together.
-    pub close_triples: Vec<CloseTriple>,
+    /// What the heads attend to on runs.
+    pub attending: Attending,
+    /// What the heads add to the right answers.
+    pub shares: Shares,
+    /// The circuits, token by token.
+    pub circuits: Circuits,
+    /// Why large values do not attend to small ones.
+    pub zero: Zero,
+    /// The direct path; `None` where a list has not three values.
+    pub direct: Option<Direct>,
+    /// Lists that are hard by the circuit.
+    pub adversarial: Adversarial,
+    /// Lists with three values close together; `None` where a list has not three values.
+    pub triples: Option<Triples>,
 }
 
 /// Studies a sorted-list model on sequences of its task: a list, the separator, the list in order.
 ///
 /// # Errors
 /// When the model or the sequences are not of the task.
+///
+/// # Cost
+/// About as much as ten runs on the dataset and three thousand more sequences.
 pub fn study(model: &Model<f64>, data: &Data, progress: Progress<'_>) -> Result<SortedListStudy> {
-    let tokens = &data.dataset.sequences;
     progress("answers");
-    let mut model = model.clone();
-    for step in Step::DEFAULT {
-        step.apply(&mut model)?;
-    }
-    let model = &model;
-    let c = model.config();
-    let (pos, values) = (tokens.pos(), c.d_vocab - 1);
-    let refused = |what: String| Err(Error::Request(format!("the study of sorted lists: {what}")));
-    if c.n_layers != 1 || !c.attn_only || c.d_vocab_out != c.d_vocab {
-        return refused("expected one layer of heads alone, and a logit for every token".into());
-    }
-    let length = pos / 2;
-    let is_of_task = |s: &[i64]| {
-        let mut sorted = s[..length].to_vec();
-        sorted.sort_unstable();
-        pos % 2 == 1 && s[length] == values as i64 && s[length + 1..] == sorted
-    };
-    if let Some(i) = (0..tokens.batch()).find(|&i| !is_of_task(tokens.sequence(i))) {
-        return refused(format!(
-            "sequence {i} is not a list, the separator {values}, and the list in order"
-        ));
-    }
-    let positions: Vec<usize> = (length..pos - 1).collect();
-    let answers = Answers::next_tokens(tokens, &positions)?;
-    let out = model.run(tokens, Run::new())?;
-    let at_answers = answers.rows_of(&out.logits);
-
-    let change = Change::Mean(Over::Sequences);
-    let grid = Grid::new(
-        c,
-        pos,
-        Site::Result,
-        &[By::Head],
-        &Scope::default(),
-        &change,
-    )?;
-    let ablated = Sweep::new(model, tokens, &answers, &Standard::Loss).run(&grid)?;
-    let rise = |v: &Option<f64>| v.expect("no shards") - ablated.clean;
-    let ablations = ablated.axes[0]
-        .labels
-        .iter()
-        .cloned()
-        .zip(ablated.values.iter().map(rise));
-
+    let lab = Lab::new(model, &data.dataset.sequences)?;
+    let ablations = performance::ablations(&lab)?;
     progress("circuits");
-    let per_head = |expression: &str| -> Result<Vec<Vec<Vec<f64>>>> {
-        Ok(circuits(model, expression)?.iter().map(rows).collect())
-    };
-    let ov_full = per_head("W_E W_OV[0.*] W_U")?;
-    let qk_full = per_head("W_E W_QK[0.*] W_E^T")?;
-    let owner = |v: usize| {
-        (1..c.n_heads).fold(0, |best, h| {
-            if ov_full[h][v][v] > ov_full[best][v][v] {
-                h
-            } else {
-                best
-            }
-        })
-    };
-    let owners: Vec<usize> = (0..values).map(owner).collect();
-    let shown = SHOWN.min(values - 1);
-    let scores = qk_full[owners[shown]][shown].clone();
+    let circuits = Circuits::of(&lab)?;
+    progress("attention");
+    let shares = Shares::of(&lab, &circuits)?;
+    let zero = Zero::of(&lab, &circuits)?;
+    progress("close values");
+    let drawn = Drawn::of(&lab)?;
+    let of_drawn = drawn.as_ref();
+    let direct = of_drawn.map(|d| Direct::of(&lab, &circuits, d));
+    let triples = of_drawn.map(|d| Triples::of(&lab, &circuits, d));
     progress("hard lists");
     Ok(SortedListStudy {
         origin: data.dataset.origin,
-        values,
-        length,
-        performance: performance(&answers, &at_answers),
-        example: example(tokens.sequence(0), &at_answers, length),
-        ablations: ablations.collect(),
-        qk_pos_emb: per_head("W_pos W_QK[0.*] W_E^T")?,
-        direct_path: rows(&circuit(model, "W_E W_U")?),
-        pushes: pushes(model, tokens, &positions)?,
-        attention: Attention {
-            value: shown,
-            head: owners[shown],
-            top2: top2(&scores[..values]),
-            scores,
-        },
-        next_above: (0..c.n_heads)
-            .map(|h| next_above(h, &owners, &qk_full[h]))
-            .collect(),
-        adversarial: adversarial(model, values, length)?,
-        close_triples: close_triples(model, values, length, &owners)?,
-        ov_full,
-        qk_full,
-        owners,
+        values: lab.values,
+        length: lab.length,
+        performance: performance::performance(&lab),
+        example: performance::example(&lab),
+        attending: Attending::of(&lab),
+        adversarial: Adversarial::of(&lab)?,
+        direct: direct.transpose()?,
+        triples: triples.transpose()?,
+        ablations,
+        shares,
+        circuits,
+        zero,
     })
 }

@@ -1,7 +1,9 @@
-//! How well a model sorts, and one list step by step.
+//! How well a model sorts, one list step by step, and what is lost without each head.
 
-use crate::metric::{Answers, Metric, Standard, mean, per_sequence};
-use crate::tensor::Tensor;
+use super::lab::{Lab, mean_of};
+use crate::error::Result;
+use crate::intervene::{By, Change, Grid, Over, Scope, Site, Sweep};
+use crate::metric::{Standard, mean, per_sequence};
 use serde::Serialize;
 
 /// How well a model sorts.
@@ -32,41 +34,49 @@ pub struct Example {
     pub probabilities: Vec<Vec<f64>>,
 }
 
-pub(super) fn performance(answers: &Answers, logits: &Tensor<f64>) -> Performance {
-    let of = |metric| mean(&per_sequence(&metric, answers, logits));
-    let mut p = probabilities(answers, logits);
+pub(super) fn performance(lab: &Lab<'_>) -> Performance {
+    let on = &lab.on;
+    let of = |metric| mean(&per_sequence(&metric, &on.answers, &on.logits));
+    let mut p = on.right.concat();
     p.sort_by(f64::total_cmp);
     Performance {
-        sequences: answers.batch(),
+        sequences: on.answers.batch(),
         loss: of(Standard::Loss),
         accuracy: of(Standard::Accuracy),
-        mean: mean(&p),
+        mean: mean_of(p.iter().copied()),
         median: p[(p.len() - 1) / 2],
         min: p[0],
     }
 }
 
-/// The right token's probability, answer by answer.
-pub(super) fn probabilities(answers: &Answers, logits: &Tensor<f64>) -> Vec<f64> {
-    let d = logits.shape()[2];
-    let each = answers.positions().len();
-    let rows = logits.data().chunks_exact(d).enumerate();
-    let of = |(i, row): (usize, &[f64])| {
-        Standard::RightProbability.of(&answers.get(i / each, i % each), row)
-    };
-    rows.map(of).collect()
-}
-
-pub(super) fn example(sequence: &[i64], logits: &Tensor<f64>, first: usize) -> Example {
-    let d = logits.shape()[2];
-    let softmax = |row: &[f64]| {
-        let max = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let total: f64 = row.iter().map(|x| (x - max).exp()).sum();
-        row.iter().map(|x| (x - max).exp() / total).collect()
+pub(super) fn example(lab: &Lab<'_>) -> Example {
+    let tokens = 0..=lab.sep();
+    let of = |step: usize| {
+        let all = tokens.clone();
+        all.map(|t| lab.on.probability(0, step, t)).collect()
     };
     Example {
-        tokens: sequence.to_vec(),
-        first,
-        probabilities: logits.slice(&[0]).chunks_exact(d).map(softmax).collect(),
+        tokens: lab.tokens.sequence(0).to_vec(),
+        first: lab.length,
+        probabilities: (0..lab.length).map(of).collect(),
     }
+}
+
+/// How much the loss rises with each head's result replaced by its mean over the sequences, position by position.
+pub(super) fn ablations(lab: &Lab<'_>) -> Result<Vec<(String, f64)>> {
+    let change = Change::Mean(Over::Sequences);
+    let (config, pos) = (lab.model.config(), lab.tokens.pos());
+    let grid = Grid::new(
+        config,
+        pos,
+        Site::Result,
+        &[By::Head],
+        &Scope::default(),
+        &change,
+    )?;
+    let sweep = Sweep::new(&lab.model, lab.tokens, &lab.on.answers, &Standard::Loss);
+    let ablated = sweep.run(&grid)?;
+    let rise = |v: &Option<f64>| v.expect("no shards") - ablated.clean;
+    let heads = ablated.axes[0].labels.iter().cloned();
+    Ok(heads.zip(ablated.values.iter().map(rise)).collect())
 }
