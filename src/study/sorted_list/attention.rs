@@ -1,7 +1,7 @@
 //! What the heads attend to on runs, step by step, and what each of them adds to the right answer.
 
 use super::circuits::{Circuits, order};
-use super::lab::{Answered, Lab, Shown, mean_of};
+use super::lab::{Answered, Lab, Shown, mean_of, total};
 use crate::decompose::{self, Logit, direct_logit_attribution, residual_stack};
 use crate::error::Result;
 use crate::metric::mean;
@@ -105,9 +105,9 @@ impl Attending {
     pub fn otherwise(&self, head: usize) -> Option<(&'static str, f64)> {
         let steps = &self.kinds[head][1..];
         let of: Vec<f64> = (0..KINDS.len())
-            .map(|k| steps.iter().map(|step| step[k]).sum())
+            .map(|k| total(steps.iter().map(|step| step[k])))
             .collect();
-        let missed: f64 = of[1..].iter().sum();
+        let missed = total(of[1..].iter().copied());
         let most = 1 + order(&of[1..])[0];
         (missed > 0.0).then(|| (KINDS[most], of[most] / missed))
     }

@@ -141,7 +141,7 @@ impl Answered {
         let tokens = self.tokens.sequence(sequence);
         let row = self.pattern.slice(&[sequence, head, query]);
         let keys = row.iter().zip(tokens).filter(|(_, t)| such(**t));
-        keys.map(|(a, _)| a).sum()
+        total(keys.map(|(a, _)| *a))
     }
 
     /// Sequences to look at, with their patterns.
@@ -186,6 +186,11 @@ pub(super) fn mean_of_steps(per_sequence: &[Vec<f64>]) -> Vec<f64> {
     let steps = per_sequence.first().map_or(0, Vec::len);
     let mean = |i: usize| mean_of(per_sequence.iter().map(|s| s[i]));
     (0..steps).map(mean).collect()
+}
+
+/// The sum; nothing adds up to zero, where the standard library's sum is -0.
+pub(super) fn total(values: impl IntoIterator<Item = f64>) -> f64 {
+    values.into_iter().fold(0.0, |sum, x| sum + x)
 }
 
 /// The mean; NaN where there are no values.

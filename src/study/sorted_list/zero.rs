@@ -1,7 +1,7 @@
 //! Why large values do not attend to small ones, though their own scores are highest there: the query's position.
 
 use super::circuits::{Circuits, order};
-use super::lab::{Lab, mean_of};
+use super::lab::{Lab, mean_of, total};
 use crate::error::Result;
 use crate::intervene::{Change, Intervention, Part, intervene};
 use crate::model::{Model, Run};
@@ -72,7 +72,7 @@ impl Zero {
             let of = |&(s, p): &(usize, usize)| -> f64 {
                 let keys = pattern.slice(&[s, h, p]).iter();
                 let keys = keys.zip(lab.tokens.sequence(s));
-                keys.filter(|(_, t)| is_small(**t)).map(|(a, _)| a).sum()
+                total(keys.filter(|(_, t)| is_small(**t)).map(|(a, _)| *a))
             };
             mean_of(queries.iter().map(of))
         };
@@ -122,6 +122,9 @@ impl Zero {
 fn exchanged(lab: &Lab<'_>) -> Result<Tensor<f64>> {
     let first = lab.length + 1;
     let later = first + 1..lab.steps().end;
+    if later.is_empty() {
+        return Ok(lab.on.pattern.clone());
+    }
     let mut weights = lab.model.weights().clone();
     let embedding = weights.W_pos.slice(&[first]).to_vec();
     for p in later.clone() {

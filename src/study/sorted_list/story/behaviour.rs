@@ -153,8 +153,9 @@ impl SortedListStudy {
 
     pub(super) fn ablated(&self) -> Step {
         let title = "One head matters more than the others";
+        // What matters at least doubles the loss.
         let claim = "The head that copies more of the numbers is the one that is missed most: its output replaced by its \
-                     mean costs more than that of any other.";
+                     mean costs more than that of any other, and more than the loss itself.";
         let heads = self.heads();
         let rises: Vec<f64> = self.ablations.iter().map(|(_, rise)| *rise).collect();
         let copies = |h: usize| self.circuits.owners.iter().filter(|&&o| o == h).count();
@@ -177,7 +178,10 @@ impl SortedListStudy {
         let verdict = if heads.len() == 1 {
             Verdict::not_applicable(format!("there is one head; {because}"))
         } else {
-            Verdict::of(covers == needed && rises[needed] > 0.0, because)
+            Verdict::of(
+                covers == needed && rises[needed] > self.performance.loss,
+                because,
+            )
         };
         let chart = BarChart {
             title: String::new(),

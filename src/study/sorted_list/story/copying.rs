@@ -31,7 +31,7 @@ impl SortedListStudy {
             "What is attended to is copied",
             "The heads copy: for every number there is a head in whose OV circuit its own logit is raised most.",
             Verdict::of(
-                copied as f64 >= NEARLY_ALL * self.values as f64,
+                self.copies(),
                 format!(
                     "{copied} of {} numbers raise their own logit most, in the head that copies them most; by that, {}",
                     self.values,
@@ -57,6 +57,11 @@ impl SortedListStudy {
             )
             .caption("The mean over the numbers."),
         )
+    }
+
+    /// Whether nearly all numbers are copied.
+    fn copies(&self) -> bool {
+        self.circuits.copied() as f64 >= NEARLY_ALL * self.values as f64
     }
 
     pub(super) fn shared(&self) -> Step {
@@ -111,6 +116,9 @@ impl SortedListStudy {
         let mut heads: Vec<&Elsewhere> = self.circuits.elsewhere.iter().collect();
         heads.sort_by(|a, b| rise(a.head).total_cmp(&rise(b.head)));
         let verdict = match heads[..] {
+            _ if !self.copies() => {
+                Verdict::not_applicable("the heads do not copy what they attend to")
+            }
             [less, more] if less.values > 0 && more.values > 0 => {
                 let takes = |e: &Elsewhere| e.negative > CLEARLY && e.mean < 0.0;
                 let of = |e: &Elsewhere| {

@@ -2,6 +2,7 @@
 
 use super::{MOST, OFTEN};
 use crate::study::sorted_list::adversarial::AT_A_JUMP;
+use crate::study::sorted_list::lab::total;
 use crate::study::sorted_list::{BySize, Hard, Smallest, SortedListStudy};
 use crate::study::words::percent;
 use crate::study::{
@@ -88,12 +89,8 @@ impl SortedListStudy {
                 .collect::<Vec<f64>>()
         };
         let (itself, next) = (of(0), of(1));
-        let rare: f64 = a
-            .by_size
-            .iter()
-            .filter(|s| s.size >= j.least)
-            .map(|s| s.share)
-            .sum();
+        let rare = a.by_size.iter().filter(|s| s.size >= j.least);
+        let rare = total(rare.map(|s| s.share));
         let because = format!(
             "right at the jump: {} (at that step of any lists {}), elsewhere in these lists {}; attention to itself {}; \
              to the next {}; jumps of {} or more are {} of the steps in the sequences studied",

@@ -53,9 +53,8 @@ impl SortedListStudy {
             ),
         )
         .text(format!(
-            "It is not always the next one: {} of the numbers score the second or third above them higher than the first. \
-             Of a head's own values only: pairs of one at most {JUST_ABOVE} above and one further above, and pairs of one \
-             above and one below.",
+            "{} of the numbers score the second or third number above them higher than the first. The table's pairs are of \
+             a head's own values: one at most {JUST_ABOVE} above and one further above, and one above and one below.",
             percent(c.skips)
         ))
         .table(table)
