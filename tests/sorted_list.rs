@@ -158,6 +158,9 @@ fn the_mechanism_is_found_on_the_reference() {
     drawn(direct.right[1], 0.848, 980.0);
     let kind = |id: &str| study.adversarial.kind(id).unwrap();
     drawn(kind("jump").right[5], 0.004, 500.0);
+    let jump = study.adversarial.jump.as_ref().unwrap();
+    assert_eq!(jump.p_next, kind("jump").by_step[5]);
+    assert!(jump.p_itself > jump.p_next && jump.attention[0][0] > 100.0 * jump.attention[0][1]);
     drawn(kind("upper").right[0], 0.0, 500.0);
     drawn(kind("upper").right[1], 0.506, 500.0);
     drawn(kind("any").mean, 0.967, 500.0);

@@ -64,6 +64,10 @@ pub struct Jump {
     pub attention: Vec<Vec<f64>>,
     /// The mean probability of the value itself.
     pub p_itself: f64,
+    /// Of the next one, which is right.
+    pub p_next: f64,
+    /// And of the one after that; NaN where there is none.
+    pub p_after_next: f64,
     /// The share of lists in which it is written once more.
     pub repeated: f64,
     /// The share in which something is written that is not in the list.
@@ -227,13 +231,22 @@ impl Jump {
             mean_of(on.all().map(of))
         };
         let of_head = |h: usize| (0..AT_A_JUMP.len()).map(|k| to(h, k)).collect();
+        let p = |after: usize| {
+            let of = |s| {
+                let token = on.tokens.sequence(s).get(query + after);
+                token.map_or(f64::NAN, |&t| on.probability(s, step, t))
+            };
+            mean_of(on.all().map(of))
+        };
         let written = |s: usize| on.written(s, step) as i64;
         let share = |such: &dyn Fn(usize) -> bool| mean_of(on.all().map(|s| f64::from(such(s))));
         Jump {
             step,
             least,
             attention: lab.heads().map(of_head).collect(),
-            p_itself: mean_of(on.all().map(|s| on.probability(s, step, around(s)[0]))),
+            p_itself: p(0),
+            p_next: p(1),
+            p_after_next: p(2),
             repeated: share(&|s| written(s) == around(s)[0]),
             not_in_list: share(&|s| !on.tokens.sequence(s).contains(&written(s))),
             shown: on.shown(&on.all().take(SHOWN).collect::<Vec<_>>()),

@@ -144,13 +144,16 @@ impl SortedListStudy {
         let mut step = Step::new("jump", title, claim, verdict)
             .text(format!(
                 "{} lists of {}, each part without repetition. What is written at the jump is the number itself once more \
-                 in {} of them (mean probability {}), and a number that is not in the list in {}. The largest jump in the \
-                 sequences studied is of {largest}.",
+                 in {} of them, and a number that is not in the list in {}. Mean probabilities there: {} of the number \
+                 itself, {} of the next, {} of the one after that. The largest jump in the sequences studied is of \
+                 {largest}.",
                 hard.lists,
                 hard.kind,
                 percent(j.repeated),
+                percent(j.not_in_list),
                 Number::from(j.p_itself),
-                percent(j.not_in_list)
+                Number::from(j.p_next),
+                Number::from(j.p_after_next)
             ))
             .table(self.by_step(&["any", "jump"]))
             .table(self.worst(&["jump"]));

@@ -233,7 +233,10 @@ impl SortedListStudy {
         }
         if let Some(j) = &a.jump {
             drawn("advex.jump.attention", json!(j.attention));
-            drawn("advex.jump.p_itself", json!(j.p_itself));
+            drawn(
+                "advex.jump.p",
+                json!({"itself": j.p_itself, "next": j.p_next, "after_next": j.p_after_next}),
+            );
         }
         drawn("smallest", json!(a.by_smallest));
         let found = a.by_smallest.iter().take_while(|s| s.right > MOST);
