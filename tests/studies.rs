@@ -648,12 +648,6 @@ fn the_embedded_models_have_learned_the_mechanisms() {
     }
     assert!(story.summary[0].starts_with("The mechanism is there."));
 
-    let model = Fixture::SortedList.load::<f64>();
-    let data = sorted_list::Data::generated();
-    let study = sorted_list::study(&model, &data, &|_| {}).unwrap();
-    let story = study.story("a model");
-    assert_eq!(holding(&story).len(), story.steps.len());
-
     // It counts as the write-up's model does, but reads the counts another way.
     let model = Fixture::Brackets.load::<f64>();
     let data = brackets::Data::of(Brackets::default().tokens(1000, 0)).unwrap();
