@@ -29,7 +29,7 @@ pub use between::Between;
 pub use edges::{Edges, NEAR};
 pub use filters::{Filter, Filters};
 pub use held_out::HeldOut;
-pub use integers::{Regular, wave_by_chance};
+pub use integers::{Integers, Regular, wave_by_chance};
 pub use margins::Margins;
 pub use neurons::Neurons;
 pub use plane::{After, Decision, FirstTwo, Plane};
@@ -67,8 +67,8 @@ pub struct TwoIntegerStudy {
     pub fixed: Answered,
     /// The filters from the weights alone.
     pub filters: Filters,
-    /// How regular the filters' numbers of `A` and of `B` are, filter by filter.
-    pub regular: [[Regular; 2]; 2],
+    /// How regular the filters' numbers of `A` and of `B` are.
+    pub integers: Integers,
     /// The MLP of the model and of that with fixed attention, neuron by neuron.
     pub neurons: [Neurons; 2],
     /// What vectors do that are added to the stream of either.
@@ -146,7 +146,7 @@ pub fn study(
     let fixed = Answered::of(&uppers[1], &mid[1], &labels, par)?;
     full.plane.in_the_order_of(&fixed.plane);
     let filters = Filters::of(&extended, &fixed, &full, &labels);
-    let regular = integers::regular(&filters)?;
+    let integers = Integers::of(&filters, &full)?;
     progress("adding neurons");
     let shown = spread_out(labels.len());
     let answered = [&full, &fixed];
@@ -171,7 +171,7 @@ pub fn study(
         labels,
         attention,
         filters,
-        regular,
+        integers,
         neurons: [of_full?, of_fixed?],
         vectors,
         scrubs,

@@ -43,7 +43,9 @@ impl TwoIntegerStudy {
             .each_ref()
             .map(|f| json!({"A": f.of_a, "B": f.of_b}));
         story.figure("filters.vectors", vectors);
-        story.figure("filters.regular", &self.regular);
+        story.figure("filters.regular", &self.integers.regular);
+        let ruled = self.integers.ruled_agrees_with_full;
+        story.figure("filters.ruled.vs_full", ruled);
         let correlations = self.filters.filters.each_ref().map(|f| f.correlation);
         story.figure("filters.lines", correlations);
         for (id, of) in [("full", 0), ("fixed", 1)] {
@@ -64,6 +66,8 @@ impl TwoIntegerStudy {
                 &format!("scrub.{id}.lost"),
                 scrubs.map(|s| by_name(s, |t| s.lost(t), 0.0)),
             );
+            let third = scrubs.map(|s| s.test("1*").left - s.test("1").left);
+            story.figure(&format!("scrub.{id}.third"), third);
         }
         for (id, scrubs) in ["full_model", "fixed_attention"].iter().zip(&self.scrubs) {
             let left = scrubs.as_ref().map(|s| s.together().left);
