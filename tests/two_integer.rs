@@ -212,48 +212,43 @@ fn no_enumerated_gate_is_better() {
 /// Every draw that each exchange allows, one after another, against the estimate from a sample.
 #[test]
 fn scrubs_are_estimates_of_all_draws() {
-    let n = 4;
+    let n = 5;
     let table = some_labels(n);
+    let labels: Vec<bool> = table.labels().iter().map(|&l| l == 1).collect();
     let small = [("d_model", json!(4)), ("d_head", json!(2))];
-    // Of models that were never trained, the first two on which pairs fail either filter, and pass it.
+    // Of models that were never trained, the first on which many pairs fail either filter, and many pass it.
     let models = (0..80).map(|seed| untrained(config(n, &small), seed));
-    let studies = models.map(|model| (study(&model, &table), model));
+    let mut studies = models.map(|model| (study(&model, &table), model));
     let splits = |answered: &Answered| {
         let sides = sides(answered);
         let count = |f: usize| sides.iter().filter(|s| s[f]).count();
-        (0..2).all(|f| (3..=n * n - 3).contains(&count(f)))
+        (0..2).all(|f| (5..=n * n - 5).contains(&count(f)))
     };
     let two = |s: &TwoIntegerStudy| {
         s.scrubs.iter().all(Option::is_some) && splits(&s.full) && splits(&s.fixed)
     };
-    let found: Vec<_> = studies.filter(|(s, _)| two(s)).take(2).collect();
-    assert_eq!(found.len(), 2);
-    for (found, model) in &found {
-        let naive = Naive::of(model, &table);
-        let labels: Vec<bool> = table.labels().iter().map(|&l| l == 1).collect();
-        for (which, answered) in [&found.full, &found.fixed].into_iter().enumerate() {
-            let scrubs = found.scrubs[which].as_ref().unwrap();
-            assert_eq!(scrubs.none, same(&answered.says, &labels));
-            let expected = every_draw(model, &naive.mid[which], answered, &labels);
-            let mut moved = false;
-            for (test, expected) in scrubs.tests.iter().zip(expected) {
-                println!(
-                    "{which} {}: {} ± {} of {expected}",
-                    test.name, test.left, test.error
-                );
-                // Five standard errors of a share of so many draws, at most.
-                let draws = (Scrubs::DRAWS * n * n) as f64;
-                assert!(
-                    (test.left - expected).abs() <= 5.0 * (0.25 / draws).sqrt(),
-                    "{}",
-                    test.name
-                );
-                assert!(test.error <= (0.25 / (draws - (n * n) as f64)).sqrt());
-                moved |= (expected - scrubs.none).abs() > 0.1;
-            }
-            assert!(moved, "exchanges that change nothing test nothing");
+    let (found, model) = studies.find(|(s, _)| two(s)).unwrap();
+    let naive = Naive::of(&model, &table);
+    let mut moved = false;
+    for (which, answered) in [&found.full, &found.fixed].into_iter().enumerate() {
+        let scrubs = found.scrubs[which].as_ref().unwrap();
+        assert_eq!(scrubs.none, same(&answered.says, &labels));
+        let expected = every_draw(&model, &naive.mid[which], answered, &labels);
+        for (test, expected) in scrubs.tests.iter().zip(expected) {
+            println!(
+                "{which} {}: {} ± {} of {expected}",
+                test.name, test.left, test.error
+            );
+            // Five standard errors; where no answer varies they are zero, and sums of probabilities are rounded.
+            let off = (test.left - expected).abs();
+            assert!(off <= 5.0 * test.error + 1e-9, "{}", test.name);
+            // At most that of coins.
+            let draws = ((Scrubs::DRAWS - 1) * n * n) as f64;
+            assert!(test.error <= (0.25 / draws).sqrt());
+            moved |= (expected - scrubs.none).abs() > 0.1;
         }
     }
+    assert!(moved, "exchanges that change nothing test nothing");
 }
 
 /// Which filters of the gate in the plane of the first two components each input passes.
@@ -678,7 +673,7 @@ fn what_is_published_has_a_figure() {
 
 /// What no study of one model can tell: whether a model that is trained with fixed attention does as well. Attention is
 /// uniform where queries and keys are zero, and stays so; `A` and `B` have tokens of their own, so that each has the vectors
-/// that fixed attention of any shares could give it. Half a minute on two cores: `cargo test --release --test two_integer
+/// that fixed attention of any shares could give it. A minute on two cores: `cargo test --test two_integer
 /// fixed_attention_is_enough -- --ignored --nocapture`
 #[test]
 #[ignore = "a whole training"]

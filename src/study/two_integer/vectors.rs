@@ -56,6 +56,8 @@ pub struct Moved {
 
 /// The lengths that are tried, in units of the pairs' own spread.
 const LENGTHS: [f64; 8] = [0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0];
+/// Up to this length the pairs are shown.
+const SHOWN: f64 = 2.0;
 /// Random directions.
 const RANDOM: usize = 12;
 
@@ -132,7 +134,9 @@ impl Vectors {
             };
             (0..LENGTHS.len()).map(of).collect()
         };
-        let shown = |direction| (0..LENGTHS.len()).map(|s| moved(direction, s)).collect();
+        // Beyond this the pairs are far outside their own plane's picture.
+        let near = LENGTHS.iter().filter(|&&length| length <= SHOWN).count();
+        let shown = |direction| (0..near).map(|s| moved(direction, s)).collect();
         Vectors {
             spread,
             directions: RANDOM,
