@@ -212,17 +212,17 @@ fn no_enumerated_gate_is_better() {
 /// Every draw that each exchange allows, one after another, against the estimate from a sample.
 #[test]
 fn scrubs_are_estimates_of_all_draws() {
-    let n = 5;
+    let n = 4;
     let table = some_labels(n);
     let labels: Vec<bool> = table.labels().iter().map(|&l| l == 1).collect();
     let small = [("d_model", json!(4)), ("d_head", json!(2))];
-    // Of models that were never trained, the first on which many pairs fail either filter, and many pass it.
+    // Of models that were never trained, the first on which some pairs fail either filter, and some pass it.
     let models = (0..80).map(|seed| untrained(config(n, &small), seed));
     let mut studies = models.map(|model| (study(&model, &table), model));
     let splits = |answered: &Answered| {
         let sides = sides(answered);
         let count = |f: usize| sides.iter().filter(|s| s[f]).count();
-        (0..2).all(|f| (5..=n * n - 5).contains(&count(f)))
+        (0..2).all(|f| (3..=n * n - 3).contains(&count(f)))
     };
     let two = |s: &TwoIntegerStudy| {
         s.scrubs.iter().all(Option::is_some) && splits(&s.full) && splits(&s.fixed)
