@@ -673,7 +673,7 @@ fn what_is_published_has_a_figure() {
 
 /// What no study of one model can tell: whether a model that is trained with fixed attention does as well. Attention is
 /// uniform where queries and keys are zero, and stays so; `A` and `B` have tokens of their own, so that each has the vectors
-/// that fixed attention of any shares could give it. A minute on two cores: `cargo test --test two_integer
+/// that fixed attention of any shares could give it. A minute or two on two cores: `cargo test --test two_integer
 /// fixed_attention_is_enough -- --ignored --nocapture`
 #[test]
 #[ignore = "a whole training"]
