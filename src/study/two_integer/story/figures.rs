@@ -43,7 +43,7 @@ impl TwoIntegerStudy {
             .each_ref()
             .map(|f| json!({"A": f.of_a, "B": f.of_b}));
         story.figure("filters.vectors", vectors);
-        story.figure("filters.regular", &self.integers.regular);
+        story.figure("filters.regular", self.integers.regular);
         let ruled = self.integers.ruled_agrees_with_full;
         story.figure("filters.ruled.vs_full", ruled);
         let correlations = self.filters.filters.each_ref().map(|f| f.correlation);
