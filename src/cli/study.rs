@@ -4,12 +4,14 @@ use super::args::{Common, Json, ModelArg};
 use super::batch::Sequences;
 use super::output::{print, progress};
 use super::report::summary;
+use super::train::RECIPE;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use indicatif::ProgressBar;
 use pathsum::report::{write_both, write_json};
 use pathsum::study::{Story, brackets, palindrome, sorted_list, two_integer};
-use pathsum::task::LabelTable;
+use pathsum::task::{BuiltIn, LabelTable};
+use pathsum::train::Recipe;
 use pathsum::{Model, Par, Precision, Tokens};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -132,10 +134,30 @@ impl Study {
                     From::Labels(labels) => labels,
                     _ => LabelTable::bands(),
                 };
-                two_integer::study(model, &labels, Par::Rayon, &begins)?.story(name)
+                let mut study = two_integer::study(model, &labels, Par::Rayon, &begins)?;
+                if let Some(pairs) = held_out(name) {
+                    study = study.held_out(&pairs)?;
+                }
+                study.story(name)
             }
         })
     }
+}
+
+/// The pairs that a model of two integers was not trained on, where its recipe says so: that of the embedded model, or
+/// the one in the folder that `pathsum train` wrote.
+fn held_out(model: &str) -> Option<Tokens> {
+    let recipe = if model == Study::TwoInteger.fixture() {
+        Recipe::built_in(BuiltIn::TwoInteger)
+    } else {
+        Recipe::open(Path::new(model).join(RECIPE)).ok()?
+    };
+    let half = matches!(recipe.data, pathsum::train::Data::Half { .. });
+    // The recipe of another task, or one whose labels are no longer there, says nothing of the pairs.
+    let known = half && recipe.task.built_in() == BuiltIn::TwoInteger;
+    known
+        .then(|| recipe.draw().ok())?
+        .map(|d| d.held_out.tokens)
 }
 
 pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {

@@ -11,15 +11,18 @@ use std::process::ExitCode;
 /// Sequences of a task with their right answers: a few to look at, or a dataset
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  pathsum task palindrome\n  pathsum task brackets --size 2500 --seed 1 --out brackets.safetensors"
+    after_help = "Examples:\n  pathsum task palindrome\n  pathsum task brackets --size 2500 --seed 1 --out brackets.safetensors\n  pathsum task two_integer --all --out pairs.safetensors"
 )]
 pub struct Args {
     /// palindrome, sorted_list, brackets or two_integer
     #[arg(value_name = "TASK")]
     task: BuiltIn,
-    /// How many sequences
+    /// How many sequences. Those of two_integer are drawn with repeats: 20000 are some 10100 different pairs
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = size)]
     size: usize,
+    /// All sequences that there are, each once, instead: the pairs of two_integer, A by A
+    #[arg(long, conflicts_with_all = ["size", "seed"])]
+    all: bool,
     /// The seed
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -44,7 +47,15 @@ pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
         (Some(path), BuiltIn::TwoInteger) => Box::new(TwoIntegers::new(LabelTable::open(path)?)),
         (Some(path), other) => bail!("--labels {}: {other} has its own", path.display()),
     };
-    let data = task.label(common.limited(task.tokens(args.size, args.seed)))?;
+    let tokens = match (args.all, task.inputs()) {
+        (false, _) => task.tokens(args.size, args.seed),
+        (true, Some(all)) => all,
+        (true, None) => bail!(
+            "--all: the sequences of {} are too many to list, expected --size",
+            task.name()
+        ),
+    };
+    let data = task.label(common.limited(tokens))?;
     let mut json = about(task.as_ref());
     let words = match &args.out {
         None => {

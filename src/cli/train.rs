@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// The recipe's file in a folder of a training.
-const RECIPE: &str = "recipe.json";
+pub(super) const RECIPE: &str = "recipe.json";
 
 /// Sequences of the held-out data that are written beside the model.
 const SAMPLE: usize = 200;

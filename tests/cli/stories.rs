@@ -129,6 +129,16 @@ fn task_shows_examples_and_writes_datasets() {
         (words[0] < words[1]) == (words[3] == "1")
     };
     assert!(text.lines().skip(2).all(right), "{text}");
+    // All there are, each once.
+    let all = s.json("task two_integer --labels less --all")["sequences"].clone();
+    let pairs: Vec<&str> = all
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|q| q["text"].as_str().unwrap())
+        .collect();
+    let each = (0..9).map(|i| format!("{} {} =", i / 3, i % 3));
+    assert_eq!(pairs, each.collect::<Vec<_>>());
 
     s.write("wide", &integers("labels", &[1, 3], &less[..3]));
     for (line, said) in table(
@@ -137,6 +147,8 @@ fn task_shows_examples_and_writes_datasets() {
          task brackets --size 0          => expected a whole number from 1 to 1000000
          task brackets --size 1000001    => expected a whole number from 1 to 1000000
          task brackets --seed -1         => unexpected argument '-1'
+         task brackets --all             => --all: the sequences of brackets are too many to list, expected --size
+         task two_integer --all --size 3 => the argument '--all' cannot be used with '--size <N>'
          task brackets --labels less     => --labels less: brackets has its own
          task two_integer --labels no    => no: No such file
          task two_integer --labels data  => unknown tensor `labels`

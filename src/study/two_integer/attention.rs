@@ -15,7 +15,13 @@ pub struct Attention {
     pub mean: Vec<[f64; 3]>,
     /// Standard deviations, `[head][key]`.
     pub deviation: Vec<[f64; 3]>,
+    /// The patterns of a few pairs, `[head, query, key]` each, to be looked at.
+    #[serde(skip)]
+    pub(super) shown: Vec<(usize, Vec<f64>)>,
 }
+
+/// How many pairs' patterns are shown.
+const SHOWN: usize = 8;
 
 impl Attention {
     /// Of patterns, `[input, head, query, key]`.
@@ -40,9 +46,14 @@ impl Attention {
             )
             .sqrt()
         };
+        let few = inputs.min(SHOWN);
+        let at = |i: usize| (2 * i + 1) * inputs / (2 * few);
         Attention {
             mean: each(&mean),
             deviation: each(&deviation),
+            shown: (0..few)
+                .map(|i| (at(i), patterns.slice(&[at(i)]).to_vec()))
+                .collect(),
         }
     }
 }

@@ -15,6 +15,8 @@ pub struct Filters {
     pub agrees_with_fixed: f64,
     /// And what the full model says.
     pub agrees_with_full: f64,
+    /// And the label.
+    pub agrees_with_labels: f64,
 }
 
 /// One filter: passed where `of_a + of_b > 0`.
@@ -44,7 +46,12 @@ impl Filter {
 }
 
 impl Filters {
-    pub(super) fn of(extended: &Extended, fixed: &Answered, full: &Answered) -> Self {
+    pub(super) fn of(
+        extended: &Extended,
+        fixed: &Answered,
+        full: &Answered,
+        labels: &[bool],
+    ) -> Self {
         let beyond_full = full.plane.all_beyond();
         let filters = [0, 1].map(|i| {
             let mut filter = Filter::of(extended, &fixed.plane, i);
@@ -57,10 +64,12 @@ impl Filters {
             filters,
             agrees_with_fixed: 0.0,
             agrees_with_full: 0.0,
+            agrees_with_labels: 0.0,
         };
         let passes = found.passes();
         found.agrees_with_fixed = agreement(&passes, &fixed.says);
         found.agrees_with_full = agreement(&passes, &full.says);
+        found.agrees_with_labels = agreement(&passes, labels);
         found
     }
 

@@ -4,10 +4,9 @@ use super::Plane;
 use crate::decompose::summary;
 use serde::Serialize;
 
-/// How far from the gate's edge the model with fixed attention is right and wrong.
+/// How far from the filters' thresholds the model with fixed attention is right and wrong.
 ///
-/// The distance of a pair is how far it is beyond the threshold that it is least beyond, or not at all: where this
-/// changes its sign, the gate changes its answer.
+/// The distance of a pair is that from the nearer of the two thresholds.
 #[derive(Clone, Debug, Serialize)]
 pub struct Margins {
     /// How far each pair is beyond either threshold, `A` by `A`.
@@ -20,6 +19,8 @@ pub struct Margins {
     pub right_median: Option<f64>,
     /// And of the wrong ones.
     pub wrong_median: Option<f64>,
+    /// How many of the wrong pairs are nearer to each filter's threshold than to the other's.
+    pub wrong_by_filter: [usize; 2],
 }
 
 impl Margins {
@@ -31,7 +32,12 @@ impl Margins {
             let distances: Vec<f64> = here.map(|(p, _)| distance(*p)).collect();
             summary(&distances).ok().map(|s| s.median)
         };
+        let mut wrong_by_filter = [0; 2];
+        for (&beyond, _) in beyond.iter().zip(&wrong).filter(|&(_, &w)| w) {
+            wrong_by_filter[nearer(beyond)] += 1;
+        }
         Margins {
+            wrong_by_filter,
             right_median: median(false),
             wrong_median: median(true),
             beyond,
@@ -40,7 +46,12 @@ impl Margins {
     }
 }
 
-/// From the edge of the gate.
+/// The filter whose threshold is nearer.
+pub(super) fn nearer([x, y]: [f64; 2]) -> usize {
+    usize::from(y.abs() < x.abs())
+}
+
+/// From the nearer of the two thresholds.
 pub(super) fn distance([x, y]: [f64; 2]) -> f64 {
-    x.min(y).abs()
+    x.abs().min(y.abs())
 }

@@ -9,10 +9,15 @@
 //! (2023), on the second challenge of Stephen Casper's "EIS VII: A Challenge for Mechanists".
 
 mod attention;
+mod between;
+mod edges;
 mod filters;
+mod held_out;
+mod integers;
 mod margins;
 mod neurons;
 mod plane;
+mod reading;
 mod scrubs;
 mod story;
 mod tilt;
@@ -20,12 +25,16 @@ mod upper;
 mod vectors;
 
 pub use attention::{Attention, Extended};
+pub use between::Between;
+pub use edges::{Edges, NEAR};
 pub use filters::{Filter, Filters};
+pub use held_out::HeldOut;
+pub use integers::{Integers, Regular, wave_by_chance};
 pub use margins::Margins;
 pub use neurons::Neurons;
 pub use plane::{After, Decision, FirstTwo, Plane};
 pub use scrubs::{Scrubs, Test};
-pub use vectors::{Moved, Vectors};
+pub use vectors::{Foretold, Moved, Vectors};
 
 use super::Progress;
 use crate::error::{Error, Result};
@@ -34,11 +43,12 @@ use crate::model::{Config, Model, Run};
 use crate::names::Hook;
 use crate::task::{LabelTable, Task, TwoIntegers};
 use crate::tensor::Tensor;
+use reading::Reading;
 use serde::Serialize;
 use upper::Upper;
 
 /// How many parts [`study`] reports.
-pub const PARTS: usize = 6;
+pub const PARTS: usize = 5;
 
 /// What the study found.
 #[derive(Clone, Debug, Serialize)]
@@ -57,13 +67,20 @@ pub struct TwoIntegerStudy {
     pub fixed: Answered,
     /// The filters from the weights alone.
     pub filters: Filters,
-    /// The MLP, neuron by neuron.
-    pub neurons: Neurons,
-    /// What random vectors do.
-    pub vectors: Vectors,
-    /// Causal scrubbing of the full model, held against the labels, and of the one with fixed attention, held against
-    /// the full model's answers.
-    pub scrubs: [Scrubs; 2],
+    /// How regular the filters' numbers of `A` and of `B` are.
+    pub integers: Integers,
+    /// The MLP of the model and of that with fixed attention, neuron by neuron.
+    pub neurons: [Neurons; 2],
+    /// What vectors do that are added to the stream of either.
+    pub vectors: [Vectors; 2],
+    /// Causal scrubbing of either, held against the labels; none where the gate has one direction twice.
+    pub scrubs: [Option<Scrubs>; 2],
+    /// The answers as the attention goes from its means to itself.
+    pub between: Vec<Between>,
+    /// Where the model is wrong.
+    pub edges: Edges,
+    /// How many of the pairs that the model was not trained on get their label, where it is known which these are.
+    pub held_out: Option<HeldOut>,
     /// Where the model with fixed attention is wrong.
     pub margins: Margins,
 }
@@ -128,30 +145,40 @@ pub fn study(
     let mut full = Answered::of(&uppers[0], &mid[0], &labels, par)?;
     let fixed = Answered::of(&uppers[1], &mid[1], &labels, par)?;
     full.plane.in_the_order_of(&fixed.plane);
-    let filters = Filters::of(&extended, &fixed, &full);
+    let filters = Filters::of(&extended, &fixed, &full, &labels);
+    let integers = Integers::of(&filters, &full)?;
     progress("adding neurons");
     let shown = spread_out(labels.len());
-    let neurons = Neurons::of(model, &uppers[0], &full, &shown, par)?;
-    progress("adding random vectors");
-    let vectors = Vectors::of(&uppers[0], &full, &shown, par)?;
-    progress("scrubbing the full model");
-    let scrubbed = Scrubs::of(model, &mid[0], &full.plane, &labels, par)?;
-    progress("scrubbing the model with fixed attention");
-    let scrubs = [
-        scrubbed,
-        Scrubs::of(model, &mid[1], &fixed.plane, &full.says, par)?,
-    ];
+    let answered = [&full, &fixed];
+    let neurons = [0, 1].map(|i| Neurons::of(model, &uppers[i], answered[i], &shown, par));
+    let [of_full, of_fixed] = neurons;
+    progress("adding vectors");
+    let reading = Reading::of(model);
+    let vectors = [0, 1].map(|i| {
+        let m = answered[i];
+        Vectors::of(&reading, &mid[i], &m.plane, &m.says, &shown, par)
+    });
+    let between = Between::all(&reading, &mid, &full, &labels, par);
+    progress("scrubbing");
+    let scrubs = [0, 1].map(|i| {
+        let m = answered[i];
+        Scrubs::of(model, &mid[i], &m.plane.first_two, &m.says, &labels, par)
+    });
     Ok(TwoIntegerStudy {
         config: model.config().clone(),
         margins: Margins::of(&fixed.plane, &fixed.says, &labels),
+        edges: Edges::of(&full, &labels, table.n()),
         labels,
         attention,
-        full,
-        fixed,
         filters,
-        neurons,
+        integers,
+        neurons: [of_full?, of_fixed?],
         vectors,
         scrubs,
+        between,
+        held_out: None,
+        full,
+        fixed,
     })
 }
 
@@ -168,7 +195,7 @@ impl Answered {
         Ok(Answered {
             agrees: agreement(&says, labels),
             plane: Plane::of(mid, &says, par)?,
-            after: After::of(&upper.model, &out.cache[Hook::ResidPost(0)], &says)?,
+            after: After::of(&upper.model, mid, &out.cache[Hook::ResidPost(0)], &says)?,
             says,
         })
     }

@@ -30,7 +30,7 @@ impl Neurons {
     pub(super) fn of(
         model: &Model<f64>,
         upper: &Upper,
-        full: &Answered,
+        answered: &Answered,
         inputs: &[usize],
         par: Par,
     ) -> Result<Self> {
@@ -41,7 +41,7 @@ impl Neurons {
         let mlp = model.weights().blocks[0].mlp.as_ref();
         let mlp = mlp.expect("checked: there is an MLP");
         let d_mlp = mlp.b_in.len();
-        let after = &full.after;
+        let after = &answered.after;
         // What is followed of the stream: two components, and the difference of the logits.
         let component = |c: usize| after.components.row(c).iter().copied().collect();
         let directions: [Vec<f64>; 3] = [component(0), component(1), towards_one(model)];
@@ -80,7 +80,7 @@ impl Neurons {
         let mut steps = Vec::new();
         for added in 0..=d_mlp {
             let right = at.iter().zip(inputs);
-            let right = right.filter(|(x, i)| (x[2] > 0.0) == full.says[**i]);
+            let right = right.filter(|(x, i)| (x[2] > 0.0) == answered.says[**i]);
             agrees.push(right.count() as f64 / count);
             if added.is_power_of_two() || added == 0 || added == d_mlp {
                 steps.push((added, at.iter().map(|x| [x[0], x[1]]).collect()));

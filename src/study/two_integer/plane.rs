@@ -37,8 +37,16 @@ pub struct FirstTwo {
     /// The inputs in it.
     #[serde(skip)]
     pub points: Vec<[f64; 2]>,
+    /// The inputs along the third and fourth component; 0 where there is none.
+    #[serde(skip)]
+    pub next: Vec<[f64; 2]>,
     /// The conjunction of two thresholds in it that agrees best with the answers.
     pub gate: AndGate,
+    /// All principal components: `[d_model, d_model]`, orthonormal rows.
+    #[serde(skip)]
+    pub(super) components: Mat<f64>,
+    #[serde(skip)]
+    pub(super) mean: Vec<f64>,
 }
 
 /// How much of the variance the components hold among which the plane is looked for.
@@ -53,9 +61,27 @@ impl Plane {
         let shares = nearly_all(&pca.explained_variance_ratio());
         let k = shares.len();
         let held = scores.as_ref().subcols(0, k);
+        let mut gate = and_gate(held.subcols(0, 2), says, par)?;
+        // The first filter is the one whose direction is nearer to the first component.
+        if gate.directions[1][0].abs() > gate.directions[0][0].abs() {
+            swap(&mut gate);
+        }
         let first_two = FirstTwo {
             points: first_two_of(held),
-            gate: and_gate(held.subcols(0, 2), says, par)?,
+            next: (0..scores.nrows())
+                .map(|i| {
+                    [2, 3].map(|c| {
+                        if c < scores.ncols() {
+                            scores[(i, c)]
+                        } else {
+                            0.0
+                        }
+                    })
+                })
+                .collect(),
+            gate,
+            components: pca.components.clone(),
+            mean: pca.mean.clone(),
         };
         let mut plane = Plane {
             one_line: one_line(held, says)?,
@@ -75,11 +101,13 @@ impl Plane {
         });
         let turn = basis(&soft_and(held, says, start, par));
         let turned = product(held, turn.transpose());
-        let gate = and_gate(turned.as_ref().subcols(0, 2), says, par)?;
+        let mut gate = and_gate(turned.as_ref().subcols(0, 2), says, par)?;
         if gate.right > plane.gate.right {
+            let points = first_two_of(turned.as_ref());
+            order(&mut gate, &points, &plane.all_beyond());
             let among = product(turn.as_ref(), plane.axes.as_ref().subrows(0, k));
             plane.axes.as_mut().subrows_mut(0, k).copy_from(among);
-            plane.points = first_two_of(turned.as_ref());
+            plane.points = points;
             plane.gate = gate;
         }
         Ok(plane)
@@ -110,17 +138,40 @@ impl Plane {
         row(0).zip(row(1)).map(|(e, f)| x * e + y * f).collect()
     }
 
+    /// What of a vector of the stream lies in the plane.
+    pub(super) fn coordinates(&self, vector: &[f64]) -> [f64; 2] {
+        [0, 1].map(|c| {
+            let row = self.axes.row(c).iter();
+            row.zip(vector).map(|(e, x)| e * x).sum()
+        })
+    }
+
     /// Puts the two directions in the order of another plane's on the same inputs: each is called what the other's
     /// direction is called that it goes along with.
     pub(super) fn in_the_order_of(&mut self, other: &Plane) {
-        let (own, others) = (self.all_beyond(), other.all_beyond());
-        let r =
-            |i: usize, j: usize| correlation(own.iter().zip(&others).map(|(a, b)| [a[i], b[j]]));
-        if r(0, 1) + r(1, 0) > r(0, 0) + r(1, 1) {
-            self.gate.directions.swap(0, 1);
-            self.gate.thresholds.swap(0, 1);
-        }
+        let others = other.all_beyond();
+        order(&mut self.gate, &self.points, &others);
+        order(&mut self.first_two.gate, &self.first_two.points, &others);
     }
+}
+
+/// Puts a gate's directions into the order of what they go along with.
+fn order(gate: &mut AndGate, points: &[[f64; 2]], others: &[[f64; 2]]) {
+    let along = |i: usize, p: &[f64; 2]| {
+        let [x, y] = gate.directions[i];
+        x * p[0] + y * p[1]
+    };
+    let r = |i: usize, j: usize| {
+        correlation(points.iter().zip(others).map(|(p, o)| [along(i, p), o[j]]))
+    };
+    if r(0, 1) + r(1, 0) > r(0, 0) + r(1, 1) {
+        swap(gate);
+    }
+}
+
+fn swap(gate: &mut AndGate) {
+    gate.directions.swap(0, 1);
+    gate.thresholds.swap(0, 1);
 }
 
 /// The stream after the MLP.
@@ -131,6 +182,12 @@ pub struct After {
     /// The inputs along these.
     #[serde(skip)]
     pub points: Vec<[f64; 2]>,
+    /// The same of the stream before the MLP.
+    #[serde(skip)]
+    pub before: Vec<[f64; 2]>,
+    /// The difference of the logits without what the MLP adds, and with it.
+    #[serde(skip)]
+    pub differences: Vec<[f64; 2]>,
     /// How many of the answers a threshold along the first component tells.
     pub one_line: f64,
     /// Where both logits are the same, for a point in the plane of the first two: `direction · point = threshold`.
@@ -152,7 +209,13 @@ pub struct Decision {
 }
 
 impl After {
-    pub(super) fn of(model: &Model<f64>, post: &Tensor<f64>, says: &[bool]) -> Result<Self> {
+    /// Of the stream before the MLP, `[input, d_model]`, and after it, `[input, 1, d_model]`.
+    pub(super) fn of(
+        model: &Model<f64>,
+        mid: &Tensor<f64>,
+        post: &Tensor<f64>,
+        says: &[bool],
+    ) -> Result<Self> {
         let (inputs, d) = (post.shape()[0], model.config().d_model);
         let post = post.clone().reshape(&[inputs, d]);
         let pca = pca(post.mat(&[]))?;
@@ -163,18 +226,33 @@ impl After {
         let dot = |row: &[f64]| -> f64 { row.iter().zip(&towards).map(|(x, t)| x * t).sum() };
         let component = |c: usize| -> Vec<f64> { pca.components.row(c).iter().copied().collect() };
         let b_U = model.weights().b_U.data();
+        let apart = b_U[1] - b_U[0];
+        let difference = |i| [dot(mid.slice(&[i])) + apart, dot(post.slice(&[i])) + apart];
         let ratios = pca.explained_variance_ratio();
         Ok(After {
             shares: [ratios[0], ratios[1]],
             one_line: right as f64 / inputs as f64,
             decision: Decision {
                 direction: [0, 1].map(|c| dot(&component(c))),
-                threshold: -dot(&pca.mean) - (b_U[1] - b_U[0]),
+                threshold: -dot(&pca.mean) - apart,
             },
+            before: first_two_of(pca.scores(mid.mat(&[])).as_ref()),
+            differences: (0..inputs).map(difference).collect(),
             points: first_two_of(scores.as_ref()),
             components: pca.components,
             mean: pca.mean,
         })
+    }
+}
+
+impl After {
+    /// With this share of what the MLP adds: the inputs in the plane, and the answers.
+    pub fn scaled(&self, share: f64) -> (Vec<[f64; 2]>, Vec<bool>) {
+        let between = |[from, to]: [f64; 2]| from + share * (to - from);
+        let both = self.before.iter().zip(&self.points);
+        let points = both.map(|(p, q)| [0, 1].map(|c| between([p[c], q[c]])));
+        let says = self.differences.iter().map(|&d| between(d) > 0.0);
+        (points.collect(), says.collect())
     }
 }
 

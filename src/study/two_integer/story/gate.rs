@@ -4,20 +4,35 @@ use super::{GATE, plot};
 use crate::decompose::AndGate;
 use crate::study::two_integer::{Answered, FirstTwo, TwoIntegerStudy};
 use crate::study::words::percent;
-use crate::study::{Cell, Chart, Draw, Frame, Picture, Series, Step, Table, Verdict, View, XyPlot};
+use crate::study::{Cell, Chart, Picture, Series, Step, Table, Verdict, XyPlot};
 
 /// The two models, as pictures and tables call them.
 pub(super) const MODELS: [&str; 2] = ["the model", "with fixed attention"];
 
+impl Answered {
+    /// Whether two thresholds tell the answers, and one does not.
+    pub(super) fn has_gate(&self) -> bool {
+        let told = self.plane.gate.agreement();
+        told >= GATE && 1.0 - told <= (1.0 - self.plane.one_line) / 2.0 && self.plane.one_line < 1.0
+    }
+
+    /// The share of the pairs that pass each filter.
+    pub(super) fn passing(&self) -> [f64; 2] {
+        let beyond = self.plane.all_beyond();
+        [0, 1].map(|f| beyond.iter().filter(|b| b[f] > 0.0).count() as f64 / beyond.len() as f64)
+    }
+}
+
 impl TwoIntegerStudy {
-    fn both(&self) -> [(&'static str, &Answered); 2] {
+    /// Either model by its name.
+    pub(super) fn both(&self) -> [(&'static str, &Answered); 2] {
         let [full, fixed] = MODELS;
         [(full, &self.full), (fixed, &self.fixed)]
     }
 
     /// Principal components before and after the MLP.
     pub(super) fn in_a_plane(&self) -> Step {
-        /// "Mostly."
+        /// "Largely": what is left is a third of it at the most.
         const MOSTLY: f64 = 0.75;
         let least = self
             .both()
@@ -32,21 +47,26 @@ impl TwoIntegerStudy {
             table.row([Cell::from(name)].into_iter().chain(cells));
         }
         let before = self.both().map(|(name, m)| before_mlp(name, m));
+        let by_label = self.both().map(|(name, m)| {
+            let series = plot::coloured("label", &m.plane.first_two.points, &self.labels);
+            components(name, series)
+        });
+        let third = self.both().map(|(name, m)| XyPlot {
+            x: "third component".into(),
+            y: "fourth component".into(),
+            ..components(name, plot::by_answer(&m.plane.first_two.next, &m.says))
+        });
         let after = self.both().map(|(name, m)| after_mlp(name, m));
         Step::new(
             "plane",
             "The stream at = in a plane",
-            "Before the MLP, the stream at `=` differs from pair to pair mostly along two directions; after it, along one.",
+            "What differs from pair to pair in the stream at `=`, before the MLP, is largely two directions.",
             Verdict::of(
-                least.iter().all(|&s| s >= MOSTLY)
-                    && self.both().iter().all(|(_, m)| m.after.shares[0] >= MOSTLY),
+                least.iter().all(|&s| s >= MOSTLY),
                 format!(
-                    "two components hold {} of the variance before the MLP ({} with fixed attention), one holds {} after it ({}); \
-                     expected at least {}",
+                    "two components hold {} of the variance before the MLP ({} with fixed attention); expected at least {}",
                     percent(least[0]),
                     percent(least[1]),
-                    percent(self.full.after.shares[0]),
-                    percent(self.fixed.after.shares[0]),
                     percent(MOSTLY)
                 ),
             ),
@@ -56,6 +76,14 @@ impl TwoIntegerStudy {
             Picture::new("before", "Before the MLP (resid_mid)", Chart::Xy(before.into())).caption(
                 "A seventh of the pairs, along the first two principal components. Dashed: the two thresholds whose AND tells most of the answers in this plane.",
             ),
+        )
+        .picture(
+            Picture::new("before-labels", "Before the MLP, by label", Chart::Xy(by_label.into()))
+                .caption("The same, coloured by the label rather than by the model's answer."),
+        )
+        .picture(
+            Picture::new("third-fourth", "Before the MLP, components 3 and 4", Chart::Xy(third.into()))
+                .caption("The next two components, coloured by the model's answers."),
         )
         .picture(
             Picture::new("after", "After the MLP (resid_post)", Chart::Xy(after.into()))
@@ -74,6 +102,8 @@ impl TwoIntegerStudy {
                 "in a plane among these",
                 "angle between the two directions",
                 "told by one threshold",
+                "of the pairs pass filter 1",
+                "pass filter 2",
             ],
         );
         for (name, m) in self.both() {
@@ -87,20 +117,25 @@ impl TwoIntegerStudy {
                 percent(plane.gate.agreement()).into(),
                 Cell::from(format!("{angle:.0}°")),
                 percent(plane.one_line).into(),
+                percent(m.passing()[0]).into(),
+                percent(m.passing()[1]).into(),
             ]);
         }
         let agreement = |m: &Answered| m.plane.gate.agreement();
         let mut step = Step::new(
             "gate",
             "An AND gate in a plane",
-            "The answer is 1 where the stream before the MLP is beyond two thresholds, along two directions.",
+            "The answer is 1 where the stream before the MLP is beyond two thresholds, along two directions: both, and not \
+             one of them.",
             Verdict::of(
-                agreement(&self.full) >= GATE,
+                self.both().iter().all(|(_, m)| m.has_gate()),
                 format!(
-                    "the gate tells {} of the model's answers, and {} of those with fixed attention; expected at least {} of \
-                     the model's",
+                    "the gate tells {} of the model's answers, and {} of those with fixed attention, one threshold {} and {}; \
+                     expected at least {} of both, and to halve what one threshold gets wrong",
                     percent(agreement(&self.full)),
                     percent(agreement(&self.fixed)),
+                    percent(self.full.plane.one_line),
+                    percent(self.fixed.plane.one_line),
                     percent(GATE)
                 ),
             ),
@@ -124,86 +159,9 @@ impl TwoIntegerStudy {
         }
         step
     }
-
-    /// The MLP, neuron by neuron.
-    pub(super) fn by_neuron(&self) -> Step {
-        /// What one threshold has to tell after the MLP.
-        const ONE: f64 = 0.97;
-        let n = &self.neurons;
-        let last = n.agrees.len() - 1;
-        let enough = n.agrees.iter().position(|&a| a >= GATE).unwrap_or(last);
-        let says: Vec<bool> = n.inputs.iter().map(|&i| self.full.says[i]).collect();
-        let decision = &self.full.after.decision;
-        let frame = |(added, points): &(usize, Vec<[f64; 2]>)| {
-            // Among all points of the last frame, so that it stays where it is.
-            let end = &n.steps.last().expect("there is a frame").1;
-            let line = plot::line_among(end, decision.direction, decision.threshold);
-            // A third of them: a slider's frames are many.
-            let few = |answer: bool| -> Vec<[f64; 2]> {
-                let these = (0..points.len()).step_by(3);
-                these
-                    .filter(|&i| says[i] == answer)
-                    .map(|i| points[i])
-                    .collect()
-            };
-            Frame {
-                label: format!("{added} of {last} neurons: {}", percent(n.agrees[*added])),
-                chart: Chart::Xy(vec![components(
-                    "",
-                    vec![
-                        plot::dots("answer 0", &few(false)),
-                        plot::dots("answer 1", &few(true)),
-                        plot::dashed("decision", &line),
-                    ],
-                )]),
-            }
-        };
-        let frames = View::Frames {
-            title: "neurons added".into(),
-            frames: n.steps.iter().map(frame).collect(),
-        };
-        let added: Vec<f64> = (0..=last).map(|k| k as f64).collect();
-        let curve = XyPlot {
-            title: String::new(),
-            x: "neurons added".into(),
-            y: "share of the model's answers".into(),
-            series: vec![Series::new("answers told", Draw::Line, &added, &n.agrees)],
-        };
-        let (before, after) = (self.full.plane.one_line, self.full.after.one_line);
-        Step::new(
-            "neurons",
-            "The MLP, neuron by neuron",
-            "The MLP bends the plane: where two lines were needed before it, one threshold along one direction is enough after it.",
-            Verdict::of(
-                after >= ONE && after > before,
-                format!(
-                    "one line tells {} of the answers before the MLP, a threshold along the first component {} after it; \
-                     expected more, and at least {}",
-                    percent(before),
-                    percent(after),
-                    percent(ONE)
-                ),
-            ),
-        )
-        .text(format!(
-            "Neurons are added to the stream in the order of how much they vary the difference of the logits; those not yet \
-             added are at their means. Of {last} neurons {} do anything, and the first {enough} give {} of the model's answers.",
-            n.active,
-            percent(n.agrees[enough])
-        ))
-        .picture(
-            Picture::new("neurons", "Neurons added to the stream at =", frames)
-                .caption("In the plane of the stream after the MLP. The share is that of the model's answers."),
-        )
-        .picture(Picture::new(
-            "neuron-count",
-            "How many neurons it takes",
-            Chart::Xy(vec![curve]),
-        ))
-    }
 }
 
-fn components(title: &str, series: Vec<Series>) -> XyPlot {
+pub(super) fn components(title: &str, series: Vec<Series>) -> XyPlot {
     XyPlot {
         title: title.into(),
         x: "first component".into(),
@@ -223,7 +181,7 @@ pub(super) fn plane(title: &str, series: Vec<Series>) -> XyPlot {
 }
 
 fn before_mlp(name: &str, m: &Answered) -> XyPlot {
-    let FirstTwo { points, gate } = &m.plane.first_two;
+    let FirstTwo { points, gate, .. } = &m.plane.first_two;
     let mut series = plot::by_answer(points, &m.says);
     series.extend(lines(points, gate));
     components(name, series)

@@ -16,12 +16,18 @@ pub fn yes_no(title: &str, n: usize, values: impl IntoIterator<Item = bool>) -> 
 
 /// A seventh of the pairs, coloured by an answer.
 pub fn by_answer(points: &[[f64; 2]], says: &[bool]) -> Vec<Series> {
+    coloured("answer", points, says)
+}
+
+/// A seventh of the pairs, coloured by zeros and ones of this name.
+pub fn coloured(name: &str, points: &[[f64; 2]], ones: &[bool]) -> Vec<Series> {
     let shown = spread_out(points.len());
-    let of = |answer: bool| -> Vec<[f64; 2]> {
-        let these = shown.iter().filter(|&&i| says[i] == answer);
+    let of = |one: bool| -> Vec<[f64; 2]> {
+        let these = shown.iter().filter(|&&i| ones[i] == one);
         these.map(|&i| points[i]).collect()
     };
-    vec![dots("answer 0", &of(false)), dots("answer 1", &of(true))]
+    let series = |one: bool| dots(&format!("{name} {}", usize::from(one)), &of(one));
+    vec![series(false), series(true)]
 }
 
 /// Points of one kind.
