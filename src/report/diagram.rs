@@ -125,10 +125,12 @@ impl Way {
                 to,
             };
         }
-        let from = match boxes.iter().any(passes) {
-            true if to_column < column => [a.at[0], beside],
-            true if to_column > column => [a.at[0] + BOX, beside],
-            _ => below,
+        // Then it ends at the near corner, for what stands above the box.
+        let near = 1.5 * ROOM;
+        let (from, onto) = match boxes.iter().any(passes) {
+            true if to_column < column => ([a.at[0], beside], [b.at[0] + BOX - near, onto[1]]),
+            true if to_column > column => ([a.at[0] + BOX, beside], [b.at[0] + near, onto[1]]),
+            _ => (below, onto),
         };
         let over = [(from[0] + onto[0]) / 2.0, (from[1] + onto[1]) / 2.0];
         Way {
@@ -212,16 +214,18 @@ mod tests {
             diagram.node("box", "with words", [layer, 1]);
         }
         diagram.node("left", "", [2, 0]);
+        diagram.node("above it", "with words", [1, 0]);
         diagram.edge(0, 2, "");
         diagram.edge(0, 3, "");
         let boxes = placed(&diagram.nodes);
-        let [left, top, high] = boxes[1].at;
         for edge in &diagram.edges {
             let way = Way::of(edge, &boxes);
-            for i in 0..=100 {
-                let [x, y] = way.at(f64::from(i) / 100.0);
-                let inside = x > left && x < left + BOX && y > top && y < top + high;
-                assert!(!inside, "{x}, {y} is in the box that it passes");
+            for [left, top, high] in [boxes[1].at, boxes[4].at] {
+                for i in 0..=100 {
+                    let [x, y] = way.at(f64::from(i) / 100.0);
+                    let inside = x > left && x < left + BOX && y > top && y < top + high;
+                    assert!(!inside, "{x}, {y} is in a box that it passes");
+                }
             }
         }
     }

@@ -66,7 +66,7 @@ impl BracketsStudy {
         let origin = self.data.origin;
         let p = &self.performance;
         let wrong = p.many_wrong as f64 / p.many as f64;
-        story.figure_of(Origin::Generated, "wrong_share.100000", wrong);
+        story.figure_of(Origin::Generated, "wrong_share.50000", wrong);
         let beside: Vec<f64> = self
             .adversarial
             .beside
