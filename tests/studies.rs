@@ -600,22 +600,22 @@ fn the_embedded_models_have_learned_the_mechanisms() {
     let story = study.story("a model");
     assert_eq!(holding(&story).len(), story.steps.len());
 
-    // It counts as the write-up's model does, but reads the counts another way.
+    // It counts from position 1 as the write-up's model does, hardly from later ones, and reads the count another way.
     let model = Fixture::Brackets.load::<f64>();
     let data = brackets::Data::of(Brackets::default().tokens(1000, 0)).unwrap();
     let story = brackets::study(&model, &data, Par::Rayon, &|_| {})
         .unwrap()
         .story();
     let found = holding(&story);
-    for step in [
-        "answers",
-        "direction",
-        "neurons",
-        "counting",
-        "opposite",
-        "adversarial",
-    ] {
+    for step in ["answers", "direction", "neurons", "opposite", "adversarial"] {
         assert!(found.contains(&step), "{step}: {found:?}");
     }
-    assert!(!found.contains(&"failures"), "{found:?}");
+    for step in ["failures", "counting", "circuit"] {
+        assert!(!found.contains(&step), "{step}: {found:?}");
+    }
+    assert!(
+        !story.summary.join(" ").contains("Head"),
+        "{:?}",
+        story.summary
+    );
 }

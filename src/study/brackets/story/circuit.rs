@@ -26,7 +26,13 @@ impl Parts {
     fn missing(&self, study: &BracketsStudy) -> Vec<String> {
         let r = study.roles;
         [
-            (self.counts, format!("head {} does not count", r.counting)),
+            (
+                self.counts,
+                format!(
+                    "head {} does not count what follows at every position",
+                    r.counting
+                ),
+            ),
             (self.mlps_read_it, "the MLPs do not read the count".into()),
             (
                 self.elevation_reads,
