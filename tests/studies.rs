@@ -433,7 +433,7 @@ fn brackets_as_published(story: &Story, expected: &Value) {
                     || a.starts_with(b)
                     || share.is_some_and(|(p, b)| (p.0 / 100.0 - b.0).abs() < b.1)
             };
-            assert!(rows.iter().any(|row| as_printed(&&row)), "{id}: {text}");
+            assert!(rows.iter().any(|row| as_printed(&row)), "{id}: {text}");
         }
     }
 }
