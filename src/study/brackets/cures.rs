@@ -30,6 +30,9 @@ pub struct Cure {
     pub even_everywhere: f64,
     /// With all of the negative head's attention from position 0 on that bracket.
     pub looked_at: f64,
+    /// The same of the balanced string with `()` in place of `)(`, with the attention on that `(`: what looking at a
+    /// bracket does by itself.
+    pub balanced_looked_at: f64,
 }
 
 impl Cure {
@@ -61,8 +64,12 @@ impl Cure {
                 weights.collect(),
             )
         };
-        let only = (0..n).map(|key| f64::from(key == bracket)).collect();
-        let look = set(roles.negative.layer, roles.negative.head, ANSWER, only);
+        let look = |at: usize| {
+            let only = (0..n).map(|key| f64::from(key == at)).collect();
+            set(roles.negative.layer, roles.negative.head, ANSWER, only)
+        };
+        let mut balanced = sequence.clone();
+        balanced.swap(bracket - 1, bracket);
         let p = |changes: &[Intervention]| judged_with(model, &sequence, changes, par);
         let everywhere: Vec<Intervention> = (TALLY..n - 1).map(even).collect();
         let pattern = Hook::Pattern(roles.negative.layer);
@@ -75,7 +82,8 @@ impl Cure {
             as_is: string.p_balanced,
             even_there: p(&[even(bracket)])?,
             even_everywhere: p(&everywhere)?,
-            looked_at: p(&[look])?,
+            balanced_looked_at: judged_with(model, &balanced, &[look(bracket - 1)], par)?,
+            looked_at: p(&[look(bracket)])?,
         })
     }
 

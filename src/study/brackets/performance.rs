@@ -36,7 +36,7 @@ pub struct Performance {
 }
 
 /// Enough to see a few wrong ones in ten thousand.
-const MANY: usize = 50_000;
+const MANY: usize = 20_000;
 
 /// How many of [`MANY`] generated sequences the model gets wrong.
 fn wrong_of_many(model: &Model<f64>, par: Par) -> Result<usize> {

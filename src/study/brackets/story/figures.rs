@@ -66,7 +66,7 @@ impl BracketsStudy {
         let origin = self.data.origin;
         let p = &self.performance;
         let wrong = p.many_wrong as f64 / p.many as f64;
-        story.figure_of(Origin::Generated, "wrong_share.50000", wrong);
+        story.figure_of(Origin::Generated, "wrong_share.20000", wrong);
         let beside: Vec<f64> = self
             .adversarial
             .beside
@@ -77,7 +77,7 @@ impl BracketsStudy {
         let cures = self.adversarial.cures.iter();
         let cures = cures.map(|c| {
             json!({"i": c.i, "as_is": c.as_is, "even_there": c.even_there, "even_everywhere": c.even_everywhere,
-                "looked_at": c.looked_at, "attention": c.attention})
+                "looked_at": c.looked_at, "balanced_looked_at": c.balanced_looked_at, "attention": c.attention})
         });
         story.figure("advex.cures", cures.collect::<Vec<_>>());
         story.figure("mlp_in.random.mean_sq_cosine", self.chance_cosine());

@@ -101,6 +101,7 @@ impl BracketsStudy {
             .iter()
             .filter(|c| !c.fools() && c.even_everywhere > 0.5)
             .count();
+        let refused = all.iter().filter(|c| c.balanced_looked_at <= 0.5).count();
         let (counting, negative) = (self.roles.counting, self.roles.negative);
         let mut table = Table::new(
             "P(balanced) of the family, as it is and with attention changed",
@@ -112,6 +113,7 @@ impl BracketsStudy {
                 "counted evenly from there",
                 "counted evenly everywhere",
                 "looked at",
+                "balanced, looked at",
             ],
         );
         for c in all {
@@ -122,7 +124,8 @@ impl BracketsStudy {
                 c.as_is.into(),
                 c.even_there.into(),
                 c.even_everywhere.into(),
-                Cell::from(c.looked_at),
+                c.looked_at.into(),
+                Cell::from(c.balanced_looked_at),
             ]);
         }
         let x: Vec<f64> = all.iter().map(|c| c.i as f64).collect();
@@ -176,10 +179,12 @@ impl BracketsStudy {
             return step;
         }
         step.text(format!(
-            "Even attention from every bracket cures {everywhere} of the {}, and makes {broken} of the others fool the model. With the \
-             whole of head {negative}'s attention from position 0 on the bracket, as the model counts it, {looked} of the {} are cured.",
+            "Even attention from every bracket cures {everywhere} of the {}, and makes {broken} of the others fool the model. With all of \
+             head {negative}'s attention from position 0 on the bracket, {looked} of the {} are cured; but the same done to balanced \
+             strings, with `()` in place of `)(`, makes {refused} of {} unbalanced, so that this says nothing of the count.",
             fooling.len(),
-            fooling.len()
+            fooling.len(),
+            all.len()
         ))
         .table(table)
         .picture(Picture::new("cures", "The family with attention changed", Chart::Xy(vec![plot])))

@@ -68,18 +68,13 @@ impl BracketsStudy {
                 a.cures.len(),
                 percent(a.cures.iter().fold(0.0, |m, c| f64::max(m, c.as_is)))
             );
-            let looked = a
-                .cures
-                .iter()
-                .filter(|c| c.fools() && c.looked_at <= 0.5)
-                .count();
             let even = a
                 .cures
                 .iter()
                 .filter(|c| c.fools() && c.even_there <= 0.5)
                 .count();
             fares += &format!(
-                " Made to count evenly from that bracket, it is right on {even} of these; made to look at it, on {looked}."
+                " Made to count evenly from that bracket, it is right on {even} of these."
             );
         }
         let mechanism = match found.is_empty() {
