@@ -3,7 +3,7 @@
 use pathsum::fixture::Fixture;
 use pathsum::model::process::Step;
 use pathsum::strategies::models_of;
-use pathsum::study::{Outcome, Story, brackets, palindrome, sorted_list};
+use pathsum::study::{Outcome, Story, View, brackets, palindrome, sorted_list};
 use pathsum::task::{Brackets, Palindromes, Task};
 use pathsum::{Config, Hook, Model, Par, Run, Tensor, Tokens, Weights};
 use proptest::prelude::*;
@@ -482,8 +482,56 @@ fn brackets() {
             "{}: {} ({})",
             step.title, step.verdict.outcome, step.verdict.because
         );
-        assert_eq!(step.verdict.outcome, Outcome::Holds, "{}", step.title);
+        // Two sentences of the write-up are not borne out by its own model.
+        let borne_out = !["neurons.layers", "adversarial.why"].contains(&&step.id[..]);
+        let holds = step.verdict.outcome == Outcome::Holds;
+        assert_eq!(holds, borne_out, "{}", step.title);
     }
+    brackets_as_published(&story, &expected);
+    sound(&story);
+    assert!(story.summary[0].contains("Head 0.0 counts"));
+    // With the count made even at the bracket that goes negative the model is right on two of twelve. Made to look at it,
+    // it is on all, and wrong on most balanced strings that are treated alike: no evidence.
+    let cures = &study.adversarial.cures;
+    let cured = |by: fn(&brackets::Cure) -> f64| -> Vec<usize> {
+        let fooling = cures.iter().filter(|c| c.fools() && by(c) <= 0.5);
+        fooling.map(|c| c.i).collect()
+    };
+    assert_eq!(cured(|c| c.even_there), [24, 26]);
+    assert_eq!(cured(|c| c.looked_at).len(), 12);
+    assert!(cures.iter().filter(|c| c.balanced_looked_at <= 0.5).count() > 12);
+    // Arrows lead to what is drawn, with this model's own numbers.
+    let circuit = story.steps.iter().find(|s| s.id == "circuit").unwrap();
+    let View::Diagram(diagram) = &circuit.pictures[0].view else {
+        panic!("the circuit is a diagram");
+    };
+    assert_eq!(diagram.nodes.len(), 8);
+    assert_eq!(diagram.edges.len(), 10);
+    // An independent reading of where head 2.1 looks in strings that go negative.
+    let out = model
+        .run(
+            &data.tokens.slice(0, 300),
+            Run::new().cache("blocks.2.attn.hook_pattern"),
+        )
+        .unwrap();
+    let pattern = &out.cache["blocks.2.attn.hook_pattern".parse().unwrap()];
+    let own = brackets::Data::of(data.tokens.slice(0, 300)).unwrap();
+    let own = brackets::study(&model, &own, Par::Rayon, &|_| {}).unwrap();
+    let (mut on, mut count) = (0.0, 0.0);
+    for s in 0..300 {
+        let sequence = data.tokens.sequence(s);
+        let left =
+            |from: usize, token: i64| sequence[from..].iter().filter(|&&t| t == token).count();
+        let below: Vec<usize> = (1..42)
+            .filter(|&p| [3, 4].contains(&sequence[p]) && left(p, 3) > left(p, 4))
+            .collect();
+        if sequence[1] == 3 && !below.is_empty() {
+            on += below.iter().map(|&p| pattern[[s, 1, 0, p]]).sum::<f64>();
+            count += 1.0;
+        }
+    }
+    let found = own.negative.of("2.1".parse().unwrap()).on_negative;
+    assert!((found - on / count).abs() < 1e-12, "{found} {}", on / count);
     // What fools the model is judged by the task's solution and the model alone, and better than the known family.
     let best = |kind: usize| &study.adversarial.found[kind][0];
     for (found, balanced) in [(best(0), true), (best(2), false)] {
@@ -491,6 +539,66 @@ fn brackets() {
         assert!(found.fools(), "{found:?}");
     }
     assert!(best(2).p_wrong() > study.adversarial.published.p_wrong());
+}
+
+/// Every row of what is published has a figure, every figure of the reference a row, and numbers agree to the digits
+/// that were printed.
+#[track_caller]
+fn brackets_as_published(story: &Story, expected: &Value) {
+    // What hangs on a fit that leaves directions open: the reference says that 1e-4 is what the method allows. The last
+    // is a sample of a thousand random vectors there, of about its own size over the root of their number.
+    let open = [
+        ("ov00.cosine", 1e-4),
+        ("mlp_in.0.mean_sq_cosine", 1e-4),
+        ("mlp_in.1.mean_sq_cosine", 1e-4),
+        (
+            "mlp_in.random.mean_sq_cosine",
+            6.0 * 0.0179 / 1000f64.sqrt(),
+        ),
+    ];
+    for row in story.published() {
+        let found = row.found(story);
+        let found = found.unwrap_or_else(|| panic!("{}{}: nothing found", row.figure, row.at));
+        let (text, scale) = match row.published.strip_suffix('%') {
+            Some(percent) => (percent, 100.0),
+            None => (row.published.trim_end_matches(" of 5000"), 1.0),
+        };
+        let (Some((published, half)), Some(found)) = (printed(text), found.as_f64()) else {
+            continue;
+        };
+        let open = open.iter().find(|(id, _)| *id == row.figure);
+        let allowed = half.max(open.map_or(0.0, |o| o.1));
+        let off = (scale * found - published).abs();
+        assert!(
+            off <= allowed,
+            "{}: {found}, published as {}",
+            row.figure,
+            row.published
+        );
+    }
+    for (id, figure) in expected.as_object().unwrap() {
+        let rows: Vec<_> = story.published().filter(|row| row.figure == *id).collect();
+        let wanted: Vec<String> = match &figure["published"] {
+            Value::Null => continue,
+            Value::Array(all) => all.iter().map(|p| p.as_str().unwrap().into()).collect(),
+            _ => vec![published(figure)],
+        };
+        assert!(rows.len() >= wanted.len(), "{id}: {} rows", rows.len());
+        for text in wanted
+            .iter()
+            .filter(|text| printed(text).is_some() || text.ends_with('%'))
+        {
+            let as_printed = |row: &&&pathsum::study::Published| {
+                let (a, b) = (row.published.as_str(), text.as_str());
+                let percent = a.strip_suffix('%').and_then(printed);
+                let share = percent.zip(printed(b));
+                a == b
+                    || a.starts_with(b)
+                    || share.is_some_and(|(p, b)| (p.0 / 100.0 - b.0).abs() < b.1)
+            };
+            assert!(rows.iter().any(|row| as_printed(&row)), "{id}: {text}");
+        }
+    }
 }
 
 /// A bracket classifier's configuration, but for these fields.
@@ -531,8 +639,12 @@ fn brackets_on_models_that_have_learned_nothing() {
             for model in [random, zeros] {
                 let study = brackets::study(&model, &data, Par::Rayon, &|_| {}).unwrap();
                 let story = study.story();
-                story.check().unwrap();
+                sound(&story);
                 prop_assert!(story.steps.iter().any(|s| s.verdict.outcome == Outcome::DoesNotHold));
+                // Nothing of the mechanism is told.
+                let said = story.summary.join(" ");
+                prop_assert!(!said.contains("finds brackets") && !said.contains("position 0, where"), "{said}");
+                prop_assert_eq!(outcome(&story, "circuit"), Outcome::DoesNotHold);
                 prop_assert!(story.figures.contains_key("neurons.1.pre20_dir"));
                 // The identities hold of any model: what the largest entry of a sum of so many terms may be off.
                 let largest = |a: &brackets::Along| a.values.iter().fold(1f64, |m, x| m.max(x.abs()));
@@ -648,22 +760,22 @@ fn the_embedded_models_have_learned_the_mechanisms() {
     }
     assert!(story.summary[0].starts_with("The mechanism is there."));
 
-    // It counts as the write-up's model does, but reads the counts another way.
+    // It counts from position 1 as the write-up's model does, hardly from later ones, and reads the count another way.
     let model = Fixture::Brackets.load::<f64>();
     let data = brackets::Data::of(Brackets::default().tokens(1000, 0)).unwrap();
     let story = brackets::study(&model, &data, Par::Rayon, &|_| {})
         .unwrap()
         .story();
     let found = holding(&story);
-    for step in [
-        "answers",
-        "direction",
-        "neurons",
-        "counting",
-        "opposite",
-        "adversarial",
-    ] {
+    for step in ["answers", "direction", "neurons", "opposite", "adversarial"] {
         assert!(found.contains(&step), "{step}: {found:?}");
     }
-    assert!(!found.contains(&"failures"), "{found:?}");
+    for step in ["failures", "counting", "circuit"] {
+        assert!(!found.contains(&step), "{step}: {found:?}");
+    }
+    assert!(
+        !story.summary.join(" ").contains("Head"),
+        "{:?}",
+        story.summary
+    );
 }

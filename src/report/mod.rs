@@ -4,6 +4,7 @@
 mod attention;
 mod bars;
 mod charts;
+mod diagram;
 mod heat;
 mod page;
 mod picture;

@@ -202,8 +202,10 @@
       weighting: w.name, sequence: sequence.name, head: heads[Math.floor(i / (n * n))], query: Math.floor(i / n) % n, key: i % n, weight,
     }));
   }));
+  const arrows = ({ nodes, edges }) => edges.map(e => ({ from: nodes[e.from].name, to: nodes[e.to].name, label: e.label }));
   const csv = view => {
     const rows = view.attention ? attentionRows(view.attention)
+      : view.diagram ? arrows(view.diagram)
       : view.chart ? rowsOf(view.chart, {})
       : view.frames.frames.flatMap(f => rowsOf(f.chart, { frame: f.label }));
     const quote = value => value == null ? "" : /[",\n]/.test(value) ? `"${String(value).replaceAll('"', '""')}"` : String(value);

@@ -2,6 +2,7 @@
 
 use super::attention;
 use super::charts::Common;
+use super::diagram;
 use super::page::prose;
 use crate::study::{Frame, Picture, View};
 use maud::{Markup, PreEscaped, html};
@@ -24,6 +25,7 @@ pub fn figure(picture: &Picture) -> Markup {
                 }
                 View::Frames { title, frames } => (slider(title, frames)),
                 View::Attention(view) => (attention::controls(view)),
+                View::Diagram(view) => (diagram::draw(view)),
             }
             @if !picture.caption.is_empty() { p.caption { (prose(&picture.caption)) } }
             p.save {

@@ -1,8 +1,8 @@
 //! Whether a story's numbers fit together: what a program makes does, a file may not.
 
 use super::{
-    Attention, Axis, BarChart, BoxPlot, Chart, HeatMap, Histogram, Number, Picture, Scale, Story,
-    Table, View, XyPlot,
+    Attention, Axis, BarChart, BoxPlot, Chart, Diagram, HeatMap, Histogram, Number, Picture, Scale,
+    Story, Table, View, XyPlot,
 };
 use crate::error::{Error, Result};
 use std::collections::BTreeSet;
@@ -96,6 +96,7 @@ fn view(picture: &Picture) -> Fits {
             Ok(())
         }
         View::Attention(a) => attention(a),
+        View::Diagram(d) => diagram(d),
     }
 }
 
@@ -226,6 +227,32 @@ fn attention(attention: &Attention) -> Fits {
     Ok(())
 }
 
+fn diagram(diagram: &Diagram) -> Fits {
+    if diagram.nodes.is_empty() {
+        return Err("a diagram without boxes".into());
+    }
+    let mut places = BTreeSet::new();
+    for node in &diagram.nodes {
+        if !places.insert((node.layer, node.column)) {
+            return Err(format!("the box `{}` stands on another one", node.name));
+        }
+    }
+    for edge in &diagram.edges {
+        let layer = |i: usize| {
+            let node = diagram.nodes.get(i);
+            let there = node.map(|n| n.layer);
+            there.ok_or(format!("an arrow at box {i} of {}", diagram.nodes.len()))
+        };
+        if layer(edge.from)? >= layer(edge.to)? {
+            return Err(format!(
+                "the arrow from `{}` leads to no later layer",
+                diagram.nodes[edge.from].name
+            ));
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::*;
@@ -280,6 +307,15 @@ mod tests {
             weightings: vec![Weighting::new("attention", [vec![1.0; 3]])],
         };
         assert!(complaint(attention).contains("3 weights, expected 4"));
+        let mut diagram = Diagram::default();
+        assert!(complaint(diagram.clone()).contains("without boxes"));
+        let [a, b] = [[0, 0], [1, 0]].map(|place| diagram.node("box", "", place));
+        diagram.edge(b, a, "");
+        assert!(complaint(diagram.clone()).contains("no later layer"));
+        diagram.edges[0].to = 2;
+        assert!(complaint(diagram.clone()).contains("an arrow at box 2 of 2"));
+        diagram.nodes[b].layer = 0;
+        assert!(complaint(diagram).contains("stands on another one"));
     }
 
     #[test]

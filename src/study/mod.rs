@@ -6,6 +6,7 @@ mod chart;
 mod check;
 mod circuit;
 mod data;
+mod diagram;
 pub mod palindrome;
 mod picture;
 mod published;
@@ -19,6 +20,7 @@ pub use chart::{
     Series, XyPlot,
 };
 pub use data::{Origin, Set};
+pub use diagram::{Diagram, Edge, Node};
 pub use picture::{Attention, Frame, Picture, Sequence, View, Weighting};
 pub use published::Published;
 pub use story::{Cell, Number, Outcome, Step, Story, Table, Verdict};

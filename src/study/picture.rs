@@ -1,6 +1,6 @@
-//! Pictures: a chart, charts in a row of steps, or attention patterns to look through.
+//! Pictures: a chart, charts in a row of steps, attention patterns to look through, or a diagram.
 
-use super::{Chart, Number};
+use super::{Chart, Diagram, Number};
 use serde::{Deserialize, Serialize};
 
 /// A picture, with the numbers behind it.
@@ -51,6 +51,8 @@ pub enum View {
     },
     /// Attention patterns, one head and sequence at a time.
     Attention(Attention),
+    /// Boxes and arrows.
+    Diagram(Diagram),
 }
 
 impl From<Chart> for View {
@@ -62,6 +64,12 @@ impl From<Chart> for View {
 impl From<Attention> for View {
     fn from(attention: Attention) -> Self {
         View::Attention(attention)
+    }
+}
+
+impl From<Diagram> for View {
+    fn from(diagram: Diagram) -> Self {
+        View::Diagram(diagram)
     }
 }
 

@@ -1,7 +1,10 @@
 //! Strings that fool the model: the write-up's family, and a search for others. The exact solution says what is right.
 
+use super::Roles;
+use super::cures::Cure;
 use super::data::Kind;
 use crate::error::Result;
+use crate::intervene::{Intervention, intervene};
 use crate::linalg::Par;
 use crate::metric::{Answers, Standard, per_sequence};
 use crate::model::{Model, Run, Tokens};
@@ -12,7 +15,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// The class of balanced strings.
-const BALANCED: usize = 1;
+pub(super) const BALANCED: usize = 1;
 
 /// A string of brackets, and what the model says of it.
 #[derive(Clone, Debug, Serialize)]
@@ -26,6 +29,11 @@ pub struct Judged {
 }
 
 impl Judged {
+    /// The string's tokens.
+    pub(super) fn sequence(&self) -> Result<Vec<i64>> {
+        Brackets::default().sequence(&self.brackets)
+    }
+
     /// Whether the model is wrong.
     pub fn fools(&self) -> bool {
         (self.p_balanced > 0.5) != (self.kind == Kind::Balanced)
@@ -48,6 +56,10 @@ pub struct Adversarial {
     pub family: Vec<(usize, f64)>,
     /// The write-up's own string, `i` = 30.
     pub published: Judged,
+    /// The strings that the write-up prints beside it: `()`, `(())`, `))`.
+    pub beside: Vec<Judged>,
+    /// What cures each string of the family.
+    pub cures: Vec<Cure>,
     /// The best of the search, the likeliest to be taken wrongly first, for each [`Kind`] in their order.
     pub found: Vec<Vec<Judged>>,
     /// How many strings the search had the model judge.
@@ -87,8 +99,23 @@ pub(super) fn judge(model: &Model<f64>, brackets: &[String], par: Par) -> Result
         .collect())
 }
 
+/// The probability of "balanced" of one sequence, with changes.
+pub(super) fn judged_with(
+    model: &Model<f64>,
+    sequence: &[i64],
+    changes: &[Intervention],
+    par: Par,
+) -> Result<f64> {
+    let tokens = Tokens::from_rows(&[sequence]);
+    let run = intervene(Run::new().par(par), model, &tokens, changes, None)?;
+    let logits = model.run(&tokens, run)?.logits;
+    let answers = Answers::at(1, &Brackets::default().read_at());
+    let rows = answers.rows_of(&logits);
+    Ok(per_sequence(&Standard::Probability(BALANCED), &answers, &rows)[0])
+}
+
 impl Adversarial {
-    pub(super) fn new(model: &Model<f64>, par: Par) -> Result<Self> {
+    pub(super) fn new(model: &Model<f64>, roles: &Roles, par: Par) -> Result<Self> {
         let longest = Brackets::default().positions() - 2;
         let n = longest - 2;
         let sizes: Vec<usize> = (2..n).step_by(2).collect();
@@ -103,7 +130,11 @@ impl Adversarial {
             .map(|kind| search.of_kind(kind, &strings))
             .into_iter()
             .collect::<Result<_>>()?;
+        let cures = sizes.iter().zip(&family);
+        let cures = cures.map(|(&i, string)| Cure::new(model, roles, i, string, par));
         Ok(Adversarial {
+            beside: judge(model, &["()", "(())", "))"].map(String::from), par)?,
+            cures: cures.collect::<Result<_>>()?,
             published: family[own].clone(),
             family: sizes
                 .into_iter()

@@ -2,6 +2,7 @@
 
 use super::data::{Data, all_of, bracket, open};
 use super::directions::Fits;
+use super::silence::chosen;
 use super::written::{TALLY, Written};
 use crate::error::Result;
 use crate::intervene::{Change, Intervention, Part, intervene};
@@ -12,6 +13,7 @@ use crate::names::{Head, Hook};
 use crate::study::circuit::circuit;
 use crate::tensor::Tensor;
 use serde::Serialize;
+use std::ops::RangeInclusive;
 
 /// How a layer-0 head fares as the one that counts.
 #[derive(Clone, Debug, Serialize)]
@@ -32,21 +34,31 @@ pub struct Counter {
 /// Where the counting head looks, and what the neurons read of it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Counting {
-    /// The head's pattern with the queries of opening brackets and keys halfway between those of opening and of
-    /// closing ones, `[position, position]`.
-    pub opening: Vec<Vec<f64>>,
-    /// The same with the queries of closing brackets.
-    pub closing: Vec<Vec<f64>>,
-    /// How each opening bracket's attention lies: positions 1 on.
+    /// Layer 0's patterns by position.
+    pub patterns: Vec<ByPosition>,
+    /// How each opening bracket's attention lies, by the counting head: positions 1 on.
     pub suffixes: Vec<Suffix>,
+    /// The same of closing brackets.
+    pub closing_suffixes: Vec<Suffix>,
     /// The mean attention from position 1, where its query is that of an opening bracket, over balanced sequences of
     /// full length; empty where there are none.
     pub from_tally: Vec<f64>,
-    /// How far the pattern of an opening bracket in a sequence of full length is from `opening`: half the sum of the
-    /// differences, from 0 to 1, averaged; NaN where there are none.
+    /// How far the pattern of an opening bracket in a sequence of full length is from that by position: half the sum of
+    /// the differences, from 0 to 1, averaged; NaN where there are none.
     pub off_by_content: f64,
     /// By layer before the last: the cosine of `v_R` with each neuron's input direction.
     pub neuron_cosines: Vec<Vec<f64>>,
+}
+
+/// A layer-0 head's pattern by position: with keys halfway between those of opening and of closing brackets.
+#[derive(Clone, Debug, Serialize)]
+pub struct ByPosition {
+    /// The head.
+    pub head: Head,
+    /// With the queries of opening brackets, `[position, position]`.
+    pub opening: Vec<Vec<f64>>,
+    /// With the queries of closing brackets.
+    pub closing: Vec<Vec<f64>>,
 }
 
 /// How an opening bracket's attention lies on what follows it.
@@ -136,17 +148,9 @@ impl Counting {
         let run = |tokens: &Tokens| model.run(tokens, Run::new().par(par).cache(q).cache(k));
         let (all_open, all_close) = (all_of("("), all_of(")"));
         let (opens, closes) = (run(&all_open)?, run(&all_close)?);
-        let of_head = |t: &Tensor<f64>| -> Vec<f64> {
-            let rows = (0..config.n_ctx).flat_map(|p| t.slice(&[0, p, head.head]).to_vec());
-            rows.collect()
-        };
-        let halfway: Vec<f64> = of_head(&opens.cache[k])
-            .iter()
-            .zip(of_head(&closes.cache[k]))
-            .map(|(a, b)| (a + b) / 2.0)
-            .collect();
-        let part = Part::all().heads([head.head]);
-        let set = |hook, values| vec![Intervention::new(hook, part.clone(), Change::Set(values))];
+        let halfway = opens.cache[k].data().iter().zip(closes.cache[k].data());
+        let halfway: Vec<f64> = halfway.map(|(a, b)| (a + b) / 2.0).collect();
+        let set = |hook, values| vec![Intervention::new(hook, Part::all(), Change::Set(values))];
         let patched = |tokens: &Tokens, change: &[Intervention]| -> Result<Tensor<f64>> {
             let run = Run::new().par(par).cache(pattern);
             let run = intervene(run, model, tokens, change, None)?;
@@ -157,23 +161,36 @@ impl Counting {
             ))
         };
         let average_keys = set(k, halfway);
-        let alone = |tokens: &Tokens| -> Result<Vec<Vec<f64>>> {
-            let all = patched(tokens, &average_keys)?;
-            let rows = (0..config.n_ctx).map(|query| all.slice(&[0, head.head, query]).to_vec());
-            Ok(rows.collect())
-        };
-        let (opening, closing) = (alone(&all_open)?, alone(&all_close)?);
+        let [from_opening, from_closing] = [
+            patched(&all_open, &average_keys)?,
+            patched(&all_close, &average_keys)?,
+        ];
+        let patterns = (0..config.n_heads).map(|own| {
+            let rows = |all: &Tensor<f64>| {
+                let row = |query| all.slice(&[0, own, query]).to_vec();
+                (0..config.n_ctx).map(row).collect()
+            };
+            ByPosition {
+                head: Head {
+                    layer: 0,
+                    head: own,
+                },
+                opening: rows(&from_opening),
+                closing: rows(&from_closing),
+            }
+        });
+        let patterns: Vec<ByPosition> = patterns.collect();
+        let ByPosition {
+            opening, closing, ..
+        } = &patterns[head.head];
 
         // Sequences without padding, which the patterns above are of.
         let full = data.full();
-        let chosen = |which: &[usize]| -> Tokens {
-            let rows: Vec<&[i64]> = which.iter().map(|&s| data.tokens.sequence(s)).collect();
-            Tokens::from_rows(&rows)
-        };
         let balanced: Vec<usize> = full.iter().copied().filter(|&s| data.balanced[s]).collect();
         let mut from_tally = Vec::new();
         if !balanced.is_empty() {
-            let patterns = patched(&chosen(&balanced), &set(q, of_head(&opens.cache[q])))?;
+            let with_queries = set(q, opens.cache[q].data().to_vec());
+            let patterns = patched(&chosen(data, &balanced), &with_queries)?;
             from_tally = (0..config.n_ctx)
                 .map(|key| {
                     let all = (0..balanced.len()).map(|s| patterns[[s, head.head, TALLY, key]]);
@@ -183,7 +200,7 @@ impl Counting {
         }
         let mut off = Vec::new();
         if !full.is_empty() {
-            let own = patched(&chosen(&full), &[])?;
+            let own = patched(&chosen(data, &full), &[])?;
             for (i, &s) in full.iter().enumerate() {
                 for (query, &token) in data.tokens.sequence(s).iter().enumerate() {
                     if token == open() {
@@ -194,7 +211,10 @@ impl Counting {
                 }
             }
         }
-        let suffixes = (TALLY..config.n_ctx - 1).map(|p| Suffix::new(p, &opening[p]));
+        let [suffixes, closing_suffixes] = [opening, closing].map(|pattern| {
+            let each = (TALLY..config.n_ctx - 1).map(|p| Suffix::new(p, &pattern[p]));
+            each.collect()
+        });
         let v_R = copied(model, fits, head)?;
         let neuron_cosines = (0..config.n_layers - 1)
             .map(|layer| {
@@ -208,19 +228,36 @@ impl Counting {
             })
             .collect::<Result<_>>()?;
         Ok(Counting {
-            suffixes: suffixes.collect(),
-            opening,
-            closing,
+            suffixes,
+            closing_suffixes,
+            patterns,
             from_tally,
             off_by_content: mean(&off),
             neuron_cosines,
         })
     }
 
+    /// The pattern of one head.
+    pub fn pattern(&self, head: Head) -> &ByPosition {
+        let found = self.patterns.iter().find(|p| p.head == head);
+        found.expect("a head of layer 0")
+    }
+
     /// By layer before the last: the mean of the squared cosines of `v_R` with the neurons' input directions.
     pub fn mean_squared_cosines(&self) -> Vec<f64> {
         let squares = |cosines: &Vec<f64>| mean(&cosines.iter().map(|c| c * c).collect::<Vec<_>>());
         self.neuron_cosines.iter().map(squares).collect()
+    }
+}
+
+impl ByPosition {
+    /// The mean attention from opening brackets at some positions to some keys, and what it would be if even over each
+    /// one's suffix.
+    pub fn to_keys(&self, queries: RangeInclusive<usize>, keys: RangeInclusive<usize>) -> [f64; 2] {
+        let attention = |q: usize| self.opening[q][keys.clone()].iter().sum::<f64>();
+        let even = |q: usize| keys.clone().count() as f64 / (self.opening[q].len() - q) as f64;
+        let over = |f: &dyn Fn(usize) -> f64| mean(&queries.clone().map(f).collect::<Vec<_>>());
+        [over(&attention), over(&even)]
     }
 }
 

@@ -145,6 +145,14 @@ impl Data {
         starts.filter(|&s| self.kinds[s] == kind).collect()
     }
 
+    /// A string of a kind, of a length that is easy to see.
+    pub(super) fn shown(&self, kind: Kind) -> usize {
+        const EASY: usize = 16;
+        let of = self.of_kind(kind).into_iter();
+        of.min_by_key(|&s| self.lengths[s].abs_diff(EASY))
+            .expect("there are some of each")
+    }
+
     /// The sequences without padding.
     pub(super) fn full(&self) -> Vec<usize> {
         let full = self.tokens.pos();

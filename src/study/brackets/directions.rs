@@ -1,14 +1,16 @@
 //! The direction for "unbalanced", followed back: from the logits to before the last norm, and through a head.
 
+use super::data::Data;
 use super::written::{ANSWER, TALLY};
 use crate::decompose::norm_fit;
 use crate::error::Result;
 use crate::expr::Site;
-use crate::linalg::{AffineFit, Par, product};
-use crate::model::{Model, Run, Tokens};
+use crate::linalg::{AffineFit, Par, affine_fit, product};
+use crate::model::{Cache, Model, Run};
 use crate::names::{Head, Hook};
 use crate::study::circuit::circuit;
-use faer::MatRef;
+use crate::tensor::Tensor;
+use faer::{Mat, MatRef};
 use serde::Serialize;
 
 /// How well an affine map stands for a norm.
@@ -16,7 +18,7 @@ use serde::Serialize;
 pub struct NormR2 {
     /// The norm: `ln_final`, `blocks.1.ln1`.
     pub norm: String,
-    /// Where it was fitted: `0`, `1` or `all`.
+    /// Where it was fitted: `0`, `1`, `brackets` or `all`.
     pub positions: String,
     /// The share of the output's variance that the fit explains, averaged over its entries.
     pub r2: f64,
@@ -33,10 +35,14 @@ pub struct Directions {
     pub unbalanced: Vec<f64>,
     /// Before the last layer's first norm, at position 1: what the elevation head turns into `unbalanced`.
     pub pre_elevation: Vec<f64>,
+    /// Before the same norm, at any bracket: what the negative head turns into `unbalanced`.
+    pub pre_negative: Vec<f64>,
     /// The affine map in place of `ln_final`, at position 0.
     pub last: NormR2,
     /// In place of the last layer's `ln1`, at position 1.
     pub before_heads: NormR2,
+    /// In place of the same norm, at all brackets.
+    pub at_brackets: NormR2,
     /// In place of layer 0's `ln1`, at all positions.
     pub first: NormR2,
     /// In place of layer 1's `ln1`, at all positions.
@@ -49,6 +55,8 @@ pub(super) struct Fits {
     pub last: AffineFit<f64>,
     /// The last layer's `ln1` at [`TALLY`].
     pub before_heads: AffineFit<f64>,
+    /// The last layer's `ln1` at all brackets, of whatever position.
+    pub at_brackets: AffineFit<f64>,
     /// Layer 0's `ln1` at all positions.
     pub first: AffineFit<f64>,
     /// Layer 1's `ln1` at all positions.
@@ -56,29 +64,30 @@ pub(super) struct Fits {
 }
 
 impl Fits {
-    pub fn new(model: &Model<f64>, tokens: &Tokens, par: Par) -> Result<Self> {
-        let last = model.config().n_layers - 1;
+    pub fn new(model: &Model<f64>, data: &Data, par: Par) -> Result<Self> {
+        let (config, tokens) = (model.config(), &data.tokens);
+        let last = config.n_layers - 1;
         let every: Vec<usize> = (0..tokens.pos()).collect();
-        let fit = |site, hooks: [Hook; 2], positions: &[usize]| {
+        let cache = |hooks: [Hook; 2]| {
             let run = hooks
                 .iter()
                 .fold(Run::new().par(par), |run, hook| run.cache(hook));
-            let out = model.run(tokens, run)?;
-            Ok(norm_fit(model.config(), &out.cache, site, positions)?.map)
+            Ok(model.run(tokens, run)?.cache)
         };
-        let ln1 = |l| (Site::Ln1(l), [Hook::ResidPre(l), Hook::Ln1Normalized(l)]);
-        let at = |(site, hooks), positions: &[usize]| fit(site, hooks, positions);
+        let fit = |site, cache: &Cache<f64>, positions: &[usize]| {
+            Ok(norm_fit(config, cache, site, positions)?.map)
+        };
+        let ln1 = |l| [Hook::ResidPre(l), Hook::Ln1Normalized(l)];
+        let all_of = |l| fit(Site::Ln1(l), &cache(ln1(l))?, &every);
+        let ends = cache([Hook::ResidPost(last), Hook::LnFinalNormalized])?;
+        let heads = cache(ln1(last))?;
+        let [input, output] = ln1(last).map(|hook| at_brackets(&heads[hook], data));
         Ok(Fits {
-            last: at(
-                (
-                    Site::LnFinal,
-                    [Hook::ResidPost(last), Hook::LnFinalNormalized],
-                ),
-                &[ANSWER],
-            )?,
-            before_heads: at(ln1(last), &[TALLY])?,
-            first: at(ln1(0), &every)?,
-            second: at(ln1(1), &every)?,
+            last: fit(Site::LnFinal, &ends, &[ANSWER])?,
+            before_heads: fit(Site::Ln1(last), &heads, &[TALLY])?,
+            at_brackets: affine_fit(input.as_ref(), output.as_ref())?,
+            first: all_of(0)?,
+            second: all_of(1)?,
         })
     }
 
@@ -89,12 +98,17 @@ impl Fits {
         Ok([after, before])
     }
 
-    /// What a last-layer head must find at [`TALLY`] to write along `direction`.
-    pub fn through(&self, model: &Model<f64>, head: Head, direction: &[f64]) -> Result<Vec<f64>> {
+    /// What a last-layer head must find to write along `direction`: at [`TALLY`], and at any bracket.
+    pub fn through(
+        &self,
+        model: &Model<f64>,
+        head: Head,
+        direction: &[f64],
+    ) -> Result<[Vec<f64>; 2]> {
         let W_OV = circuit(model, &format!("W_OV[{head}]"))?;
         let d = MatRef::from_column_major_slice(direction, direction.len(), 1);
         let read: Vec<f64> = product(W_OV.rows(), d).col(0).iter().copied().collect();
-        Ok(self.before_heads.carry_back(&read))
+        Ok([&self.before_heads, &self.at_brackets].map(|fit| fit.carry_back(&read)))
     }
 
     /// The directions that the fits lead back, and how good these are.
@@ -102,7 +116,7 @@ impl Fits {
         &self,
         model: &Model<f64>,
         [after_norm, unbalanced]: [Vec<f64>; 2],
-        pre_elevation: Vec<f64>,
+        [pre_elevation, pre_negative]: [Vec<f64>; 2],
     ) -> Directions {
         let last = model.config().n_layers - 1;
         let good = |norm: &str, positions: &str, fit: &AffineFit<f64>| NormR2 {
@@ -115,14 +129,24 @@ impl Fits {
             after_norm,
             unbalanced,
             pre_elevation,
+            pre_negative,
             last: good("ln_final", &ANSWER.to_string(), &self.last),
             before_heads: good(
                 &format!("blocks.{last}.ln1"),
                 &TALLY.to_string(),
                 &self.before_heads,
             ),
+            at_brackets: good(&format!("blocks.{last}.ln1"), "brackets", &self.at_brackets),
             first: good("blocks.0.ln1", "all", &self.first),
             second: good("blocks.1.ln1", "all", &self.second),
         }
     }
+}
+
+/// A value's rows at the brackets of all sequences.
+fn at_brackets(value: &Tensor<f64>, data: &Data) -> Mat<f64> {
+    let brackets =
+        (0..data.lengths.len()).flat_map(|s| (1..data.lengths[s] - 1).map(move |p| [s, p]));
+    let rows: Vec<&[f64]> = brackets.map(|place| value.slice(&place)).collect();
+    Mat::from_fn(rows.len(), value.shape()[2], |i, j| rows[i][j])
 }

@@ -2,7 +2,7 @@
 
 use super::adversarial::EXAMPLES;
 use super::data::{Data, Kind};
-use super::written::{Along, Written};
+use super::written::{Along, TALLY, Written};
 use crate::decompose::best_threshold;
 use crate::error::Result;
 use crate::intervene::{By, Change, Grid, Over, Scope, Site, Sweep};
@@ -38,11 +38,8 @@ pub struct LastHead {
     pub half_and_not: [f64; 2],
     /// Its mean attention from position 0, by key.
     pub attention: Vec<f64>,
-    /// Of its attention from position 0 in sequences that go negative, the share on positions from which on more
-    /// brackets open than close.
-    pub on_negative: f64,
-    /// The share of positions that these are.
-    pub are_negative: f64,
+    /// The standard deviation of its attention from position 0 to position 1.
+    pub attention_spread: f64,
     /// The share of right answers of each [`Kind`], in their order, with the mean in place of what it writes.
     pub accuracy_without: Vec<f64>,
 }
@@ -71,23 +68,11 @@ pub(super) fn last_heads(
             let writes = &along.expect("every head is a component").values;
             let mean_of =
                 |which: &[usize]| mean(&which.iter().map(|&s| writes[s]).collect::<Vec<_>>());
-            let tells = |failing: &[usize]| -> Result<f64> {
-                let (mut values, mut labels) = (Vec::new(), Vec::new());
-                for (which, label) in [(&balanced[..], false), (failing, true)] {
-                    values.extend(which.iter().map(|&s| writes[s]));
-                    labels.extend(which.iter().map(|_| label));
-                }
-                Ok(best_threshold(&values, &labels)?.right as f64 / values.len() as f64)
-            };
+            let tells = |failing: &[usize]| told(writes, &balanced, failing);
             let row = |s: usize| written.attention.slice(&[s, head.head]);
             let attention = (0..data.tokens.pos())
                 .map(|key| mean(&starts.iter().map(|&s| row(s)[key]).collect::<Vec<_>>()));
-            let (mut on, mut are) = (Vec::new(), Vec::new());
-            for &s in negative.iter().chain(&both) {
-                let below = data.negative_positions(s);
-                on.push(below.iter().map(|&p| row(s)[p]).sum::<f64>());
-                are.push(below.len() as f64 / data.lengths[s] as f64);
-            }
+            let at_tally: Vec<f64> = starts.iter().map(|&s| row(s)[TALLY]).collect();
             Ok(LastHead {
                 head,
                 elevation: mean_of(&elevation),
@@ -98,13 +83,27 @@ pub(super) fn last_heads(
                 tells_share: tells(&not_half)?,
                 half_and_not: [mean_of(&half), mean_of(&not_half)],
                 attention: attention.collect(),
-                on_negative: mean(&on),
-                are_negative: mean(&are),
+                attention_spread: deviation(&at_tally),
                 accuracy_without,
                 writes: writes.clone(),
             })
         })
         .collect()
+}
+
+/// Of two sets of sequences, the share that one threshold on their values tells apart.
+pub(super) fn told(values: &[f64], one: &[usize], other: &[usize]) -> Result<f64> {
+    let both = one.iter().chain(other);
+    let values: Vec<f64> = both.map(|&s| values[s]).collect();
+    let labels: Vec<bool> = (0..values.len()).map(|i| i >= one.len()).collect();
+    Ok(best_threshold(&values, &labels)?.right as f64 / values.len() as f64)
+}
+
+/// The standard deviation of some values.
+fn deviation(values: &[f64]) -> f64 {
+    let centre = mean(values);
+    let squares = values.iter().map(|x| (x - centre).powi(2));
+    mean(&squares.collect::<Vec<_>>()).sqrt()
 }
 
 /// The share of right answers by kind with each head of a layer mean-ablated.

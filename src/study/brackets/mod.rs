@@ -9,27 +9,41 @@
 //! The balanced bracket classifier of Redwood Research's and ARENA's exercises.
 
 mod adversarial;
+mod agreement;
+mod beyond;
+mod closing;
 mod counting;
+mod cures;
 mod data;
 mod directions;
 mod heads;
+mod negative;
 mod neurons;
+mod performance;
+mod routes;
+mod silence;
 mod story;
 mod written;
 
 pub use adversarial::{Adversarial, Judged};
-pub use counting::{Counter, Counting, Suffix};
+pub use agreement::{Agreement, Helper};
+pub use beyond::Beyond;
+pub use closing::{Closing, ClosingHead};
+pub use counting::{ByPosition, Counter, Counting, Suffix};
+pub use cures::Cure;
 pub use data::{Data, Kind};
 pub use directions::{Directions, NormR2};
 pub use heads::LastHead;
-pub use neurons::Neurons;
+pub use negative::{Looks, Negative};
+pub use neurons::{Neurons, Side};
+pub use performance::Performance;
+pub use routes::Routes;
 pub use written::Along;
 
 use super::{Attention, Progress};
 use crate::error::{Error, Result};
 use crate::linalg::Par;
-use crate::metric::{Standard, mean, per_sequence};
-use crate::model::{AttentionDir, Config, Model, Run};
+use crate::model::{AttentionDir, Config, Model};
 use crate::names::Head;
 use crate::task::{Brackets, Task};
 use directions::Fits;
@@ -58,6 +72,10 @@ pub struct BracketsStudy {
     pub last_heads: Vec<LastHead>,
     /// All heads' attention on the write-up's examples.
     pub attention: Attention,
+    /// How far the last layer's heads agree.
+    pub agreement: Agreement,
+    /// The strings that begin with a closing bracket.
+    pub closing: Closing,
     /// The components before the last layer, at position 1 along what the elevation head reads.
     pub components_before: Vec<Along>,
     /// The MLPs before the last layer by their neurons, along the same.
@@ -66,30 +84,14 @@ pub struct BracketsStudy {
     pub counters: Vec<Counter>,
     /// Where the counting head looks, and what is read of it.
     pub counting: Counting,
-    /// What fools the model.
+    /// What passes from the count to the elevation head.
+    pub routes: Routes,
+    /// The branch for a count that goes negative.
+    pub negative: Negative,
+    /// What fools the model, and why.
     pub adversarial: Adversarial,
-}
-
-/// How good the model's answers are.
-#[derive(Clone, Debug, Serialize)]
-pub struct Performance {
-    /// Sequences.
-    pub sequences: usize,
-    /// Right answers.
-    pub right: usize,
-    /// The mean cross-entropy, in nats.
-    pub loss: f64,
-    /// On how many sequences the write-up's two ways to solve the task by hand agree: a loop from the left, and the
-    /// elevation from the right.
-    pub solutions_agree: usize,
-    /// For each [`Kind`] in their order: sequences, right answers, and the mean probability of "balanced".
-    pub by_kind: Vec<(usize, usize, f64)>,
-    /// Sequences whose total elevation is not 0.
-    pub wrong_total: usize,
-    /// Sequences whose elevation, read from the right, goes negative.
-    pub negative: usize,
-    /// The write-up's examples.
-    pub examples: Vec<Judged>,
+    /// Strings of other lengths and depths.
+    pub beyond: Beyond,
 }
 
 /// Which head does what on this model.
@@ -127,7 +129,7 @@ impl BracketsStudy {
 }
 
 /// How many parts of the study are reported as they begin.
-pub const PARTS: usize = 7;
+pub const PARTS: usize = 9;
 
 /// Does the study on a model.
 ///
@@ -136,7 +138,7 @@ pub const PARTS: usize = 7;
 /// three layers or more with MLPs and norms, two heads or more.
 ///
 /// # Cost
-/// A dozen runs on the sequences, and four fits of norms.
+/// Two dozen runs on the sequences or some of them, and five fits of norms.
 pub fn study(
     model: &Model<f64>,
     data: &Data,
@@ -146,17 +148,18 @@ pub fn study(
     check(model.config())?;
     let last = model.config().n_layers - 1;
     progress("answers");
-    let performance = performance(model, data, par)?;
+    let performance = performance::performance(model, data, par)?;
     progress("norms");
-    let fits = Fits::new(model, &data.tokens, par)?;
+    let fits = Fits::new(model, data, par)?;
     let [after_norm, unbalanced] = fits.unbalanced(model)?;
     progress("components");
-    let written = Written::new(model, &data.tokens, par)?;
+    let written = Written::new(model, data, &unbalanced, par)?;
     let components = written.along(ANSWER, &unbalanced, last + 1, &data.balanced);
     progress("heads");
     let last_heads = heads::last_heads(model, data, &written, &components, par)?;
     let [elevation, negative] = heads::roles(&last_heads);
-    let pre_elevation = fits.through(model, elevation, &unbalanced)?;
+    let [pre_elevation, _] = fits.through(model, elevation, &unbalanced)?;
+    let [_, pre_negative] = fits.through(model, negative, &unbalanced)?;
     let components_before = written.along(TALLY, &pre_elevation, last, &data.balanced);
     let neurons = (0..last)
         .map(|layer| {
@@ -179,8 +182,23 @@ pub fn study(
         counting: counter.head,
     };
     let counting = Counting::new(model, &fits, roles.counting, data, par)?;
+    let routes = Routes::new(model, data, &roles, &pre_elevation, par)?;
+    progress("agreement");
+    let agreement = Agreement::new(
+        model,
+        data,
+        &written,
+        &unbalanced,
+        &components_before,
+        &roles,
+        par,
+    )?;
+    let closing = Closing::new(model, data, &written, &last_heads, par)?;
+    let negative = Negative::new(&written, data, roles.negative, &pre_negative);
     progress("adversarial strings");
-    let adversarial = Adversarial::new(model, par)?;
+    let adversarial = Adversarial::new(model, &roles, par)?;
+    progress("other lengths");
+    let beyond = Beyond::new(model, data, par)?;
     progress("done");
     let c = model.config();
     Ok(BracketsStudy {
@@ -195,16 +213,25 @@ pub fn study(
         ),
         performance,
         roles,
-        directions: fits.directions(model, [after_norm, unbalanced], pre_elevation),
+        directions: fits.directions(
+            model,
+            [after_norm, unbalanced],
+            [pre_elevation, pre_negative],
+        ),
         sum_off: written.off,
         components,
         last_heads,
+        agreement,
+        closing,
         attention: heads::attention(model, par)?,
         components_before,
         neurons,
         counters,
         counting,
+        routes,
+        negative,
         adversarial,
+        beyond,
     })
 }
 
@@ -250,38 +277,4 @@ fn check(config: &Config) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn performance(model: &Model<f64>, data: &Data, par: Par) -> Result<Performance> {
-    let task = Brackets::default();
-    let logits = model.run(&data.tokens, Run::new().par(par))?.logits;
-    let rows = data.answers.rows_of(&logits);
-    let read = |metric| per_sequence(&metric, &data.answers, &rows);
-    let (right, p) = (read(Standard::Accuracy), read(Standard::Probability(1)));
-    let by_kind = Kind::ALL.map(|kind| {
-        let of: Vec<usize> = (0..data.kinds.len())
-            .filter(|&s| data.kinds[s] == kind)
-            .collect();
-        let right = of.iter().filter(|&&s| right[s] == 1.0).count();
-        (
-            of.len(),
-            right,
-            mean(&of.iter().map(|&s| p[s]).collect::<Vec<_>>()),
-        )
-    });
-    let agrees = |&s: &usize| {
-        let text = task.text(data.tokens.sequence(s));
-        Brackets::balanced_by_loop(&text) == data.balanced[s]
-    };
-    let examples = adversarial::EXAMPLES.map(String::from);
-    Ok(Performance {
-        sequences: data.kinds.len(),
-        right: right.iter().filter(|&&r| r == 1.0).count(),
-        loss: mean(&read(Standard::Loss)),
-        solutions_agree: (0..data.kinds.len()).filter(agrees).count(),
-        wrong_total: by_kind[1].0 + by_kind[3].0,
-        negative: by_kind[2].0 + by_kind[3].0,
-        by_kind: by_kind.into(),
-        examples: adversarial::judge(model, &examples, par)?,
-    })
 }

@@ -7,6 +7,63 @@ use super::data::Data;
 use super::written::{Along, Written, mean_where, times};
 use crate::model::Model;
 use serde::Serialize;
+use std::fmt;
+
+/// Where a neuron says that the total is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// Where more than half of the brackets open.
+    More,
+    /// Where fewer do.
+    Fewer,
+    /// On both sides.
+    Both,
+    /// It says the opposite: less "unbalanced" where the share is not one half.
+    Opposite,
+    /// It says little.
+    Neither,
+}
+
+impl Side {
+    /// All that say something.
+    pub const ALL: [Side; 4] = [Side::More, Side::Fewer, Side::Both, Side::Opposite];
+
+    /// From what it adds where fewer than half of the brackets open, and where more do, and what the layer's strongest
+    /// neuron adds.
+    fn of(sides: [f64; 2], strongest: f64) -> Side {
+        /// Saying something, as a part of the strongest: less than any neuron adds that the write-up names.
+        const WORTH: f64 = 0.05;
+        /// Saying it on both sides, as a part of the larger.
+        const SIMILAR: f64 = 0.25;
+        let [fewer, more] = sides;
+        let (low, high) = (fewer.min(more), fewer.max(more));
+        let size = high.abs().max(low.abs());
+        if size.is_nan() || size < WORTH * strongest || strongest <= 0.0 {
+            Side::Neither
+        } else if -low > high {
+            Side::Opposite
+        } else if low >= SIMILAR * high {
+            Side::Both
+        } else if more > fewer {
+            Side::More
+        } else {
+            Side::Fewer
+        }
+    }
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Side::More => "where more than half open",
+            Side::Fewer => "where fewer than half open",
+            Side::Both => "on both sides",
+            Side::Opposite => "the opposite",
+            Side::Neither => "little",
+        })
+    }
+}
 
 /// An MLP by its neurons.
 #[derive(Clone, Debug, Serialize)]
@@ -19,6 +76,8 @@ pub struct Neurons {
     /// The same where fewer than half of the brackets open, and where more do: each less the balanced ones' mean. NaN
     /// where there are none.
     pub fewer_and_more: Vec<[f64; 2]>,
+    /// Where each says that the total is wrong.
+    pub sides: Vec<Side>,
     /// Each neuron's output along the direction for every sequence: `[neuron][sequence]`.
     pub outputs: Vec<Vec<f64>>,
     /// The largest distance of the neurons' and the bias's sum from what the MLP writes along the direction.
@@ -72,11 +131,33 @@ pub(super) fn neurons(
             mean_where(&of, &flags.collect::<Vec<_>>(), true) - centre
         })
     };
+    let difference: Vec<f64> = outputs.iter().map(difference).collect();
+    let fewer_and_more: Vec<[f64; 2]> = outputs.iter().map(sides).collect();
+    let strongest = difference.iter().fold(0f64, |m, x| m.max(*x));
+    let side = |&sides: &[f64; 2]| Side::of(sides, strongest);
     Neurons {
         layer,
-        difference: outputs.iter().map(difference).collect(),
-        fewer_and_more: outputs.iter().map(sides).collect(),
+        sides: fewer_and_more.iter().map(side).collect(),
+        difference,
+        fewer_and_more,
         outputs,
         off,
+    }
+}
+
+impl Neurons {
+    /// The neurons of one kind, the strongest first.
+    pub fn on(&self, side: Side) -> Vec<usize> {
+        let mut all: Vec<usize> = (0..self.sides.len())
+            .filter(|&i| self.sides[i] == side)
+            .collect();
+        all.sort_by(|&i, &j| self.size(j).total_cmp(&self.size(i)));
+        all
+    }
+
+    /// The larger of what a neuron adds on either side of one half, or takes away.
+    pub fn size(&self, neuron: usize) -> f64 {
+        let [fewer, more] = self.fewer_and_more[neuron];
+        fewer.abs().max(more.abs())
     }
 }

@@ -1,8 +1,7 @@
 //! The task, the model's answers, and the solutions by hand.
 
 use crate::study::brackets::{BracketsStudy, Judged, Kind};
-use crate::study::words::percent;
-use crate::study::{Cell, Chart, Draw, Picture, Series, Step, Table, Verdict, XyPlot};
+use crate::study::{Cell, Chart, Draw, Number, Picture, Series, Step, Table, Verdict, XyPlot};
 use crate::task::{Brackets, Task};
 
 impl BracketsStudy {
@@ -30,13 +29,17 @@ impl BracketsStudy {
             "The classifier nearly always knows whether a string of brackets is balanced.",
             Verdict::of(
                 share >= NEARLY,
-                format!("{} of {} right, mean loss {:.2e}", p.right, p.sequences, p.loss),
+                format!("{} of {} right, mean loss {}", p.right, p.sequences, Number::from(p.loss)),
             ),
         )
         .text(
             "The string stands between `[start]` and `[end]`, and the answer is read at `[start]`, position 0. Every position sees \
              every other one, but padding.",
         )
+        .text(format!(
+            "Of {} strings that were generated in the same way {} are wrong; the write-up says about one in ten thousand.",
+            p.many, p.many_wrong
+        ))
         .table(table)
         .table(judged("Some strings", &p.examples))
     }
@@ -45,7 +48,7 @@ impl BracketsStudy {
     pub(super) fn solved_by_hand(&self) -> Step {
         let p = &self.performance;
         let series = Kind::ALL.map(|kind| {
-            let s = self.shown(kind);
+            let s = self.data.shown(kind);
             let sequence = self.data.tokens.sequence(s);
             let elevation = Brackets::elevation(sequence);
             let x: Vec<f64> = (1..self.data.lengths[s]).map(|p| p as f64).collect();
@@ -80,13 +83,19 @@ impl BracketsStudy {
                 .caption("A balanced string ends at 0 on the left and nowhere goes below."),
         )
     }
+}
 
-    /// A string of a kind, of a length that is easy to see: the first of the middle length there is.
-    fn shown(&self, kind: Kind) -> usize {
-        const EASY: usize = 16;
-        let of = self.data.of_kind(kind).into_iter();
-        of.min_by_key(|&s| self.data.lengths[s].abs_diff(EASY))
-            .expect("there are some of each")
+/// A probability in percent, with the write-up's four decimals, and more where they say nothing.
+pub(super) fn confidence(p: f64) -> String {
+    const DECIMALS: i32 = 4;
+    let percent = 100.0 * p;
+    let from_end = percent.min(100.0 - percent);
+    if from_end == 0.0 || from_end >= 0.5 * 0.1f64.powi(DECIMALS) {
+        return format!("{percent:.4}%");
+    }
+    match p < 0.5 {
+        true => format!("{}%", Number::from(percent)),
+        false => format!("100% less {}%", Number::from(from_end)),
     }
 }
 
@@ -97,7 +106,7 @@ pub(super) fn judged(title: &str, all: &[Judged]) -> Table {
         table.row([
             format!("`{}`", j.brackets).into(),
             j.kind.to_string().into(),
-            Cell::from(percent(j.p_balanced)),
+            Cell::from(confidence(j.p_balanced)),
         ]);
     }
     table

@@ -1,26 +1,42 @@
-//! The head that counts, and the head that looks for a negative count.
+//! The head that counts: where it looks, what it copies, and which neurons read that.
 
-use super::pictures::bars;
+use super::pictures::{bars, number};
 use crate::metric::mean;
-use crate::study::brackets::BracketsStudy;
+use crate::study::brackets::negative::beyond_even;
+use crate::study::brackets::{BracketsStudy, Side, Suffix};
 use crate::study::words::percent;
 use crate::study::{
-    Axis, Bar, BarChart, Cell, Chart, HeatMap, Picture, Scale, Step, Table, Verdict,
+    Axis, Bar, BarChart, Cell, Chart, Draw, HeatMap, Picture, Scale, Series, Step, Table, Verdict,
+    XyPlot,
 };
+use std::ops::RangeInclusive;
+
+/// "Evenly", as a share of the positions that follow.
+const EVENLY: f64 = 0.9;
+/// How far the attention to what follows must be from even attention to all (0) towards nothing else (1).
+const MOSTLY: f64 = 0.25;
+/// Queries and keys: where the write-up sees a patch of stronger attention, and a query where it sees none.
+pub(super) const PATCHES: [(RangeInclusive<usize>, RangeInclusive<usize>); 2] =
+    [(27..=31, 38..=40), (10..=10, 38..=40)];
 
 impl BracketsStudy {
     /// Where the counting head looks.
     pub(super) fn counted(&self) -> Step {
-        /// "Evenly", as a share of the positions that follow.
-        const EVENLY: f64 = 0.9;
         let (head, c) = (self.roles.counting, &self.counting);
         let first = c.suffixes.first().expect("there are positions");
-        let [share, even, evenness] = [
-            mean(&c.suffixes.iter().map(|s| s.share).collect::<Vec<_>>()),
-            mean(&c.suffixes.iter().map(|s| s.even).collect::<Vec<_>>()),
-            mean(&c.suffixes.iter().map(|s| s.evenness).collect::<Vec<_>>()),
-        ];
-        let places = |title| Axis::new(title, 0..c.opening.len());
+        let over = |suffixes: &[Suffix], f: fn(&Suffix) -> f64| {
+            mean(&suffixes.iter().map(f).collect::<Vec<_>>())
+        };
+        let share = over(&c.suffixes, |s| s.share);
+        let even = over(&c.suffixes, |s| s.even);
+        let closing = over(&c.closing_suffixes, |s| s.share);
+        let least = c
+            .suffixes
+            .iter()
+            .min_by(|a, b| a.evenness.total_cmp(&b.evenness));
+        let least = least.expect("there are positions");
+        let positions = c.patterns[0].opening.len();
+        let places = |title| Axis::new(title, 0..positions);
         let map = |title: &str, pattern: &[Vec<f64>]| {
             HeatMap::new(
                 title,
@@ -29,31 +45,55 @@ impl BracketsStudy {
                 &pattern.concat(),
             )
         };
+        let shares = |suffixes: &[Suffix]| suffixes.iter().map(|s| s.share).collect::<Vec<_>>();
         let suffixes = BarChart {
             title: String::new(),
             x: Axis::new("query position", c.suffixes.iter().map(|s| s.position)),
             y: "share of attention".into(),
             bars: vec![
-                Bar::new(
-                    "on what follows",
-                    &c.suffixes.iter().map(|s| s.share).collect::<Vec<_>>(),
-                ),
+                Bar::new("of (, on what follows", &shares(&c.suffixes)),
+                Bar::new("of ), on what follows", &shares(&c.closing_suffixes)),
                 Bar::new(
                     "if even over all",
                     &c.suffixes.iter().map(|s| s.even).collect::<Vec<_>>(),
                 ),
             ],
         };
+        let mut evenness = Vec::new();
+        for (name, suffixes) in [("of (", &c.suffixes), ("of )", &c.closing_suffixes)] {
+            let x: Vec<f64> = suffixes.iter().map(|s| s.position as f64).collect();
+            let y: Vec<f64> = suffixes.iter().map(|s| s.evenness).collect();
+            evenness.push(Series::new(name, Draw::Line, &x, &y));
+        }
+        let evenness = XyPlot {
+            title: String::new(),
+            x: "query position".into(),
+            y: "as even as over this share of what follows".into(),
+            series: evenness,
+        };
+        let own = c.pattern(head);
+        let patch = |(queries, keys): (RangeInclusive<usize>, RangeInclusive<usize>)| {
+            let [there, if_even] = own.to_keys(queries, keys);
+            format!(
+                "{} ({} if even over what follows)",
+                percent(there),
+                percent(if_even)
+            )
+        };
+        let [late, early] = PATCHES.map(patch);
+        let patterns = c.patterns.iter().flat_map(|p| {
+            let name = |query: &str| format!("head {}, query: {query}", p.head);
+            [map(&name("("), &p.opening), map(&name(")"), &p.closing)]
+        });
         let mut step = Step::new(
             "counting",
             "The counting head looks at what follows",
-            "From an opening bracket at position 1, the counting head looks evenly at everything from there on, by position alone; from later ones, mostly at what follows.",
+            "From an opening bracket at position 1, the counting head looks evenly at everything from there on, by position alone; opening brackets further on look at what follows more than at what precedes, most of them evenly.",
             Verdict::of(
-                first.share >= EVENLY && first.evenness >= EVENLY && share > even,
+                first.evenness >= EVENLY && beyond_even(share, even) >= MOSTLY && over(&c.suffixes, |s| s.evenness) >= EVENLY,
                 format!(
-                    "head {head}: from position 1, {} on what follows, as even as over {} of it; on average over positions {} on what \
+                    "head {head}: from position 1, as even as over {} of what follows; on average over positions {} on what \
                      follows, where {} would be even",
-                    percent(first.share),
                     percent(first.evenness),
                     percent(share),
                     percent(even)
@@ -63,24 +103,51 @@ impl BracketsStudy {
         .text(format!(
             "Counting is even attention: the mean of what follows is the share of brackets that close, less those that open. To see \
              what position alone does, the queries are those of a string of opening brackets, and the keys lie halfway between those \
-             of opening and closing ones. Within the suffix the spread is that of {} of its positions, averaged. In strings of full \
-             length the patterns of opening brackets are {} off (half the sum of differences): what the keys say of the bracket \
-             matters that much.",
-            percent(evenness),
+             of opening and closing ones. That position 1 has {} of its attention on what follows says nothing (even attention to all \
+             gives {}); that it is spread evenly does. Evenness is the exponential of the entropy over the number of positions.",
+            percent(first.share),
+            percent(first.even)
+        ))
+        .text(format!(
+            "Within the suffix the spread is that of {} of its positions, averaged, and least from position {}: {}. From positions \
+             {}–{} to {}–{} there goes {}, from position {} {}. Closing brackets have {} on what follows, as even as over {} of it. In \
+             strings of full length the patterns of opening brackets are {} off (half the sum of differences): what the keys say of the \
+             bracket matters that much.",
+            percent(over(&c.suffixes, |s| s.evenness)),
+            least.position,
+            percent(least.evenness),
+            PATCHES[0].0.start(),
+            PATCHES[0].0.end(),
+            PATCHES[0].1.start(),
+            PATCHES[0].1.end(),
+            late,
+            PATCHES[1].0.start(),
+            early,
+            percent(closing),
+            percent(over(&c.closing_suffixes, |s| s.evenness)),
             percent(c.off_by_content)
         ))
         .picture(
             Picture::new(
                 "counting",
-                &format!("Head {head}'s attention by position"),
+                "Layer 0's attention by position",
                 Chart::HeatMaps {
                     scale: Scale::Sequential,
-                    maps: vec![map("query: (", &c.opening), map("query: )", &c.closing)],
+                    maps: patterns.collect(),
                 },
             )
-            .caption("Keys halfway between those of ( and ). Where the attention to what follows is uneven, the count is off."),
+            .caption("Keys halfway between those of ( and )."),
         )
-        .picture(Picture::new("suffixes", "How much of an opening bracket's attention is on what follows", Chart::Bars(vec![suffixes])));
+        .picture(Picture::new(
+            "suffixes",
+            &format!("How much of head {head}'s attention is on what follows"),
+            Chart::Bars(vec![suffixes]),
+        ))
+        .picture(Picture::new(
+            "evenness",
+            &format!("How evenly head {head}'s attention lies on what follows"),
+            Chart::Xy(vec![evenness]),
+        ));
         if !c.from_tally.is_empty() {
             let chart = bars(
                 places("key position"),
@@ -122,7 +189,7 @@ impl BracketsStudy {
                 Cell::from(c.lengths[1]),
             ]);
         }
-        let chance = 1.0 / self.directions.unbalanced.len() as f64;
+        let chance = self.chance_cosine();
         let means = self.counting.mean_squared_cosines();
         let mut read = Table::new(
             "v_R and the neurons' input directions",
@@ -135,21 +202,6 @@ impl BracketsStudy {
                 Cell::from(chance),
             ]);
         }
-        let charts = self
-            .counting
-            .neuron_cosines
-            .iter()
-            .enumerate()
-            .map(|(layer, cosines)| {
-                let mut chart = bars(
-                    Axis::new("neuron", 0..cosines.len()),
-                    "cosine with v_R",
-                    "neuron",
-                    cosines,
-                );
-                chart.title = format!("mlp {layer}");
-                chart
-            });
         Step::new(
             "opposite",
             "Opening and closing brackets are opposite",
@@ -171,45 +223,84 @@ impl BracketsStudy {
         )
         .table(table)
         .table(read)
-        .picture(Picture::new("inputs", "What neurons read of v_R", Chart::Bars(charts.collect())))
     }
 
-    /// Where the negative head looks.
-    pub(super) fn negative_found(&self) -> Step {
-        let n = self.negative_head();
+    /// The mean squared cosine of a direction with random ones.
+    pub(super) fn chance_cosine(&self) -> f64 {
+        1.0 / self.directions.unbalanced.len() as f64
+    }
+
+    /// Whether the neurons that read the count are those that matter.
+    pub(super) fn read_and_said(&self) -> Step {
         let mut table = Table::new(
-            "Attention from position 0",
+            "Mean |cosine| of neurons' input directions with v_R",
             [
-                "head",
-                "on negative positions",
-                "share of positions that are",
+                "layer",
+                "of those that say where the total is wrong",
+                "of the others",
             ],
         );
-        for h in &self.last_heads {
+        let mut found = Vec::new();
+        for (neurons, cosines) in self.neurons.iter().zip(&self.counting.neuron_cosines) {
+            let of = |says: bool| {
+                let chosen = neurons.sides.iter().zip(cosines);
+                let chosen = chosen.filter(|(side, _)| (**side != Side::Neither) == says);
+                mean(&chosen.map(|(_, c)| c.abs()).collect::<Vec<_>>())
+            };
+            found.push([of(true), of(false)]);
             table.row([
-                h.head.to_string().into(),
-                percent(h.on_negative).into(),
-                Cell::from(percent(h.are_negative)),
+                format!("mlp {}", neurons.layer).into(),
+                of(true).into(),
+                Cell::from(of(false)),
             ]);
         }
-        Step::new(
-            "negative",
-            "The other head looks where the count is negative",
-            "The head that answers to going negative looks for the positions from which on more brackets open than close.",
-            Verdict::of(
-                n.on_negative > n.are_negative && n.on_negative > self.elevation_head().on_negative,
+        let plots =
+            self.neurons
+                .iter()
+                .zip(&self.counting.neuron_cosines)
+                .map(|(neurons, cosines)| {
+                    let of = |side: Side| {
+                        let on = neurons.on(side);
+                        let x: Vec<f64> = on.iter().map(|&i| cosines[i]).collect();
+                        let y: Vec<f64> = on.iter().map(|&i| neurons.size(i)).collect();
+                        Series::new(&side.to_string(), Draw::Points, &x, &y)
+                            .labels(on.iter().map(|i| format!("{}.{i}", neurons.layer)))
+                    };
+                    XyPlot {
+                        title: format!("mlp {}", neurons.layer),
+                        x: "cosine of the input direction with v_R".into(),
+                        y: "the most it adds or takes away".into(),
+                        series: Side::ALL
+                            .into_iter()
+                            .chain([Side::Neither])
+                            .map(of)
+                            .collect(),
+                    }
+                });
+        let words: Vec<String> = (self.neurons.iter().zip(&found))
+            .map(|(n, [says, rest])| {
                 format!(
-                    "head {}: {} of its attention on negative positions, which are {} of all; head {}: {}",
-                    n.head,
-                    percent(n.on_negative),
-                    percent(n.are_negative),
-                    self.roles.elevation,
-                    percent(self.elevation_head().on_negative)
-                ),
+                    "mlp {}: {} against {}",
+                    n.layer,
+                    number(*says),
+                    number(*rest)
+                )
+            })
+            .collect();
+        Step::new(
+            "inputs",
+            "Neurons that read the count are those that say where the total is wrong",
+            "The neurons whose input directions have a high cosine with `v_R` are those that write to the elevation head where the share is not one half.",
+            Verdict::of(
+                found.iter().all(|[says, rest]| says > rest),
+                format!("mean |cosine| of those that do and those that do not: {}", words.join("; ")),
             ),
         )
-        .text("The same counts that tell the total at position 1 stand at every position; this head reads them there. The table is of \
-             strings that start with `(` and go negative.")
+        .text(
+            "What a neuron adds or takes away is the mean where fewer than half of the brackets open, or where more do, whichever is \
+             larger, less that over balanced strings. A neuron that reads what other neurons wrote has no cosine with `v_R`.",
+        )
         .table(table)
+        .picture(Picture::new("inputs", "What neurons read of v_R, and what they write", Chart::Xy(plots.collect())))
     }
 }

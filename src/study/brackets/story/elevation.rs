@@ -1,16 +1,33 @@
 //! What the elevation head reads: components, MLPs and neurons at position 1.
 
-use super::pictures::bars;
-use crate::study::brackets::{BracketsStudy, Neurons};
+use super::pictures::{bars, number};
+use crate::metric::mean;
+use crate::study::brackets::{BracketsStudy, Kind, Neurons, Side};
 use crate::study::{Axis, Cell, Chart, Frame, Picture, Step, Table, Verdict, View};
 
 impl BracketsStudy {
     /// The components before the elevation head.
     pub(super) fn before_the_head(&self) -> Step {
         let head = self.roles.elevation;
-        let mut table = Table::new("Unbalanced less balanced", ["component", "difference"]);
-        for a in &self.components_before {
-            table.row([a.component.clone().into(), Cell::from(a.difference)]);
+        let mut table = Table::new(
+            "Along what the head reads, less the mean over balanced strings",
+            [
+                "component",
+                "unbalanced",
+                "wrong total alone",
+                "negative alone",
+                "both",
+            ],
+        );
+        for (a, by_kind) in self.components_before.iter().zip(self.before_by_kind()) {
+            let [total, negative, both] = by_kind;
+            table.row([
+                a.component.clone().into(),
+                a.difference.into(),
+                total.into(),
+                negative.into(),
+                Cell::from(both),
+            ]);
         }
         let most = self.components_before.iter();
         let most = most
@@ -33,7 +50,11 @@ impl BracketsStudy {
             "What the elevation head finds at position 1 was written by MLPs above all: they can make a step of a share.",
             Verdict::of(
                 most.component.starts_with("mlp"),
-                format!("the largest difference is that of {}: {:.2}", most.component, most.difference),
+                format!(
+                    "the largest difference is that of {}: {}",
+                    most.component,
+                    number(most.difference)
+                ),
             ),
         )
         .text(format!(
@@ -57,53 +78,61 @@ impl BracketsStudy {
         ))
     }
 
+    /// Each component before the elevation head, by how the strings fail that start with an opening bracket: a wrong
+    /// total alone, a negative count alone, both.
+    pub(super) fn before_by_kind(&self) -> Vec<[f64; 3]> {
+        let kinds =
+            [Kind::Elevation, Kind::Negative, Kind::Both].map(|kind| self.data.of_kind(kind));
+        let mean_of =
+            |values: &[f64], of: &[usize]| mean(&of.iter().map(|&s| values[s]).collect::<Vec<_>>());
+        let each = self.components_before.iter();
+        each.map(|a| kinds.each_ref().map(|of| mean_of(&a.values, of)))
+            .collect()
+    }
+
     /// The MLPs by their neurons.
     pub(super) fn by_neuron(&self) -> Step {
-        let named: Vec<(String, Side, f64)> = (self.neurons.iter())
-            .flat_map(|n| {
-                let largest = n.difference.iter().fold(0f64, |m, x| m.max(*x));
-                (0..n.difference.len()).map(move |i| {
-                    let name = format!("{}.{i}", n.layer);
-                    (
-                        name,
-                        Side::of(n.fewer_and_more[i], largest),
-                        n.difference[i],
-                    )
-                })
-            })
-            .collect();
-        let of = |side: Side| {
-            let mut all: Vec<&(String, Side, f64)> =
-                named.iter().filter(|(_, s, _)| *s == side).collect();
-            all.sort_by(|a, b| b.2.total_cmp(&a.2));
-            all.into_iter()
-                .map(|(name, _, _)| name.clone())
-                .collect::<Vec<String>>()
-        };
-        let sides = [Side::More, Side::Fewer, Side::Both].map(|side| (side, of(side)));
         let mut table = Table::new(
             "Neurons by where they say that the total is wrong",
-            ["where", "how many", "the strongest"],
+            [
+                "layer",
+                "where",
+                "how many",
+                "what they add there",
+                "the strongest first",
+            ],
         );
-        for (side, names) in &sides {
-            let strongest: Vec<&str> = names.iter().take(6).map(String::as_str).collect();
-            table.row([
-                side.words().into(),
-                names.len().into(),
-                Cell::from(strongest.join(", ")),
-            ]);
+        for neurons in &self.neurons {
+            for side in Side::ALL {
+                let on = neurons.on(side);
+                let names = on.iter().map(|i| format!("{}.{i}", neurons.layer));
+                table.row([
+                    neurons.layer.into(),
+                    side.to_string().into(),
+                    on.len().into(),
+                    on.iter().map(|&i| neurons.size(i)).sum::<f64>().into(),
+                    Cell::from(names.collect::<Vec<_>>().join(", ")),
+                ]);
+            }
         }
-        let counts = sides.each_ref().map(|(_, names)| names.len());
+        let last = self.neurons.last().expect("checked: there are layers");
+        let three = [Side::More, Side::Fewer, Side::Both];
+        let counts = three.map(|side| last.on(side).len());
+        let opposite: usize = self
+            .neurons
+            .iter()
+            .map(|n| n.on(Side::Opposite).len())
+            .sum();
         let off = self.neurons.iter().fold(0f64, |m, n| m.max(n.off));
         let mut step = Step::new(
             "neurons",
             "Neurons as keys and values",
-            "Some neurons fire where more than half of the brackets open, some where fewer do, and some on either side of one half.",
+            "Before the last layer some neurons fire where more than half of the brackets open, some where fewer do, and some on either side of one half.",
             Verdict::of(
                 counts.iter().all(|&n| n > 0),
                 format!(
-                    "{} where more open, {} where fewer do, {} on both sides",
-                    counts[0], counts[1], counts[2]
+                    "of mlp {}: {} where more open, {} where fewer do, {} on both sides; {opposite} of all MLPs' neurons say the opposite",
+                    last.layer, counts[0], counts[1], counts[2]
                 ),
             ),
         )
@@ -113,8 +142,9 @@ impl BracketsStudy {
              what the MLP writes, to {off:.1e}."
         ))
         .text(
-            "A neuron is counted where it adds, on average over strings with that share, at least a tenth of what the layer's strongest \
-             neuron adds; to both sides if the smaller is at least a quarter of the larger.",
+            "A neuron is counted where it adds, on average over strings with that share, at least a twentieth of what the layer's \
+             strongest neuron adds; to both sides if the smaller is at least a quarter of the larger, and to the opposite if it takes \
+             away more than it adds.",
         )
         .table(table);
         for neurons in &self.neurons {
@@ -136,6 +166,36 @@ impl BracketsStudy {
         step
     }
 
+    /// Which layers have which neurons.
+    pub(super) fn neurons_by_layer(&self) -> Step {
+        let [first, last] = [0, self.neurons.len() - 1].map(|l| &self.neurons[l]);
+        let counts = [Side::More, Side::Fewer, Side::Both]
+            .map(|side| [first.on(side).len(), last.on(side).len()]);
+        let [more, fewer, both] = counts;
+        let sums = |side: Side| {
+            let of = |n: &Neurons| number(n.on(side).iter().map(|&i| n.size(i)).sum());
+            format!("{} and {}", of(first), of(last))
+        };
+        Step::new(
+            "neurons.layers",
+            "Which layer has which neurons",
+            "Neurons for more than half are commoner in the last MLP before the heads than in the first, those for fewer than half are rarer there, and those for both sides are commoner: one neuron after a norm can hardly be of both.",
+            Verdict::of(
+                more[1] > more[0] && fewer[1] < fewer[0] && both[1] > both[0],
+                format!(
+                    "in mlp {} and mlp {}: {} and {} for more than half, {} and {} for fewer, {} and {} for both",
+                    first.layer, last.layer, more[0], more[1], fewer[0], fewer[1], both[0], both[1]
+                ),
+            ),
+        )
+        .text(format!(
+            "By what they add rather than by their number: for more than half {}, for fewer {}, for both {}.",
+            sums(Side::More),
+            sums(Side::Fewer),
+            sums(Side::Both)
+        ))
+    }
+
     /// The neurons that matter one by one against the share of opening brackets.
     fn slider(&self, neurons: &Neurons) -> Picture {
         /// Neurons with a place on the slider.
@@ -149,7 +209,7 @@ impl BracketsStudy {
                 .total_cmp(&neurons.difference[i].abs())
         });
         order.truncate(NEURONS);
-        let thinned: Vec<usize> = crate::study::brackets::Kind::ALL
+        let thinned: Vec<usize> = Kind::ALL
             .into_iter()
             .flat_map(|kind| {
                 let of = self.data.of_kind(kind);
@@ -172,45 +232,12 @@ impl BracketsStudy {
         };
         Picture::new(
             &format!("neurons.{}.share", neurons.layer),
-            &format!("Neurons of mlp {} and the share of opening brackets", neurons.layer),
+            &format!(
+                "Neurons of mlp {} and the share of opening brackets",
+                neurons.layer
+            ),
             view,
         )
-        .caption("The strongest first. A neuron of one side and one of the other together say \"not one half\".")
-    }
-}
-
-/// On which side of one half a neuron says that the total is wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Side {
-    More,
-    Fewer,
-    Both,
-    Neither,
-}
-
-impl Side {
-    /// From what it adds where fewer than half of the brackets open, and where more do.
-    fn of([fewer, more]: [f64; 2], largest: f64) -> Side {
-        const WORTH: f64 = 0.1;
-        const SIMILAR: f64 = 0.25;
-        let (low, high) = (fewer.min(more), fewer.max(more));
-        if high.is_nan() || high < WORTH * largest || largest <= 0.0 {
-            Side::Neither
-        } else if low >= SIMILAR * high {
-            Side::Both
-        } else if more > fewer {
-            Side::More
-        } else {
-            Side::Fewer
-        }
-    }
-
-    fn words(self) -> &'static str {
-        match self {
-            Side::More => "more than half open",
-            Side::Fewer => "fewer than half open",
-            Side::Both => "on both sides",
-            Side::Neither => "nowhere",
-        }
+        .caption("The strongest first.")
     }
 }

@@ -1,14 +1,17 @@
 //! From the logits back to the two heads of the last layer.
 
-use super::pictures::bars;
+use super::pictures::{bars, number};
+use crate::study::brackets::written::TALLY;
 use crate::study::brackets::{BracketsStudy, Kind, LastHead};
 use crate::study::words::percent;
 use crate::study::{Axis, Bar, BarChart, Cell, Chart, Picture, Step, Table, Verdict};
 
 /// What counts as standing in for a norm, of its output's variance.
 const GOOD_FIT: f64 = 0.9;
-/// What counts as telling two kinds of strings apart, by one threshold.
-const TELLS: f64 = 0.99;
+/// What counts as telling two kinds of strings apart, by one threshold: all but the odd one.
+pub(super) const TELLS: f64 = 0.99;
+/// "About a half" of a head's attention, where even attention gives a position a fortieth.
+const ABOUT_HALF: std::ops::RangeInclusive<f64> = 1.0 / 3.0..=2.0 / 3.0;
 
 impl BracketsStudy {
     /// The direction for "unbalanced", followed through the last norm.
@@ -23,7 +26,13 @@ impl BracketsStudy {
                 "directions of its input",
             ],
         );
-        for fit in [&d.last, &d.before_heads, &d.first, &d.second] {
+        for fit in [
+            &d.last,
+            &d.before_heads,
+            &d.at_brackets,
+            &d.first,
+            &d.second,
+        ] {
             table.row([
                 fit.norm.clone().into(),
                 fit.positions.clone().into(),
@@ -169,32 +178,38 @@ impl BracketsStudy {
         )
     }
 
-    /// The elevation head against the share of opening brackets.
+    /// The two heads against the share of opening brackets.
     pub(super) fn by_share(&self) -> Step {
-        let e = self.elevation_head();
+        let (e, n) = (self.elevation_head(), self.negative_head());
         let starts = self.data.starting_open();
-        let name = format!("head {}", e.head);
         let share = |s: usize| self.data.open_share[s];
-        let plot = self.scatter(&starts, ["share of opening brackets", &name], |s| {
-            [share(s), e.writes[s]]
-        });
+        let plot = |h: &LastHead| {
+            let name = format!("head {}", h.head);
+            self.scatter(&starts, ["share of opening brackets", &name], |s| {
+                [share(s), h.writes[s]]
+            })
+        };
         let [half, not_half] = e.half_and_not;
         Step::new(
             "share",
-            "The elevation head and the share of opening brackets",
-            "The elevation head writes \"unbalanced\" wherever the share of opening brackets is not exactly one half.",
+            "The two heads and the share of opening brackets",
+            "The elevation head writes \"unbalanced\" wherever the share of opening brackets is not exactly one half, and the negative head does not go by that share alone.",
             Verdict::of(
-                e.tells_share >= TELLS && not_half > half,
+                e.tells_share >= TELLS && not_half > half && n.tells_share < e.tells_share,
                 format!(
-                    "head {} writes {not_half:.2} on average where the share is not ½, {half:.2} where it is; one threshold tells \
-                     the former from balanced strings in {} of cases",
+                    "head {} writes {} on average where the share is not ½, {} where it is; one threshold tells the former from \
+                     balanced strings in {} of cases, and one on head {} in {}",
                     e.head,
-                    percent(e.tells_share)
+                    number(not_half),
+                    number(half),
+                    percent(e.tells_share),
+                    n.head,
+                    percent(n.tells_share)
                 ),
             ),
         )
         .picture(
-            Picture::new("share", &format!("Head {} and the share of opening brackets", e.head), Chart::Xy(vec![plot]))
+            Picture::new("share", "The two heads and the share of opening brackets", Chart::Xy(vec![plot(e), plot(n)]))
                 .caption("A line through the share could not say \"not one half\": that takes neurons before the head."),
         )
     }
@@ -204,26 +219,47 @@ impl BracketsStudy {
         let e = self.elevation_head();
         let attention = &e.attention;
         let most = (0..attention.len()).max_by(|&i, &j| attention[i].total_cmp(&attention[j]));
-        let at_one = attention.get(1).copied().unwrap_or(f64::NAN);
+        let at_one = attention.get(TALLY).copied().unwrap_or(f64::NAN);
         let positions = Axis::new("key position", 0..attention.len());
-        let chart = bars(
+        let mut chart = bars(
             positions,
             "mean attention",
-            &format!("head {}", e.head),
+            "strings that begin with (",
             attention,
         );
+        let closing = self.closing.of(e.head);
+        if let Some(closing) = closing {
+            chart
+                .bars
+                .push(Bar::new("strings that begin with )", &closing.attention));
+        }
+        let in_closing = closing.map_or(String::new(), |c| {
+            format!(
+                "; in strings that begin with `)`, {}",
+                percent(c.attention[TALLY])
+            )
+        });
         Step::new(
             "copied",
             "The elevation head reads position 1",
-            "From position 0 the elevation head looks at position 1 above all, with about half of its attention: it copies what was found out there.",
+            "In strings that begin with an opening bracket, the elevation head looks from position 0 at position 1 above all, with about half of its attention, and hardly at the others: it copies what was found out there.",
             Verdict::of(
-                most == Some(1) && at_one > 1.0 / 3.0,
-                format!("{} on position 1, {} on the next", percent(at_one), percent(next(attention))),
+                most == Some(TALLY) && ABOUT_HALF.contains(&at_one),
+                format!(
+                    "{} on position 1, {} on the next{in_closing}",
+                    percent(at_one),
+                    percent(next(attention))
+                ),
             ),
         )
+        .text(format!(
+            "The write-up takes this attention for constant. It is not quite: over the strings that begin with `(` its standard \
+             deviation is {}.",
+            number(e.attention_spread)
+        ))
         .picture(
             Picture::new("attention.mean", &format!("Where head {} looks from position 0", e.head), Chart::Bars(vec![chart]))
-                .caption("Mean over the strings that start with an opening bracket."),
+                .caption("Means over the strings."),
         )
         .picture(
             Picture::new("attention", "The heads' attention on some strings", self.attention.clone())

@@ -2,7 +2,7 @@
 
 use crate::decompose::histogram_by_class;
 use crate::study::brackets::{Along, BracketsStudy, Kind};
-use crate::study::{Axis, Bar, BarChart, Chart, Class, Draw, Histogram, Series, XyPlot};
+use crate::study::{Axis, Bar, BarChart, Chart, Class, Draw, Histogram, Number, Series, XyPlot};
 
 impl BracketsStudy {
     /// Components along a direction, by class, on one set of bins. Those that are the same for all sequences are left
@@ -64,6 +64,11 @@ impl BracketsStudy {
             series: series.into(),
         }
     }
+}
+
+/// A number in a sentence, with the digits that say something.
+pub(super) fn number(x: f64) -> String {
+    Number::from(x).to_string()
 }
 
 /// One bar at each place.
