@@ -113,6 +113,11 @@ impl Plane {
         Ok(plane)
     }
 
+    /// The share of the variance along the first two components; NaN where there is no variance.
+    pub fn first_two_hold(&self) -> f64 {
+        self.shares[..2].iter().sum()
+    }
+
     /// Whether the gate is in another plane than that of the first two components.
     pub fn is_tilted(&self) -> bool {
         self.gate.right > self.first_two.gate.right

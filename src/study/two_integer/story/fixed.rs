@@ -1,7 +1,7 @@
 //! The filters from the weights, and what they are good for.
 
 use super::answers::{more_frequent, tables};
-use super::gate::{filter_lines, plane};
+use super::gate::{NO_VARIANCE, filter_lines, plane};
 use super::{GATE, plot};
 use crate::study::two_integer::{Filter, TwoIntegerStudy};
 use crate::study::words::percent;
@@ -88,10 +88,15 @@ impl TwoIntegerStudy {
         let missing = self.both().into_iter().find(|(_, m)| !m.has_gate());
         missing.map(|(name, m)| {
             let (two, one) = (m.plane.gate.agreement(), m.plane.one_line);
+            if m.plane.first_two_hold().is_nan() {
+                return Verdict::not_applicable(NO_VARIANCE);
+            }
             Verdict::not_applicable(format!(
-                "there are no two filters ({name}): two thresholds tell {} of the answers, one tells {}",
+                "there are no two filters ({name}): two thresholds tell {} of the answers, one tells {}; two components \
+                 hold {} of the variance",
                 percent(two),
-                percent(one)
+                percent(one),
+                percent(m.plane.first_two_hold())
             ))
         })
     }

@@ -9,11 +9,18 @@ use crate::study::{Cell, Chart, Picture, Series, Step, Table, Verdict, XyPlot};
 /// The two models, as pictures and tables call them.
 pub(super) const MODELS: [&str; 2] = ["the model", "with fixed attention"];
 
+/// Why there is no plane where the weights are all zero.
+pub(super) const NO_VARIANCE: &str = "the stream at `=` is the same for all pairs";
+
 impl Answered {
-    /// Whether two thresholds tell the answers, and one does not.
+    /// Whether two thresholds tell the answers, and one does not; where the stream is no plane, there are many planes to
+    /// choose from, and one in which this is so means little.
     pub(super) fn has_gate(&self) -> bool {
+        /// Of the variance, that the first two components have to hold.
+        const HALF: f64 = 0.5;
         let told = self.plane.gate.agreement();
-        told >= GATE && 1.0 - told <= (1.0 - self.plane.one_line) / 2.0 && self.plane.one_line < 1.0
+        let (wrong, by_one) = (1.0 - told, 1.0 - self.plane.one_line);
+        told >= GATE && by_one > 0.0 && wrong <= by_one / 2.0 && self.plane.first_two_hold() >= HALF
     }
 
     /// The share of the pairs that pass each filter.
@@ -34,9 +41,7 @@ impl TwoIntegerStudy {
     pub(super) fn in_a_plane(&self) -> Step {
         /// "Largely": what is left is a third of it at the most.
         const MOSTLY: f64 = 0.75;
-        let least = self
-            .both()
-            .map(|(_, m)| m.plane.shares[..2].iter().sum::<f64>());
+        let least = self.both().map(|(_, m)| m.plane.first_two_hold());
         let mut table = Table::new(
             "Share of the variance",
             ["", "before: first", "second", "after: first", "second"],
@@ -57,10 +62,9 @@ impl TwoIntegerStudy {
             ..components(name, plot::by_answer(&m.plane.first_two.next, &m.says))
         });
         let after = self.both().map(|(name, m)| after_mlp(name, m));
-        Step::new(
-            "plane",
-            "The stream at = in a plane",
-            "What differs from pair to pair in the stream at `=`, before the MLP, is largely two directions.",
+        let verdict = if least.iter().any(|s| s.is_nan()) {
+            Verdict::not_applicable(NO_VARIANCE)
+        } else {
             Verdict::of(
                 least.iter().all(|&s| s >= MOSTLY),
                 format!(
@@ -69,7 +73,13 @@ impl TwoIntegerStudy {
                     percent(least[1]),
                     percent(MOSTLY)
                 ),
-            ),
+            )
+        };
+        Step::new(
+            "plane",
+            "The stream at = in a plane",
+            "What differs from pair to pair in the stream at `=`, before the MLP, is largely two directions.",
+            verdict,
         )
         .table(table)
         .picture(
@@ -131,7 +141,8 @@ impl TwoIntegerStudy {
                 self.both().iter().all(|(_, m)| m.has_gate()),
                 format!(
                     "the gate tells {} of the model's answers, and {} of those with fixed attention, one threshold {} and {}; \
-                     expected at least {} of both, and to halve what one threshold gets wrong",
+                     expected at least {} of both, to halve \
+                     what one threshold gets wrong, and that two components hold half of the variance",
                     percent(agreement(&self.full)),
                     percent(agreement(&self.fixed)),
                     percent(self.full.plane.one_line),

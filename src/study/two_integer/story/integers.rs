@@ -109,10 +109,10 @@ impl TwoIntegerStudy {
             title,
             claim,
             Verdict::of(
-                f.agrees_with_full >= FIT && 1.0 - ruled >= 2.0 * (1.0 - f.agrees_with_full),
+                f.agrees_with_full >= FIT && f.agrees_with_labels >= FIT && 1.0 - ruled >= 2.0 * (1.0 - f.agrees_with_full),
                 format!(
                     "the four vectors tell {} of the model's answers ({} of the labels); with numbers as a cubic and a wave have them \
-                     they tell {}, whoever always says the more frequent answer {}; expected at least {}, and twice as many mistakes \
+                     they tell {}, whoever always says the more frequent answer {}; expected at least {} of both, and twice as many mistakes \
                      with the rules",
                     percent(f.agrees_with_full),
                     percent(f.agrees_with_labels),
