@@ -53,6 +53,18 @@ impl Par {
             Par::Rayon => rayon::current_num_threads(),
         }
     }
+
+    /// Both results; made at once where there are threads for it.
+    pub(crate) fn both<A: Send, B: Send>(
+        self,
+        a: impl FnOnce() -> A + Send,
+        b: impl FnOnce() -> B + Send,
+    ) -> (A, B) {
+        match self {
+            Par::Seq => (a(), b()),
+            Par::Rayon => rayon::join(a, b),
+        }
+    }
 }
 
 /// `A B`, of shape `[A's rows, B's columns]`, on the calling thread.

@@ -82,12 +82,15 @@ impl Fits {
         let ends = cache([Hook::ResidPost(last), Hook::LnFinalNormalized])?;
         let heads = cache(ln1(last))?;
         let [input, output] = ln1(last).map(|hook| at_brackets(&heads[hook], data));
+        let at_brackets = || affine_fit(input.as_ref(), output.as_ref());
+        let (at_brackets, (first, second)) =
+            par.both(at_brackets, || par.both(|| all_of(0), || all_of(1)));
         Ok(Fits {
             last: fit(Site::LnFinal, &ends, &[ANSWER])?,
             before_heads: fit(Site::Ln1(last), &heads, &[TALLY])?,
-            at_brackets: affine_fit(input.as_ref(), output.as_ref())?,
-            first: all_of(0)?,
-            second: all_of(1)?,
+            at_brackets: at_brackets?,
+            first: first?,
+            second: second?,
         })
     }
 
