@@ -35,6 +35,16 @@ pub struct Performance {
     pub examples: Vec<Judged>,
 }
 
+impl Performance {
+    /// Whether the model tells balanced strings from others: it makes less than half of the mistakes of one answer for
+    /// all of them.
+    pub fn tells(&self) -> bool {
+        let balanced: usize = self.by_kind.first().map_or(0, |(count, ..)| *count);
+        let of_one_answer = balanced.min(self.sequences - balanced);
+        2 * (self.sequences - self.right) < of_one_answer
+    }
+}
+
 /// Enough to see a few wrong ones in ten thousand.
 const MANY: usize = 20_000;
 

@@ -3,7 +3,7 @@
 use super::pictures::{bars, number};
 use crate::metric::mean;
 use crate::study::brackets::{BracketsStudy, Kind, Neurons, Side};
-use crate::study::{Axis, Cell, Chart, Frame, Picture, Step, Table, Verdict, View};
+use crate::study::{Axis, Cell, Chart, Frame, Number, Picture, Step, Table, Verdict, View};
 
 impl BracketsStudy {
     /// The components before the elevation head.
@@ -123,16 +123,25 @@ impl BracketsStudy {
             .iter()
             .map(|n| n.on(Side::Opposite).len())
             .sum();
+        let sum = |side: &Side| last.on(*side).iter().map(|&i| last.size(i)).sum::<f64>();
+        let [said, denied]: [f64; 2] = [three.iter().map(sum).sum(), sum(&Side::Opposite)];
         let off = self.neurons.iter().fold(0f64, |m, n| m.max(n.off));
         let mut step = Step::new(
             "neurons",
             "Neurons as keys and values",
             "Before the last layer some neurons fire where more than half of the brackets open, some where fewer do, and some on either side of one half.",
             Verdict::of(
-                counts.iter().all(|&n| n > 0),
+                // Neurons without a task say the opposite as often and as loudly.
+                counts.iter().all(|&n| n > 0) && said > denied,
                 format!(
-                    "of mlp {}: {} where more open, {} where fewer do, {} on both sides; {opposite} of all MLPs' neurons say the opposite",
-                    last.layer, counts[0], counts[1], counts[2]
+                    "of mlp {}: {} where more open, {} where fewer do, {} on both sides, which add {} in all, {} is taken \
+                     away; {opposite} of all MLPs' neurons say the opposite",
+                    last.layer,
+                    counts[0],
+                    counts[1],
+                    counts[2],
+                    Number::from(said),
+                    Number::from(denied)
                 ),
             ),
         )

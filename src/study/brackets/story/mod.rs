@@ -14,7 +14,7 @@ mod pictures;
 mod summary;
 
 use super::BracketsStudy;
-use crate::study::Story;
+use crate::study::{Outcome, Story, Verdict};
 
 impl BracketsStudy {
     /// The study as a story, with every figure of the write-up.
@@ -47,6 +47,18 @@ impl BracketsStudy {
             self.fooled(),
             self.why_fooled(),
         ];
+        if !self.performance.tells() {
+            // Numbers of a model that tells nothing apart may be as a claim has them; they say nothing of how it tells.
+            const OF_ANY_MODEL: [&str; 4] = ["answers", "solutions", "lengths", "direction"];
+            let mechanism = story.steps.iter_mut();
+            for step in mechanism.filter(|s| !OF_ANY_MODEL.contains(&s.id.as_str())) {
+                if step.verdict.outcome == Outcome::Holds {
+                    step.verdict = Verdict::not_applicable(
+                        "the model tells balanced strings from others little better than one answer for all would",
+                    );
+                }
+            }
+        }
         // After what it is made of, before what fools it.
         let circuit = self.circuit(&story.steps);
         let at = story.steps.iter().position(|s| s.id == "adversarial");
