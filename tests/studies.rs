@@ -462,7 +462,7 @@ fn brackets() {
     let began = Instant::now();
     let begins = |part: &str| println!("{:.1?}: {part}", began.elapsed());
     let study = brackets::study(&model, &data, Par::Rayon, &begins).unwrap();
-    let story = study.story();
+    let story = study.story("a model");
     story.check().unwrap();
     // What hangs on a fit that leaves directions open: what the method allows, the reference says. The sum of twelve
     // components is off by roundings, the reference's own by others.
@@ -638,7 +638,7 @@ fn brackets_on_models_that_have_learned_nothing() {
         proptest!(cases, |((random, zeros) in models)| {
             for model in [random, zeros] {
                 let study = brackets::study(&model, &data, Par::Rayon, &|_| {}).unwrap();
-                let story = study.story();
+                let story = study.story("a model");
                 sound(&story);
                 prop_assert!(story.steps.iter().any(|s| s.verdict.outcome == Outcome::DoesNotHold));
                 // Nothing of the mechanism is told.
@@ -772,7 +772,7 @@ fn the_embedded_models_have_learned_the_mechanisms() {
     let data = brackets::Data::of(Brackets::default().tokens(1000, 0)).unwrap();
     let story = brackets::study(&model, &data, Par::Rayon, &|_| {})
         .unwrap()
-        .story();
+        .story("a model");
     let found = holding(&story);
     for step in ["answers", "direction", "neurons", "opposite", "adversarial"] {
         assert!(found.contains(&step), "{step}: {found:?}");

@@ -126,7 +126,7 @@ impl Study {
                     From::Tokens(tokens) => brackets::Data::of(tokens)?,
                     _ => brackets::Data::generated()?,
                 };
-                brackets::study(model, &data, Par::Rayon, &begins)?.story()
+                brackets::study(model, &data, Par::Rayon, &begins)?.story(name)
             }
             Study::TwoInteger => {
                 let labels = match from {

@@ -17,12 +17,16 @@ use super::BracketsStudy;
 use crate::study::{Outcome, Story, Verdict};
 
 impl BracketsStudy {
-    /// The study as a story, with every figure of the write-up.
-    pub fn story(&self) -> Story {
+    /// The study as a story, with every figure of the write-up. `model` says where the model is from.
+    pub fn story(&self, model: &str) -> Story {
+        let model = format!(
+            "{model}: {}; {} strings",
+            self.model, self.performance.sequences
+        );
         let mut story = Story::new(
             "brackets",
             "How a transformer tells whether brackets are balanced",
-            &self.model,
+            &model,
         );
         story.steps = vec![
             self.answered(),
