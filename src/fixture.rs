@@ -153,23 +153,23 @@ pub fn induction<T: Scalar>() -> Model<T> {
     let previous = &mut w.blocks[0];
     previous.ln1 = undo(2);
     for p in 0..CONTEXT {
-        previous.attn.W_Q[[0, POSITION + p, p]] = gain;
+        previous.attn.W_Q[[POSITION + p, 0, p]] = gain;
         if p + 1 < CONTEXT {
-            previous.attn.W_K[[0, POSITION + p, p + 1]] = gain;
+            previous.attn.W_K[[POSITION + p, 0, p + 1]] = gain;
         }
     }
     for t in 0..VOCAB {
-        previous.attn.W_V[[0, TOKEN + t, t]] = one;
+        previous.attn.W_V[[TOKEN + t, 0, t]] = one;
         previous.attn.W_O[[0, t, PREVIOUS + t]] = one;
     }
 
     let induction = &mut w.blocks[1];
     induction.ln1 = undo(3);
     for t in 0..VOCAB {
-        induction.attn.W_Q[[0, TOKEN + t, t]] = gain;
-        induction.attn.W_K[[0, PREVIOUS + t, t]] = gain;
-        induction.attn.W_K[[0, POSITION, t]] = -(gain + gain);
-        induction.attn.W_V[[0, TOKEN + t, t]] = one;
+        induction.attn.W_Q[[TOKEN + t, 0, t]] = gain;
+        induction.attn.W_K[[PREVIOUS + t, 0, t]] = gain;
+        induction.attn.W_K[[POSITION, 0, t]] = -(gain + gain);
+        induction.attn.W_V[[TOKEN + t, 0, t]] = one;
         induction.attn.W_O[[0, t, PREDICTION + t]] = one;
     }
     w.ln_final = undo(4);

@@ -66,19 +66,24 @@
 //! - `nalgebra`: conversions between [`Tensor`] and nalgebra's matrices.
 
 pub mod decompose;
+pub mod diagram;
 pub mod eval;
 pub mod expr;
 pub mod factored;
 pub mod fixture;
+pub mod format;
 pub mod gradient;
 pub mod intervene;
+mod kernel;
 pub mod linalg;
 pub mod metric;
 pub mod model;
 pub mod names;
+mod op;
 pub mod plan;
 #[cfg(feature = "report")]
 pub mod report;
+mod resume;
 #[cfg(feature = "proptest")]
 pub mod strategies;
 pub mod study;

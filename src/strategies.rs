@@ -39,16 +39,14 @@
 //! proptest!(ProptestConfig::with_cases(4), |((model, tokens) in models_and_tokens())| {
 //!     prop_assert_eq!(holds(&model, &tokens), None);
 //! });
-//! let without_norms = configs().prop_map(|config| pathsum::Config { normalization_type: None, ..config });
+//! let without_norms = configs().prop_map(|config| pathsum::Config { norm: None, ..config });
 //! let of_a_kind = without_norms.prop_flat_map(|config| models_and_tokens_of(&config));
 //! proptest!(ProptestConfig::with_cases(4), |((model, tokens) in of_a_kind)| {
 //!     prop_assert_eq!(holds(&model, &tokens), None);
 //! });
 //! ```
 
-use crate::model::{
-    ActFn, AttentionDir, Config, Model, NormalizationType, PositionalEmbeddingType, Tokens, Weights,
-};
+use crate::model::{ActFn, Config, Mask, MlpKind, Model, NormKind, Positions, Tokens, Weights};
 use crate::tensor::{Scalar, Tensor};
 use proptest::collection::vec;
 use proptest::option;
@@ -94,45 +92,36 @@ pub fn configs() -> impl Strategy<Value = Config> {
         option::of(0..tokens).prop_map(move |pad| (n_ctx, tokens, out, pad))
     });
     let norm = (
-        select(vec![
-            Some(NormalizationType::LN),
-            Some(NormalizationType::LNPre),
-            None,
-        ]),
+        select(vec![Some(NormKind::Affine), Some(NormKind::Plain), None]),
         // By orders of magnitude, around the default of 1e-5.
         prop_oneof![Just(1e-5), (-7.0..-1.0).prop_map(|e| 10f64.powf(e))],
     );
     let attention = (
-        select(vec![AttentionDir::Causal, AttentionDir::Bidirectional]),
-        any::<bool>(),
+        select(vec![Mask::Causal, Mask::All]),
         option::of(0.5..4.0),
         any::<bool>(),
     );
     let act_fn = select(ACT_FNS.to_vec());
     (sizes, vocabulary, norm, attention, act_fn).prop_map(
-        |(sizes, vocabulary, (normalization_type, eps), attention, act_fn)| {
+        |(sizes, vocabulary, (norm, eps), attention, act_fn)| {
             let (n_layers, d_model, n_heads, d_head, d_mlp) = sizes;
             let (n_ctx, d_vocab, d_vocab_out, pad_token) = vocabulary;
-            let (attention_dir, use_attn_scale, attn_scale, scale_attn_by_inverse_layer_idx) =
-                attention;
+            let (mask, attn_scale, scale_attn_by_inverse_layer_idx) = attention;
             Config {
                 n_layers,
                 d_model,
                 n_ctx,
                 d_head,
                 n_heads,
-                d_mlp,
-                attn_only: d_mlp.is_none(),
-                act_fn: d_mlp.map(|_| act_fn),
                 d_vocab,
                 d_vocab_out,
-                attention_dir,
-                normalization_type,
+                positions: Positions::Learned,
+                norm,
                 eps,
-                positional_embedding_type: PositionalEmbeddingType::Standard,
-                use_attn_scale,
+                mask,
                 attn_scale: attn_scale.unwrap_or((d_head as f64).sqrt()),
                 scale_attn_by_inverse_layer_idx,
+                mlp: d_mlp.map(|d_mlp| MlpKind { d_mlp, act_fn }),
                 pad_token,
             }
         },
@@ -273,21 +262,16 @@ mod tests {
         });
         any("heads wider than the stream", &|c| c.d_head > c.d_model);
         any("heads as wide as the stream", &|c| c.d_head == c.d_model);
-        any("attention only", &|c| c.attn_only);
+        any("attention only", &|c| c.mlp.is_none());
         any("other outputs", &|c| c.d_vocab_out != c.d_vocab);
         any("pads", &|c| c.pad_token.is_some());
-        any("causal", &|c| c.attention_dir == AttentionDir::Causal);
-        any("scaled", &|c| c.use_attn_scale);
+        any("causal", &|c| c.mask == Mask::Causal);
         any("scaled by layer", &|c| c.scale_attn_by_inverse_layer_idx);
         for act_fn in ACT_FNS {
-            any("act_fn", &|c| c.act_fn == Some(act_fn));
+            any("act_fn", &|c| c.act_fn() == Some(act_fn));
         }
-        for norm in [
-            Some(NormalizationType::LN),
-            Some(NormalizationType::LNPre),
-            None,
-        ] {
-            any("norm", &|c| c.normalization_type == norm);
+        for norm in [Some(NormKind::Affine), Some(NormKind::Plain), None] {
+            any("norm", &|c| c.norm == norm);
         }
     }
 

@@ -79,7 +79,7 @@ fn step() -> f64 {
 fn rounding(config: &Config, tokens: &Tokens, logits: &Tensor<f64>) -> f64 {
     let c = config;
     let terms =
-        c.d_model + c.n_heads * c.d_head + c.d_mlp.unwrap_or(0) + tokens.pos() + c.d_vocab_out;
+        c.d_model + c.n_heads * c.d_head + c.d_mlp().unwrap_or(0) + tokens.pos() + c.d_vocab_out;
     let size = (1.0 + logits.max_abs()).powi(2);
     8.0 * (terms * (c.n_layers + 1)) as f64 * size * f64::EPSILON
 }
@@ -330,7 +330,7 @@ fn single_precision_agrees_with_double() {
             of(&Model::new(c.clone(), weights).unwrap())
         });
         let found = hook_gradients(&model, &tokens, &Curved, &answers, &["*"], Par::Seq).unwrap();
-        let terms = c.d_model + c.n_heads * c.d_head + c.d_mlp.unwrap_or(0) + tokens.pos();
+        let terms = c.d_model + c.n_heads * c.d_head + c.d_mlp().unwrap_or(0) + tokens.pos();
         // A norm's derivative is a difference of what it is given, over its scale, and may be far smaller.
         let run = exact
             .run(&tokens, Run::new().cache("*").par(Par::Seq))
@@ -400,7 +400,7 @@ fn config(json: &str) -> Config {
 /// Configurations whose neurons have a derivative everywhere.
 fn smooth() -> impl Strategy<Value = Config> {
     configs().prop_map(|mut config| {
-        config.act_fn = config.act_fn.map(|_| ActFn::Silu);
+        config.mlp.iter_mut().for_each(|m| m.act_fn = ActFn::Silu);
         config
     })
 }

@@ -770,7 +770,7 @@ fn patching_all_paths_is_patching_the_sender() {
 #[test]
 fn one_path_is_the_receivers_own_input_changed() {
     let shallow = configs().prop_filter("two layers of heads alone", |c| {
-        c.n_layers == 2 && c.attn_only
+        c.n_layers == 2 && c.mlp.is_none()
     });
     let pairs = shallow.prop_flat_map(|c| models_and_tokens_of::<f64>(&c));
     proptest!(cases(24), |((model, tokens) in pairs, which in 0..3usize, head in 0..1000usize)| {

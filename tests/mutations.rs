@@ -10,7 +10,7 @@ use naive::forward::forward;
 use naive::{Rounding, params, process};
 use pathsum::decompose::{By, Component, residual_stack};
 use pathsum::model::process::Step;
-use pathsum::model::{ActFn, AttentionDir, Norm, NormalizationType};
+use pathsum::model::{ActFn, Mask, Norm, NormKind};
 use pathsum::strategies::models_of;
 use pathsum::verify::{self, Evidence, Finding, Invariance, RunIdentity, Transformed, Verdict};
 use pathsum::{
@@ -313,9 +313,7 @@ fn fold<T: Scalar>(weights: &mut Weights<T>, how: Fold) {
             (&mut attn.W_K, &mut attn.b_K),
             (&mut attn.W_V, &mut attn.b_V),
         ] {
-            for h in 0..W.shape()[0] {
-                fold_norm(&mut block.ln1, W.slice_mut(&[h]), b.slice_mut(&[h]), how);
-            }
+            fold_norm(&mut block.ln1, W.data_mut(), b.data_mut(), how);
         }
         reset(&mut block.ln1, how);
         if let Some(mlp) = &mut block.mlp {
@@ -481,7 +479,7 @@ fn mutations<T: Scalar>() -> Vec<Mutation<T>> {
         c.weights(|w| {
             for block in &mut w.blocks {
                 let W_K = &block.attn.W_K;
-                block.attn.W_K = Tensor::from_fn(W_K.shape(), |at| W_K[[at[0], at[2], at[1]]]);
+                block.attn.W_K = Tensor::from_fn(W_K.shape(), |at| W_K[[at[2], at[1], at[0]]]);
             }
         })
     });
@@ -524,7 +522,7 @@ fn mutations<T: Scalar>() -> Vec<Mutation<T>> {
 
     // Attention.
     mutation!("`attn_scale` forgotten", |c: &Case<T>| {
-        c.configured(|config| config.use_attn_scale = false)
+        c.configured(|config| config.attn_scale = 1.0)
     });
     mutation!("scores multiplied by `attn_scale`", |c: &Case<T>| {
         c.configured(|config| config.attn_scale = 1.0 / config.attn_scale)
@@ -533,15 +531,15 @@ fn mutations<T: Scalar>() -> Vec<Mutation<T>> {
         c.configured(|config| config.scale_attn_by_inverse_layer_idx = false)
     });
     mutation!("no causal mask", |c: &Case<T>| {
-        c.configured(|config| config.attention_dir = AttentionDir::Bidirectional)
+        c.configured(|config| config.mask = Mask::All)
     });
     mutation!("a causal mask where none belongs", |c: &Case<T>| {
-        c.configured(|config| config.attention_dir = AttentionDir::Causal)
+        c.configured(|config| config.mask = Mask::Causal)
     });
     mutation!("the causal mask hides the query's own key", |c: &Case<
         T,
     >| {
-        let causal = c.config().attention_dir == AttentionDir::Causal;
+        let causal = c.config().mask == Mask::Causal;
         causal.then(|| {
             c.computing(|hook, t, _| {
                 if let Hook::AttnScores(_) = hook {
@@ -558,7 +556,7 @@ fn mutations<T: Scalar>() -> Vec<Mutation<T>> {
         })?
     });
     mutation!("the causal mask shows the next key", |c: &Case<T>| {
-        let causal = c.config().attention_dir == AttentionDir::Causal;
+        let causal = c.config().mask == Mask::Causal;
         causal.then(|| {
             c.computing(|hook, t, saved| {
                 if let Hook::AttnScores(l) = hook {
@@ -689,7 +687,7 @@ fn mutations<T: Scalar>() -> Vec<Mutation<T>> {
         c.computing(|hook, t, _| {
             if scales(hook) {
                 let d = match hook {
-                    Hook::MlpLnScale(_) => c.config().d_mlp.expect("a norm over neurons"),
+                    Hook::MlpLnScale(_) => c.config().d_mlp().expect("a norm over neurons"),
                     _ => c.config().d_model,
                 } as f64;
                 let unbiased = T::from_f64(d / (d - 1.0));
@@ -724,8 +722,8 @@ fn mutations<T: Scalar>() -> Vec<Mutation<T>> {
     // MLPs and the stream.
     mutation!("`gelu` for `gelu_new`", |c: &Case<T>| {
         c.configured(|config| {
-            if config.act_fn == Some(ActFn::GeluNew) {
-                config.act_fn = Some(ActFn::Gelu);
+            for mlp in config.mlp.iter_mut().filter(|m| m.act_fn == ActFn::GeluNew) {
+                mlp.act_fn = ActFn::Gelu;
             }
         })
     });
@@ -733,8 +731,8 @@ fn mutations<T: Scalar>() -> Vec<Mutation<T>> {
         "`gelu_fast` for `gelu_new`: √(2/π) cut to ten digits",
         |c: &Case<T>| {
             c.configured(|config| {
-                if config.act_fn == Some(ActFn::GeluNew) {
-                    config.act_fn = Some(ActFn::GeluFast);
+                for mlp in config.mlp.iter_mut().filter(|m| m.act_fn == ActFn::GeluNew) {
+                    mlp.act_fn = ActFn::GeluFast;
                 }
             })
         },
@@ -880,7 +878,7 @@ fn mutations<T: Scalar>() -> Vec<Mutation<T>> {
     macro_rules! fold {
         ($what:literal, $($field:ident: $value:expr),*) => {
             mutation!($what, |c: &Case<T>| {
-                let LN = c.config().normalization_type == Some(NormalizationType::LN);
+                let LN = c.config().norm == Some(NormKind::Affine);
                 let how = Fold { $($field: $value,)* ..RIGHT_FOLD };
                 LN.then(|| c.step(Step::FoldLayerNorm, |w| fold(w, how)))?
             })
@@ -895,7 +893,7 @@ fn mutations<T: Scalar>() -> Vec<Mutation<T>> {
     fold!("`fold_layer_norm`: `W_U` forgotten", unembed: false);
 
     // Centring.
-    let normed = |c: &Case<T>| c.config().normalization_type.is_some();
+    let normed = |c: &Case<T>| c.config().norm.is_some();
     mutation!(
         "`center_writing_weights`: over the rows",
         move |c: &Case<T>| {
@@ -1001,11 +999,11 @@ fn mutations<T: Scalar>() -> Vec<Mutation<T>> {
                 for block in &mut new.blocks {
                     let W_V = &mut block.attn.W_V;
                     for h in 0..2 {
-                        let (rows, columns) = (W_V.shape()[1], W_V.shape()[2]);
+                        let (rows, columns) = (W_V.shape()[0], W_V.shape()[2]);
                         for j in 0..columns {
                             let square: T =
-                                (0..rows).map(|i| W_V[[h, i, j]] * W_V[[h, i, j]]).sum();
-                            (0..rows).for_each(|i| W_V[[h, i, j]] /= square.sqrt());
+                                (0..rows).map(|i| W_V[[i, h, j]] * W_V[[i, h, j]]).sum();
+                            (0..rows).for_each(|i| W_V[[i, h, j]] /= square.sqrt());
                         }
                     }
                 }
@@ -1171,7 +1169,7 @@ fn departs_from_the_step<T: Scalar>(
         Invariance::Step(Step::FoldValueBiases) => process::fold_value_biases(c, r, &mut expected),
         _ => return None,
     }
-    let tensors = changed.weights().tensors();
+    let tensors = changed.weights().state_dict();
     let departs = tensors
         .iter()
         .any(|(name, t)| expected[name].differs(t).is_some());
@@ -1194,7 +1192,7 @@ fn nothing_right_is_caught<T: Scalar>() {
             "{}: a hook that does nothing did",
             case.kind
         );
-        if case.config().normalization_type == Some(NormalizationType::LN) {
+        if case.config().norm == Some(NormKind::Affine) {
             let folded = case.step(Step::FoldLayerNorm, |w| fold(w, RIGHT_FOLD));
             right.extend(folded.map(|claim| ("a fold", claim)));
         }

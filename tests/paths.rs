@@ -4,7 +4,7 @@
 use pathsum::decompose::{
     Contribution, Logit, LogitPaths, Path, Paths, ScoreTerm, Start, count, score_table,
 };
-use pathsum::model::{ActFn, AttentionDir, NormalizationType};
+use pathsum::model::{ActFn, Mask, MlpKind, NormKind};
 use pathsum::strategies::{configs, models_and_tokens, models_and_tokens_of};
 use pathsum::{
     Cache, Config, Head, Hook, Model, Par, Run, RunOutput, Scalar, Tensor, TensorFile, Tokens,
@@ -169,7 +169,7 @@ fn apart<T: Scalar>(
 ) -> f64 {
     let (c, w) = (model.config(), model.weights());
     let norm = |x: &[T]| x.iter().map(|x| x.to_f64().powi(2)).sum::<f64>().sqrt();
-    let normed = c.normalization_type.is_some();
+    let normed = c.norm.is_some();
     // Centring at most doubles what the sizes of its terms add up to.
     let read = |scale: Hook, p: usize| match normed {
         true => 2.0 / cache[scale][[sequence, p, 0]].to_f64(),
@@ -189,7 +189,7 @@ fn apart<T: Scalar>(
             .map(|p| size[p] * read(Hook::Ln1Scale(l), p) * largest(ln1.map(|n| &n.w)) + b(ln1))
             .collect();
         for h in 0..c.n_heads {
-            let (V, O) = (norm(attn.W_V.slice(&[h])), norm(attn.W_O.slice(&[h])));
+            let (V, O) = (norm(&columns(&attn.W_V, h)), norm(attn.W_O.slice(&[h])));
             for (q, size) in size.iter_mut().enumerate() {
                 for (k, before) in before.iter().enumerate() {
                     let pattern = cache[Hook::Pattern(l)][[sequence, h, q, k]].to_f64().abs();
@@ -297,27 +297,29 @@ fn paths_add_up_on_random_models() {
     });
 }
 
+/// One head's columns of weights that have the heads side by side, `[d_model, d_head]`.
+fn columns<T: Scalar>(W: &Tensor<T>, head: usize) -> Vec<T> {
+    let rows = W.of_head(head);
+    let rows = rows.row_iter();
+    rows.flat_map(|row| row.iter().copied().collect::<Vec<T>>())
+        .collect()
+}
+
 /// Every kind of model, whatever the random ones happen to be.
 #[test]
 fn paths_add_up_on_every_kind_of_model() {
-    let kinds = [
-        Some(NormalizationType::LN),
-        Some(NormalizationType::LNPre),
-        None,
-    ]
-    .into_iter()
-    .flat_map(|norm| [AttentionDir::Causal, AttentionDir::Bidirectional].map(|dir| (norm, dir)))
-    .flat_map(|(norm, dir)| {
-        [None, Some(ActFn::SoluLn), Some(ActFn::GeluNew)].map(|act| (norm, dir, act))
-    });
-    for (normalization_type, attention_dir, act_fn) in kinds {
+    let kinds = [Some(NormKind::Affine), Some(NormKind::Plain), None]
+        .into_iter()
+        .flat_map(|norm| [Mask::Causal, Mask::All].map(|dir| (norm, dir)))
+        .flat_map(|(norm, dir)| {
+            [None, Some(ActFn::SoluLn), Some(ActFn::GeluNew)].map(|act| (norm, dir, act))
+        });
+    for (norm, mask, act_fn) in kinds {
         let of_a_kind = configs().prop_map(move |config| Config {
             n_layers: 2,
-            normalization_type,
-            attention_dir,
-            act_fn,
-            attn_only: act_fn.is_none(),
-            d_mlp: act_fn.map(|_| 9),
+            norm,
+            mask,
+            mlp: act_fn.map(|act_fn| MlpKind { d_mlp: 9, act_fn }),
             ..config
         });
         let cases = of_a_kind.prop_flat_map(|config| models_and_tokens_of(&config));
@@ -398,13 +400,13 @@ fn score_tables_add_up<T: Scalar>(model: &Model<T>, tokens: &Tokens) -> TestCase
                 let mut x = vec![0.0; c.d_model];
                 for i in 0..stack.labels.len() {
                     let row = sizes(stack.values.slice(&[i, 0, position]));
-                    let mean = match c.normalization_type {
+                    let mean = match c.norm {
                         Some(_) => row.iter().sum::<f64>() / c.d_model as f64,
                         None => 0.0,
                     };
                     x.iter_mut().zip(row).for_each(|(x, r)| *x += r + mean);
                 }
-                if c.normalization_type.is_some() {
+                if c.norm.is_some() {
                     let scale = out.cache[Hook::Ln1Scale(layer)][[0, position, 0]].to_f64();
                     x.iter_mut().for_each(|x| *x /= scale);
                 }
@@ -414,7 +416,7 @@ fn score_tables_add_up<T: Scalar>(model: &Model<T>, tokens: &Tokens) -> TestCase
                         .zip(affine)
                         .for_each(|(x, (w, b))| *x = *x * w + b);
                 }
-                let W = sizes(W.slice(&[head.head]));
+                let W = sizes(&columns(W, head.head));
                 let b = sizes(b.slice(&[head.head]));
                 (0..c.d_head)
                     .map(|j| {

@@ -4,13 +4,14 @@
 
 mod naive;
 
+use faer::MatRef;
 use naive::forward::{Edit, Reference, forward};
 use naive::{Rounding, Value, params, process};
 use pathsum::decompose::{
     By, Component, Logit, Stack, direct_logit_attribution, layer_norm_stack, residual_stack,
 };
 use pathsum::model::process::{Outcome, Step};
-use pathsum::model::{ActFn, AttentionDir, NormalizationType};
+use pathsum::model::{ActFn, Mask, NormKind};
 use pathsum::strategies::{configs, models, models_and_tokens, models_of, tokens_of};
 use pathsum::verify::{self, Evidence, Invariance, RunIdentity, Verdict};
 use pathsum::{Cache, Config, Hook, Model, Par, Run, RunOutput, Scalar, Tensor, Tokens};
@@ -51,23 +52,21 @@ fn cached<T: Scalar>(model: &Model<T>, tokens: &Tokens, par: Par) -> RunOutput<T
 fn reason(id: &str, c: &Config, tokens: &Tokens) -> Option<&'static str> {
     let pads = |t: &i64| c.pad_token.is_some_and(|pad| *t == pad as i64);
     let layers = c.n_layers > 0;
-    let norms = c.normalization_type.is_some();
-    let solu = !c.attn_only && c.act_fn == Some(ActFn::SoluLn);
+    let norms = c.norm.is_some();
+    let solu = c.mlp.is_some() && c.act_fn() == Some(ActFn::SoluLn);
     match id {
         "embeddings" | "direct_attribution" | "path_sum" => None,
         "layer_norm" => (!(norms || solu && layers)).then_some("the model has no LayerNorm"),
-        "neurons" | "activation" | "mlp_out" if c.attn_only => Some("the model has no MLPs"),
+        "neurons" | "activation" | "mlp_out" if c.mlp.is_none() => Some("the model has no MLPs"),
         // Every key is a pad.
         "scores" if layers && tokens.ids().iter().all(pads) => Some("there was nothing to compare"),
         "residual_sum" | "projections" | "scores" | "mask" | "softmax" | "pattern_rows"
         | "head_results" | "attn_out" | "neurons" | "activation" | "mlp_out" => {
             (!layers).then_some("the model has no layers")
         }
-        "fold_layer_norm" => match c.normalization_type {
-            Some(NormalizationType::LN) => None,
-            Some(NormalizationType::LNPre) => {
-                Some("the norms are LNPre: there are no w and b to fold")
-            }
+        "fold_layer_norm" => match c.norm {
+            Some(NormKind::Affine) => None,
+            Some(NormKind::Plain) => Some("the norms are LNPre: there are no w and b to fold"),
             None => Some("the model has no LayerNorm"),
         },
         "center_writing_weights" => {
@@ -78,7 +77,7 @@ fn reason(id: &str, c: &Config, tokens: &Tokens) -> Option<&'static str> {
             Some("the model has no layers")
         }
         "head_order" => (c.n_heads == 1).then_some("there is one head a layer"),
-        "neuron_order" => c.attn_only.then_some("the model has no MLPs"),
+        "neuron_order" => c.mlp.is_none().then_some("the model has no MLPs"),
         "value_basis" | "query_basis" => None,
         other => panic!("{other} is new: say here when it does not apply"),
     }
@@ -397,7 +396,7 @@ fn results_do_not_depend_on_how_a_batch_is_split() {
 fn a_causal_model_does_not_see_later_tokens() {
     let cases = configs().prop_flat_map(|config| {
         let causal = Config {
-            attention_dir: AttentionDir::Causal,
+            mask: Mask::Causal,
             n_ctx: config.n_ctx + 1,
             ..config
         };
@@ -569,7 +568,7 @@ fn attributions_add_up<T: Scalar>(model: &Model<T>, tokens: &Tokens) -> TestCase
         let magnitude = |row: usize, logit: usize| {
             let W_U = |i: usize| size(w.W_U[[i, logit]]);
             let features: Vec<f64> = (0..d).map(|i| magnitude(&stack, row * d + i)).collect();
-            let terms: f64 = match c.normalization_type {
+            let terms: f64 = match c.norm {
                 None => (0..d).map(|i| features[i] * W_U(i)).sum(),
                 Some(_) => {
                     let mean = features.iter().sum::<f64>() / d as f64;
@@ -650,10 +649,10 @@ fn naive_step(step: Step, c: &Config, r: Rounding, p: &mut naive::Params) -> Opt
 }
 
 fn is_the_parameters<T: Scalar>(model: &Model<T>, expected: &naive::Params) -> TestCaseResult {
-    let tensors = model.weights().tensors();
+    let tensors = model.weights().state_dict();
     prop_assert_eq!(tensors.len(), expected.len());
     for (name, t) in tensors {
-        let wrong = expected[&name].differs(t);
+        let wrong = expected[&name].differs(&*t);
         prop_assert!(wrong.is_none(), "{name}{}", wrong.unwrap());
     }
     Ok(())
@@ -685,13 +684,13 @@ fn steps_are_their_formulas<T: Scalar>(model: &Model<T>) -> TestCaseResult {
         // By the formula the second time changes nothing: both are within their bounds of the same.
         for ((name, t), (_, once)) in changed
             .weights()
-            .tensors()
+            .state_dict()
             .iter()
-            .zip(once.weights().tensors())
+            .zip(once.weights().state_dict())
         {
             let (first, second) = (&its_bounds[name].data, &expected[name].data);
             let what = format!("{step} twice: {name}");
-            close(&what, t, once, |i| first[i].e + second[i].e)?;
+            close(&what, t, &once, |i| first[i].e + second[i].e)?;
         }
     }
     // One after another, as TransformerLens applies them.
@@ -733,11 +732,11 @@ fn norm(A: &[Vec<f64>]) -> f64 {
     A.iter().flatten().map(|x| x * x).sum::<f64>().sqrt()
 }
 
-/// One head's matrix, in f64, with its bias as a last row.
-fn rows<T: Scalar>(W: &Tensor<T>, b: Option<&Tensor<T>>, h: usize) -> Vec<Vec<f64>> {
-    let wide = |row: &[T]| row.iter().map(|x| x.to_f64()).collect::<Vec<f64>>();
-    let mut rows: Vec<_> = (0..W.shape()[1]).map(|i| wide(W.slice(&[h, i]))).collect();
-    rows.extend(b.map(|b| wide(b.slice(&[h]))));
+/// A head's matrix, in f64, with its bias as a last row.
+fn rows<T: Scalar>(W: MatRef<'_, T>, b: Option<&[T]>) -> Vec<Vec<f64>> {
+    let wide = |i: usize| (0..W.ncols()).map(|j| W[(i, j)].to_f64()).collect();
+    let mut rows: Vec<Vec<f64>> = (0..W.nrows()).map(wide).collect();
+    rows.extend(b.map(|b| b.iter().map(|x| x.to_f64()).collect()));
     rows
 }
 
@@ -772,23 +771,23 @@ fn refactored_is_balanced<T: Scalar>(model: &Model<T>) -> TestCaseResult {
                 (
                     "QK",
                     [
-                        rows(&old.W_Q, Some(&old.b_Q), h),
-                        rows(&old.W_K, Some(&old.b_K), h),
+                        rows(old.W_Q.of_head(h), Some(old.b_Q.slice(&[h]))),
+                        rows(old.W_K.of_head(h), Some(old.b_K.slice(&[h]))),
                     ],
                     [
-                        rows(&new.W_Q, Some(&new.b_Q), h),
-                        rows(&new.W_K, Some(&new.b_K), h),
+                        rows(new.W_Q.of_head(h), Some(new.b_Q.slice(&[h]))),
+                        rows(new.W_K.of_head(h), Some(new.b_K.slice(&[h]))),
                     ],
                 ),
                 (
                     "OV",
                     [
-                        rows(&old.W_V, None, h),
-                        transposed(&rows(&old.W_O, None, h)),
+                        rows(old.W_V.of_head(h), None),
+                        transposed(&rows(old.W_O.mat(&[h]), None)),
                     ],
                     [
-                        rows(&new.W_V, None, h),
-                        transposed(&rows(&new.W_O, None, h)),
+                        rows(new.W_V.of_head(h), None),
+                        transposed(&rows(new.W_O.mat(&[h]), None)),
                     ],
                 ),
             ];

@@ -148,7 +148,7 @@ fn processed_weights() {
         }
         let file = TensorFile::open(folder.join("processed.safetensors")).unwrap();
         let mut worst = 0f64;
-        for (name, found) in model.weights().tensors() {
+        for (name, found) in model.weights().state_dict() {
             let expected = file.float::<f64>(&name).unwrap();
             assert_eq!(found.shape(), expected.shape(), "{name}");
             for (f, e) in found.data().iter().zip(expected.data()) {

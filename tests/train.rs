@@ -92,7 +92,7 @@ fn ten_steps_are_pytorchs() {
             "step {step}: {loss} {expected}"
         );
     }
-    for (name, t) in trainer.model().weights().tensors() {
+    for (name, t) in trainer.model().weights().state_dict() {
         let expected = file.float::<f64>(&format!("after.{name}")).unwrap();
         let pairs = t.data().iter().zip(expected.data());
         let off = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);

@@ -120,8 +120,8 @@ fn components<T: Scalar>(
     let Some(last) = config.n_layers.checked_sub(1) else {
         bail!("{}: this model has no layers", args.model.model);
     };
-    let mut keep = by.hooks(config.n_layers, config.attn_only);
-    keep.extend(config.normalization_type.map(|_| Hook::LnFinalScale));
+    let mut keep = by.hooks(config.n_layers, config.mlp.is_none());
+    keep.extend(config.norm.map(|_| Hook::LnFinalScale));
     if let Cut::Source = args.by {
         let of_layer = |l| [Hook::Pattern(l), Hook::V(l)];
         keep.extend((0..config.n_layers).flat_map(of_layer));
@@ -209,7 +209,7 @@ fn count(config: &Config, by: By) -> usize {
     let of_layer = match by {
         By::Layer => 2,
         By::Head => config.n_heads + 2,
-        By::Neuron => config.n_heads + config.d_mlp.unwrap_or(0) + 2,
+        By::Neuron => config.n_heads + config.d_mlp().unwrap_or(0) + 2,
     };
     3 + config.n_layers * of_layer
 }

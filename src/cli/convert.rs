@@ -3,7 +3,7 @@
 use super::args::{Common, config_of};
 use super::output::report;
 use anyhow::{Context, Result};
-use pathsum::model::open_checkpoint;
+use pathsum::format::open_checkpoint;
 use pathsum::tensor::Dtype;
 use pathsum::{Model, Precision, Scalar, TensorFile};
 use serde_json::json;

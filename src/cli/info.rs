@@ -3,7 +3,7 @@
 use super::args::{Common, ModelArg};
 use super::output::{report, table, text};
 use anyhow::Result;
-use pathsum::model::layout;
+use pathsum::format::layout;
 use pathsum::{Precision, Scalar};
 use serde_json::json;
 use std::process::ExitCode;

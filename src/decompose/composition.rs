@@ -234,15 +234,8 @@ impl<T: Scalar> Halves<T> {
     fn of(model: &Model<T>, h: Head) -> Result<Self> {
         let w = model.weights();
         let (W_Q, W_K, W_V, W_O) = (w.W_Q(h), w.W_K(h), w.W_V(h), w.W_O(h));
-        let a = &w.blocks[h.layer].attn;
-        let all = [
-            ("W_Q", &a.W_Q),
-            ("W_K", &a.W_K),
-            ("W_V", &a.W_V),
-            ("W_O", &a.W_O),
-        ];
-        for (name, M) in all {
-            if !M.slice(&[h.head]).iter().all(|x| x.is_finite()) {
+        for (name, M) in [("W_Q", W_Q), ("W_K", W_K), ("W_V", W_V), ("W_O", W_O)] {
+            if !M.is_all_finite() {
                 return Err(Error::Numeric(format!(
                     "composition of head {h}: its {name} holds a NaN or an infinity"
                 )));
@@ -565,7 +558,7 @@ mod tests {
     #[test]
     fn scores_near_zero_come_from_the_product() {
         let mut model = model::<f64>(6, 2, |i| (i as f64 * 0.7).sin());
-        for block in &mut model.weights.blocks {
+        for block in &mut model.weights_mut().blocks {
             let a = &mut block.attn;
             for head in 0..2 {
                 for j in 0..2 {
@@ -573,7 +566,7 @@ mod tests {
                         a.W_O[[head, j, i]] = 0.0;
                     }
                     for i in 0..3 {
-                        a.W_V[[head, i, j]] *= 1e-9;
+                        a.W_V[[i, head, j]] *= 1e-9;
                     }
                 }
             }
@@ -592,7 +585,7 @@ mod tests {
     #[test]
     fn a_nan_names_its_head() {
         let mut model = model::<f32>(4, 2, |i| i as f64);
-        model.weights.blocks[1].attn.W_K[[1, 0, 0]] = f32::NAN;
+        model.weights_mut().blocks[1].attn.W_K[[0, 1, 0]] = f32::NAN;
         let error = composition_scores(&model, Par::Seq)
             .unwrap_err()
             .to_string();

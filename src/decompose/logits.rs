@@ -76,7 +76,7 @@ pub fn layer_norm_stack<T: Scalar>(
     mut stack: Stack<T>,
     scale_hook: Hook,
 ) -> Result<Stack<T>> {
-    if model.config().normalization_type.is_none() {
+    if model.config().norm.is_none() {
         return Ok(stack);
     }
     let weights = model.weights();

@@ -111,7 +111,7 @@ pub fn source_attribution_through<T: Scalar>(
     let read_by_later = through(w.W_V(later), &read_by_later);
     let before_norm = before_norm(
         w.blocks[later.layer].ln1.as_ref(),
-        model.config().normalization_type.is_some(),
+        model.config().norm.is_some(),
         read_by_later,
     );
     let read = through(w.W_O(earlier), &before_norm);
@@ -119,7 +119,7 @@ pub fn source_attribution_through<T: Scalar>(
     let first = cache.require(Hook::Pattern(earlier.layer))?;
     let second = cache.require(Hook::Pattern(later.layer))?;
     let v = cache.require(Hook::V(earlier.layer))?;
-    let normed = model.config().normalization_type.is_some();
+    let normed = model.config().norm.is_some();
     let ln1 = normed.then(|| cache.require(Hook::Ln1Scale(later.layer)));
     let (ln1, scale) = (ln1.transpose()?, final_scale(model, cache)?);
     let &[batch, _, pos, _] = first.shape() else {
@@ -207,11 +207,7 @@ fn final_reader<T: Scalar>(model: &Model<T>, logit: Logit<'_, T>) -> Result<Vec<
         .map(|i| logit.weigh(|j| W_U[(i, j)]))
         .collect();
     let ln_final = model.weights().ln_final.as_ref();
-    Ok(before_norm(
-        ln_final,
-        c.normalization_type.is_some(),
-        reader,
-    ))
+    Ok(before_norm(ln_final, c.norm.is_some(), reader))
 }
 
 /// What a direction after a norm is before it, but for the scale.
@@ -234,7 +230,7 @@ fn final_scale<'c, T: Scalar>(
     model: &Model<T>,
     cache: &'c Cache<T>,
 ) -> Result<Option<&'c Tensor<T>>> {
-    let normed = model.config().normalization_type.is_some();
+    let normed = model.config().norm.is_some();
     normed
         .then(|| cache.require(Hook::LnFinalScale))
         .transpose()

@@ -171,7 +171,7 @@ pub fn residual_stack<T: Scalar>(
     // How many attention layers and MLPs have written by then.
     let (attns, mlps) = match at {
         Hook::ResidPre(l) if l < c.n_layers => (l, l),
-        Hook::ResidMid(l) if l < c.n_layers && !c.attn_only => (l + 1, l),
+        Hook::ResidMid(l) if l < c.n_layers && c.mlp.is_some() => (l + 1, l),
         Hook::ResidPost(l) if l < c.n_layers => (l + 1, l + 1),
         _ => {
             return Err(Error::Request(format!(

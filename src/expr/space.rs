@@ -1,5 +1,6 @@
 //! Spaces: what the rows and columns of a matrix are indexed by; and how large they are in a model.
 
+use crate::diagram::{Config, NormKind};
 use crate::names::Head;
 use std::fmt;
 
@@ -119,5 +120,26 @@ impl Dims {
     pub fn heads(&self) -> impl Iterator<Item = Head> + use<> {
         let n_heads = self.n_heads;
         (0..self.n_layers).flat_map(move |layer| (0..n_heads).map(move |head| Head { layer, head }))
+    }
+}
+
+impl Config {
+    /// The sizes that an expression is read with.
+    pub fn dims(&self) -> Dims {
+        Dims {
+            n_layers: self.n_layers,
+            n_heads: self.n_heads,
+            d_vocab: self.d_vocab,
+            pos: self.n_ctx,
+            d_model: self.d_model,
+            d_head: self.d_head,
+            d_mlp: self.d_mlp(),
+            d_vocab_out: self.d_vocab_out,
+            norms: match self.norm {
+                None => Norms::Absent,
+                Some(NormKind::Plain) => Norms::Plain,
+                Some(NormKind::Affine) => Norms::Affine,
+            },
+        }
     }
 }

@@ -1,337 +1,257 @@
-//! The backward pass: the forward pass's diagram, read from its end.
+//! The backward pass: the diagram, read from its end.
 
-use super::abreast;
-use super::act::activation_back;
-use super::attention::AttentionBack;
-use super::norm::Site;
-use super::ops::{
-    add_linear_back, gather, heads_back, linear_back, parameters_back, scatter, sum_back,
-};
 use super::sink::Sink;
-use crate::model::{
-    self, AttentionDir, Config, Layout, Mlp, Model, Scratch, Sequences, Tape, side_by_side,
-};
+use crate::diagram::{NormSite, Op, Step, Value};
+use crate::kernel::abreast;
+use crate::model::{Model, Sequences, Tape};
 use crate::names::Hook;
+use crate::op::{self, Attention, AttentionBack, Layout, Scratch};
 use crate::tensor::{Scalar, Tensor, add_assign};
-use pulp::Arch;
-
-/// The values that the backward pass of the layers `from..` reads; and those that the derivatives by `parameters` are
-/// made of, where these are wanted.
-pub(super) fn needed(config: &Config, from: usize, parameters: bool) -> Vec<Hook> {
-    let is = |hook: Hook| match hook {
-        Hook::Embed | Hook::PosEmbed => config.n_layers == 0,
-        Hook::LnFinalNormalized => parameters,
-        Hook::Ln1Normalized(_) | Hook::Z(_) | Hook::Ln2Normalized(_) | Hook::Post(_)
-            if !parameters =>
-        {
-            false
-        }
-        Hook::AttnScores(_)
-        | Hook::Result(_)
-        | Hook::AttnOut(_)
-        | Hook::MlpLnNormalized(_)
-        | Hook::MlpOut(_) => false,
-        Hook::ResidPost(l) => l + 1 == config.n_layers,
-        other => other.layer().is_none_or(|l| l >= from),
-    };
-    config.hooks().into_iter().filter(|&h| is(h)).collect()
-}
+use std::sync::Arc;
 
 /// One stretch's backward pass.
 pub(super) struct Backward<'a, 's, T: Scalar> {
-    pub model: &'a Model<T>,
-    /// Past the last layer's keys and values there are no positions but those that are read.
-    pub sequences: Sequences<'a>,
+    model: &'a Model<T>,
+    sequences: Sequences<'a>,
     /// The forward pass.
-    pub tape: &'a Tape<T>,
-    pub sink: &'a mut Sink<'s, T>,
-    pub scratch: Scratch<T>,
+    tape: &'a Tape<T>,
+    sink: &'a mut Sink<'s, T>,
+    scratch: Scratch<T>,
+    pads: Option<Vec<bool>>,
+    /// The derivatives so far by the values that have been read since. What is one for several values is there once.
+    derivatives: Vec<Option<Arc<Tensor<T>>>>,
+    /// The values whose derivatives anyone wants, or that they are made of.
+    reached: Vec<bool>,
 }
 
-impl<T: Scalar> Backward<'_, '_, T> {
+impl<'a, 's, T: Scalar> Backward<'a, 's, T> {
+    pub fn new(
+        model: &'a Model<T>,
+        sequences: Sequences<'a>,
+        tape: &'a Tape<T>,
+        scratch: Scratch<T>,
+        sink: &'a mut Sink<'s, T>,
+    ) -> Self {
+        let diagram = &model.diagram;
+        let reached = diagram.reached_back(|hook| sink.wants(hook), sink.weights.is_some());
+        Backward {
+            model,
+            sequences,
+            tape,
+            scratch,
+            pads: sequences.pads(model.config().pad_token),
+            derivatives: diagram.values.iter().map(|_| None).collect(),
+            reached,
+            sink,
+        }
+    }
+
     /// From the derivative by the logits that are read, `[batch, read, d_vocab_out]`, in the order of the axes. Gives
     /// the memory back.
     pub fn run(mut self, d_logits: Tensor<T>) -> Scratch<T> {
-        let (c, w, tape) = (self.model.config(), self.model.weights(), self.tape);
-        let layout = self.sequences.layout;
-        let d_logits = self.laid_out(d_logits);
-        let embedded;
-        let end = match c.n_layers {
-            0 => {
-                embedded = self.embedded();
-                &embedded
-            }
-            n => tape.value(Hook::ResidPost(n - 1)),
-        };
-        if let Some(d) = &mut self.sink.weights {
-            let x = match c.normalization_type {
-                Some(_) => tape.value(Site::Final.normalized()),
-                None => end,
+        let model = self.model;
+        let mut d_logits = Some(self.laid_out(d_logits));
+        for step in model.diagram.steps.iter().rev() {
+            let d_out = match step.op {
+                Op::Unembed => d_logits.take().map(Arc::new),
+                _ => {
+                    let value = *step.gives.last().expect("it gives a value");
+                    let d_out = self.derivatives[value].take();
+                    d_out.inspect(|d| self.visit(value, d))
+                }
             };
-            parameters_back(layout, x.data(), d_logits.data(), &mut d.W_U, &mut d.b_U);
-        }
-        let mut d_x = self.scratch.take(end.shape());
-        linear_back(layout, &d_logits, &w.W_U, &mut d_x);
-        let mut d_resid = self.zeros(end.shape());
-        self.norm_back(Site::Final, end, d_x, &mut d_resid, true);
-        if c.n_layers == 0 {
-            d_resid = self.at_all_positions(d_resid);
-        }
-
-        for (l, block) in w.blocks.iter().enumerate().rev() {
-            let last = l + 1 == c.n_layers;
-            self.visit(Hook::ResidPost(l), &d_resid, last);
-            if !self.sink.wants_before_the_end_of(l) {
-                return self.scratch;
+            let wanted = step.goes_back(&self.reached) || self.sink.weights.is_some();
+            if let (Some(d_out), true) = (d_out, wanted) {
+                self.step(step, d_out);
             }
-            if let Some(mlp) = &block.mlp {
-                self.mlp_back(l, mlp, &mut d_resid, last);
-                self.visit(Hook::ResidMid(l), &d_resid, last);
-            }
-            d_resid = self.attention_back(l, d_resid, last);
         }
-        self.visit(Hook::Embed, &d_resid, false);
-        self.embed_back(d_resid);
         self.scratch
     }
 
-    /// A value of these sequences, as their values lie in memory; zero where a lane has no sequence.
-    fn laid_out(&mut self, value: Tensor<T>) -> Tensor<T> {
+    fn step(&mut self, step: &Step, d_out: Arc<Tensor<T>>) {
         let layout = self.sequences.layout;
-        match layout {
-            Layout::Rows(_) => value,
-            Layout::Abreast => {
-                let mut shape = value.shape().to_vec();
-                shape[0] = layout.batch::<T>(shape[0]);
-                let mut out = self.scratch.take(&shape);
-                model::abreast::from_rows(value.data(), shape[0], out.data_mut());
-                out
+        match step.op {
+            Op::Embed => {
+                if let Some(d) = &mut self.sink.weights {
+                    let tokens = self
+                        .sequences
+                        .tokens_at(self.model.diagram.narrow[step.gives[0]]);
+                    op::embed_back(layout, &d_out, &tokens, &mut d.W_E);
+                }
+                self.free(d_out);
             }
+            Op::PosEmbed => self.pos_embed_back(step, d_out),
+            Op::Sum | Op::Same => {
+                for &(value, _) in &step.reads {
+                    self.share(step, value, &d_out);
+                }
+                self.free(d_out);
+            }
+            Op::Norm(site) => self.norm_back(site, step, &d_out),
+            Op::Project(..) | Op::Neurons(_) | Op::WriteNeurons(_) | Op::Unembed => {
+                self.linear_back(step, &d_out);
+                self.free(d_out);
+            }
+            Op::Attend(l) => self.attend_back(l, step, d_out),
+            Op::WriteHeads(_) => {
+                self.visit_results(step, &d_out);
+                self.linear_back(step, &d_out);
+                self.free(d_out);
+            }
+            Op::Activate(_) => self.activate_back(step, d_out),
         }
     }
 
-    /// What a model without layers unembeds.
-    fn embedded(&mut self) -> Tensor<T> {
-        let mut resid = self.tape.value(Hook::Embed).clone();
-        add_assign(resid.data_mut(), self.tape.value(Hook::PosEmbed).data());
-        gather(
-            self.sequences.layout,
-            &resid,
-            self.sequences.read,
-            &mut self.scratch,
-        )
-    }
-
-    fn embed_back(&mut self, d_resid: Tensor<T>) {
-        let &[batch, pos, d_model] = d_resid.shape() else {
-            unreachable!("a stream is [batch, pos, d]")
-        };
-        let Sequences { tokens, layout, .. } = self.sequences;
+    fn pos_embed_back(&mut self, step: &Step, d_out: Arc<Tensor<T>>) {
         if let Some(d) = &mut self.sink.weights {
-            match layout {
-                Layout::Rows(_) => {
-                    for (&token, row) in tokens.iter().zip(d_resid.data().chunks_exact(d_model)) {
-                        add_assign(d.W_E.slice_mut(&[token as usize]), row);
-                    }
-                }
-                Layout::Abreast => {
-                    let table = d.W_E.data_mut();
-                    abreast::add_to_table(d_resid.data(), batch, tokens, pos, table);
-                }
+            let layout = self.sequences.layout;
+            let d_model = d.W_pos.shape()[1];
+            let narrow = self.model.diagram.narrow[step.gives[0]];
+            let at = self.sequences.positions(narrow);
+            let mut rows = self.scratch.take(&[at.len(), d_model]);
+            rows.data_mut().fill(T::ZERO);
+            op::spread_back(layout, d_out.data(), rows.data_mut());
+            for (row, &p) in rows.data().chunks_exact(d_model).zip(at.iter()) {
+                add_assign(d.W_pos.slice_mut(&[p]), row);
             }
-            let positions = &mut d.W_pos.data_mut()[..pos * d_model];
-            sum_back(layout, d_resid.data(), positions);
+            self.scratch.give(rows);
         }
-        self.scratch.give(d_resid);
+        self.free(d_out);
     }
 
-    /// Adds what comes through the MLP to `d_resid`.
-    fn mlp_back(&mut self, l: usize, mlp: &Mlp<T>, d_resid: &mut Tensor<T>, compact: bool) {
-        let (c, tape, layout) = (self.model.config(), self.tape, self.sequences.layout);
-        let act_fn = c
-            .mlp_act()
-            .expect("a config with MLPs names their function");
-        let (resid, pre) = (tape.value(Hook::ResidMid(l)), tape.value(Hook::Pre(l)));
-        let mut d = self.scratch.take(pre.shape());
-        if let Some(d) = self.sink.mlp(l) {
-            let post = tape.value(Hook::Post(l));
-            let (d_W, d_b) = (&mut d.W_out, &mut d.b_out);
-            parameters_back(layout, post.data(), d_resid.data(), d_W, d_b);
-        }
-        linear_back(layout, d_resid, &mlp.W_out, &mut d);
-        self.visit(Hook::Post(l), &d, compact);
-        if c.solu() {
-            let mut d_mid = self.zeros(d.shape());
-            let mid = tape.value(Hook::Mid(l));
-            self.layer_norm_back(Site::Mlp(l), mid, &d, &mut d_mid, compact);
-            self.visit(Hook::Mid(l), &d_mid, compact);
-            self.scratch.give(std::mem::replace(&mut d, d_mid));
-        }
-        activation_back(act_fn, pre.data(), d.data_mut(), mlp.b_in.len());
-        self.visit(Hook::Pre(l), &d, compact);
-
-        if let Some(to) = self.sink.mlp(l) {
-            let x = match c.normalization_type {
-                Some(_) => tape.value(Site::Ln2(l).normalized()),
-                None => resid,
-            };
-            parameters_back(layout, x.data(), d.data(), &mut to.W_in, &mut to.b_in);
-        }
-        let mut d_x = self.scratch.take(resid.shape());
-        linear_back(layout, &d, &mlp.W_in, &mut d_x);
-        self.scratch.give(d);
-        self.norm_back(Site::Ln2(l), resid, d_x, d_resid, compact);
-    }
-
-    /// From the derivative by the stream past the heads to that before them, at all positions.
-    fn attention_back(&mut self, l: usize, d_out: Tensor<T>, last: bool) -> Tensor<T> {
-        let (c, tape) = (self.model.config(), self.tape);
-        let Sequences { read, layout, .. } = self.sequences;
-        let attn = &self.model.weights().blocks[l].attn;
-        self.visit_results(l, &d_out, last);
-        let k = tape.value(Hook::K(l));
-        let &[batch, pos, heads, d_head] = k.shape() else {
-            unreachable!("keys have four axes")
-        };
-        let n = d_out.shape()[1];
+    /// `y = x W + b`: `d_x += d_y Wᵀ`, `d_W += xᵀ d_y`, `d_b += Σ d_y`.
+    fn linear_back(&mut self, step: &Step, d_out: &Tensor<T>) {
+        let (layout, value) = (self.sequences.layout, step.reads[0].0);
         if self.sink.weights.is_some() {
-            let z = tape.value(Hook::Z(l));
-            let d = &mut self.sink.attn(l).expect("just looked");
-            parameters_back(layout, z.data(), d_out.data(), &mut d.W_O, &mut d.b_O);
-        }
-        let mut d_z = self.scratch.take(&[batch, n, heads, d_head]);
-        linear_back(layout, &d_out, &attn.W_O, &mut d_z);
-        self.visit(Hook::Z(l), &d_z, last);
-
-        let mut d_q = self.scratch.take(&[batch, n, heads, d_head]);
-        let mut d_k = self.scratch.take(k.shape());
-        let mut d_v = self.scratch.take(k.shape());
-        self.mix_back(l, &d_z, last, [&mut d_q, &mut d_k, &mut d_v]);
-        self.scratch.give(d_z);
-        self.visit(Hook::Q(l), &d_q, last);
-        self.visit(Hook::K(l), &d_k, false);
-        self.visit(Hook::V(l), &d_v, false);
-
-        let resid = tape.value(Hook::ResidPre(l));
-        if self.sink.weights.is_some() {
-            let x = match c.normalization_type {
-                Some(_) => tape.value(Site::Ln1(l).normalized()),
-                None => resid,
-            };
-            let own = last.then(|| gather(layout, x, read, &mut self.scratch));
-            let x_q = own.as_ref().unwrap_or(x);
-            let d = self.sink.attn(l).expect("just looked");
-            heads_back(layout, x_q.data(), d_q.data(), &mut d.W_Q, &mut d.b_Q);
-            heads_back(layout, x.data(), d_k.data(), &mut d.W_K, &mut d.b_K);
-            heads_back(layout, x.data(), d_v.data(), &mut d.W_V, &mut d.b_V);
+            let x = self.tape.value(self.model.diagram.values[value]);
+            let own = self.rows_read(step, value, x);
+            let d = self
+                .sink
+                .weights
+                .as_mut()
+                .and_then(|w| w.affine_mut(step.op));
+            let (d_W, d_b) = d.expect("a linear map");
+            let x = own.as_ref().unwrap_or(x);
+            op::parameters_back(layout, x.data(), d_out.data(), d_W, d_b);
             own.into_iter().for_each(|t| self.scratch.give(t));
         }
-        let mut d_x = self.scratch.take(resid.shape());
-        linear_back(layout, &d_k, &side_by_side(&attn.W_K), &mut d_x);
-        let [W_V, W_Q] = [&attn.W_V, &attn.W_Q].map(side_by_side);
-        add_linear_back(layout, &d_v, &W_V, &mut d_x, &mut self.scratch);
-        if last {
-            // There are fewer queries.
-            let mut part = self.scratch.take(&[batch, n, c.d_model]);
-            linear_back(layout, &d_q, &W_Q, &mut part);
-            scatter(layout, &part, read, pos, d_x.data_mut());
-            self.scratch.give(part);
-        } else {
-            add_linear_back(layout, &d_q, &W_Q, &mut d_x, &mut self.scratch);
+        if !self.reached[value] {
+            return;
         }
-        [d_q, d_k, d_v]
-            .into_iter()
-            .for_each(|d| self.scratch.give(d));
-        let mut d_resid = match last {
-            true => self.at_all_positions(d_out),
-            false => d_out,
+        let W = self.model.affine(step.op).expect("a linear map").W;
+        let scattered = self.widens(step, value);
+        match self.derivatives[value].take() {
+            Some(before) if !scattered => {
+                let mut sum = self.own(before);
+                op::add_linear_back(layout, d_out, W, &mut sum, &mut self.scratch);
+                self.derivatives[value] = Some(Arc::new(sum));
+            }
+            before => {
+                self.derivatives[value] = before;
+                let mut shape = d_out.shape()[..2].to_vec();
+                shape.extend(&self.shape(value)[2..]);
+                let mut d_x = self.scratch.take(&shape);
+                op::linear_back(layout, d_out, W, &mut d_x);
+                self.add(step, value, d_x);
+            }
+        }
+    }
+
+    fn norm_back(&mut self, site: NormSite, step: &Step, d_out: &Arc<Tensor<T>>) {
+        let value = step.reads[0].0;
+        let layout = self.sequences.layout;
+        let x = self.tape.value(self.model.diagram.values[value]);
+        let scale = self.tape.value(site.scale());
+        let own = self.rows_read(step, value, x);
+        let x = own.as_ref().unwrap_or(x);
+        let scattered = self.widens(step, value);
+        let mut d_x = match self.derivatives[value].take() {
+            Some(before) if !scattered => self.own(before),
+            before => {
+                self.derivatives[value] = before;
+                self.zeros(x.shape())
+            }
         };
-        self.norm_back(Site::Ln1(l), resid, d_x, &mut d_resid, false);
-        d_resid
+        let w = self.model.weights().norm(site).map(|n| n.w.data());
+        let mut d_scale = self.scratch.take(scale.shape());
+        let d_norm = self.sink.weights.as_mut().and_then(|w| w.norm_mut(site));
+        let d_affine = d_norm.map(|n| (n.w.data_mut(), n.b.data_mut()));
+        op::norm_back(
+            layout,
+            (x, scale, w),
+            d_out,
+            &mut d_x,
+            &mut d_scale,
+            d_affine,
+        );
+        self.visit(step.gives[0], &d_scale);
+        self.scratch.give(d_scale);
+        own.into_iter().for_each(|t| self.scratch.give(t));
+        match scattered {
+            true => self.add(step, value, d_x),
+            false => self.derivatives[value] = Some(Arc::new(d_x)),
+        }
+    }
+
+    fn activate_back(&mut self, step: &Step, d_out: Arc<Tensor<T>>) {
+        let value = step.reads[0].0;
+        let config = self.model.config();
+        let act_fn = config.act_fn().expect("a model with neurons");
+        let pre = self.tape.value(self.model.diagram.values[value]);
+        let mut d = self.own(d_out);
+        let d_mlp = pre.shape()[2];
+        op::activate_back(act_fn, pre.data(), d.data_mut(), d_mlp);
+        self.add(step, value, d);
     }
 
     /// From the derivative by `z` of the queries that there are to those by queries, keys and values.
-    fn mix_back(&mut self, l: usize, d_z: &Tensor<T>, last: bool, to: [&mut Tensor<T>; 3]) {
-        let (c, tape) = (self.model.config(), self.tape);
-        let Sequences {
-            tokens,
-            pos,
-            read,
-            layout,
-        } = self.sequences;
+    fn attend_back(&mut self, l: usize, step: &Step, d_z: Arc<Tensor<T>>) {
+        let (model, tape, layout) = (self.model, self.tape, self.sequences.layout);
         let [q, k, v] = [Hook::Q(l), Hook::K(l), Hook::V(l)].map(|hook| tape.value(hook));
         let pattern = tape.value(Hook::Pattern(l));
-        let factor = T::ONE / T::from_f64(c.score_scale(l));
-        let pads: Option<Vec<bool>> =
-            (c.pad_token).map(|pad| tokens.iter().map(|&t| t == pad as i64).collect());
-        match layout {
-            Layout::Rows(_) => {
-                let back = AttentionBack {
-                    layer: l,
-                    q,
-                    k,
-                    v,
-                    pattern,
-                    queries: last.then_some(read),
-                    d_z,
-                    factor,
-                    pad_keys: pads.as_deref(),
-                };
-                back.run(to, self.sink);
-            }
-            Layout::Abreast => {
-                let all: Vec<usize> = (0..pos).collect();
-                let pad_keys = pads.map(|pads| model::abreast::pad_lanes(&pads, pos));
-                let [d_q, d_k, d_v] = to;
-                let queries = if last { read } else { &all };
-                let room = abreast::AttentionBack::<T>::room(queries.len(), pos, d_z.shape()[0]);
-                let mut work = self.scratch.take(&room);
-                let squares = [Hook::Pattern(l), Hook::AttnScores(l)];
-                let shape = [d_z.shape()[0], c.n_heads, queries.len(), pos];
-                let mut wanted = squares.map(|hook| {
-                    let wants = self.sink.wants(hook);
-                    wants.then(|| self.scratch.take(&shape))
-                });
-                let [d_pattern, d_scores] =
-                    wanted.each_mut().map(|d| d.as_mut().map(Tensor::data_mut));
-                Arch::new().dispatch(abreast::AttentionBack {
-                    heads: c.n_heads,
-                    d_head: c.d_head,
-                    queries,
-                    q: q.data(),
-                    d_z: d_z.data(),
-                    d_q: d_q.data_mut(),
-                    k: k.data(),
-                    v: v.data(),
-                    d_k: d_k.data_mut(),
-                    d_v: d_v.data_mut(),
-                    pattern: pattern.data(),
-                    d_pattern,
-                    d_scores,
-                    factor,
-                    // A key at the pad token has a score even where the causal mask hides it.
-                    causal: c.attention_dir == AttentionDir::Causal && pad_keys.is_none(),
-                    pad_keys: pad_keys.as_deref(),
-                    work: work.data_mut(),
-                });
-                self.scratch.give(work);
-                for (hook, value) in squares.into_iter().zip(wanted) {
-                    let Some(value) = value else { continue };
-                    let rows = self.in_order(&value).expect("they lie abreast");
-                    // Each head's rows as a sequence's.
-                    let shape = [rows.len() / (queries.len() * pos), queries.len(), pos];
-                    let rows = rows.reshape(&shape);
-                    self.sink.visit(hook, &rows, last.then_some(read), pos);
-                    [value, rows].into_iter().for_each(|t| self.scratch.give(t));
-                }
-            }
+        let queries = self
+            .sequences
+            .positions(model.diagram.narrow[step.gives[2]]);
+        let pads = self.pads.take();
+        let attention = Attention {
+            queries: &queries,
+            q,
+            k,
+            v,
+            factor: model.score_factor(l),
+            masks: model.masks(pads.as_deref()),
+        };
+        let [mut d_q, mut d_k, mut d_v] = [q, k, v].map(|x| self.scratch.take(x.shape()));
+        let squares = [step.gives[1], step.gives[0]];
+        let mut wanted = squares.map(|value| {
+            let wants = self.sink.wants(model.diagram.values[value]);
+            wants.then(|| self.scratch.take(pattern.shape()))
+        });
+        let [d_pattern, d_scores] = wanted.each_mut().map(Option::as_mut);
+        let to = AttentionBack {
+            d_q: &mut d_q,
+            d_k: &mut d_k,
+            d_v: &mut d_v,
+            d_pattern,
+            d_scores,
+        };
+        attention.back(layout, pattern, &d_z, to, &mut self.scratch);
+        self.pads = pads;
+        self.free(d_z);
+        for (value, d) in squares.into_iter().zip(wanted) {
+            let Some(d) = d else { continue };
+            self.visit(value, &d);
+            self.scratch.give(d);
+        }
+        for (&(value, _), d) in step.reads.iter().zip([d_q, d_k, d_v]) {
+            self.add(step, value, d);
         }
     }
 
     /// Each head's result has the derivative of their sum.
-    fn visit_results(&mut self, l: usize, d_out: &Tensor<T>, last: bool) {
-        let (c, sequences) = (self.model.config(), self.sequences);
-        if !self.sink.wants(Hook::Result(l)) {
+    fn visit_results(&mut self, step: &Step, d_out: &Tensor<T>) {
+        let hook = self.model.diagram.values[step.gives[0]];
+        if !self.sink.wants(hook) {
             return;
         }
         let rows = self.in_order(d_out);
@@ -339,49 +259,123 @@ impl<T: Scalar> Backward<'_, '_, T> {
         let &[batch, n, d] = d_out.shape() else {
             unreachable!("a stream is [batch, pos, d]")
         };
-        let mut results = self.scratch.take(&[batch, n, c.n_heads, d]);
-        let of_heads = results.data_mut().chunks_exact_mut(c.n_heads * d);
+        let heads = self.model.config().n_heads;
+        let mut results = self.scratch.take(&[batch, n, heads, d]);
+        let of_heads = results.data_mut().chunks_exact_mut(heads * d);
         for (heads, row) in of_heads.zip(d_out.data().chunks_exact(d)) {
             let heads = heads.chunks_exact_mut(d);
             heads.for_each(|head| head.copy_from_slice(row));
         }
-        let at = last.then_some(sequences.read);
-        self.sink
-            .visit(Hook::Result(l), &results, at, sequences.pos);
+        let at = self.at(step.gives[0]);
+        self.sink.visit(hook, &results, at, self.sequences.pos);
         let used = [Some(results), rows].into_iter().flatten();
         used.for_each(|t| self.scratch.give(t));
     }
 
-    /// Shows a hook's derivative; `compact` where only the positions read are there.
-    pub(super) fn visit(&mut self, hook: Hook, value: &Tensor<T>, compact: bool) {
+    /// Shows a value's derivative to those who want it.
+    fn visit(&mut self, value: Value, d: &Tensor<T>) {
+        let hook = self.model.diagram.values[value];
         if !self.sink.wants(hook) {
             return;
         }
-        let at = compact.then_some(self.sequences.read);
-        let rows = self.in_order(value);
-        let value = rows.as_ref().unwrap_or(value);
-        self.sink.visit(hook, value, at, self.sequences.pos);
+        let rows = self.in_order(d);
+        let d = rows.as_ref().unwrap_or(d);
+        self.sink.visit(hook, d, self.at(value), self.sequences.pos);
         rows.into_iter().for_each(|t| self.scratch.give(t));
     }
 
-    /// A value that lies abreast, in the order of the axes, without the sequences that are there again.
-    fn in_order(&mut self, value: &Tensor<T>) -> Option<Tensor<T>> {
-        let Sequences {
-            tokens,
-            pos,
-            layout,
-            ..
-        } = self.sequences;
-        match layout {
-            Layout::Rows(_) => None,
-            Layout::Abreast => {
-                let mut shape = value.shape().to_vec();
-                let lanes = std::mem::replace(&mut shape[0], tokens.len() / pos);
-                let mut rows = self.scratch.take(&shape);
-                model::abreast::to_rows(value.data(), lanes, rows.data_mut());
-                Some(rows)
+    /// The positions at which a value is there, where not all are.
+    fn at(&self, value: Value) -> Option<&'a [usize]> {
+        (self.sequences.read).filter(|_| self.model.diagram.narrow[value])
+    }
+
+    /// Whether a step reads a value at some positions only.
+    fn widens(&self, step: &Step, value: Value) -> bool {
+        let narrow = &self.model.diagram.narrow;
+        let own = step.gives.iter().all(|&to| narrow[to]);
+        let place = step.reads.iter().position(|&(v, _)| v == value);
+        let mixes = place.is_some_and(|i| step.op.mixes(i));
+        self.sequences.read.is_some() && own && !narrow[value] && !mixes
+    }
+
+    /// The rows of a value of the forward pass that a step reads, where it does not read all.
+    fn rows_read(&mut self, step: &Step, value: Value, x: &Tensor<T>) -> Option<Tensor<T>> {
+        let read = self.sequences.read.filter(|_| self.widens(step, value))?;
+        Some(op::gather_positions(
+            self.sequences.layout,
+            x,
+            read,
+            &mut self.scratch,
+        ))
+    }
+
+    /// Adds to the derivative by a value that a step reads.
+    fn add(&mut self, step: &Step, value: Value, d: Tensor<T>) {
+        let d = match self.widens(step, value) {
+            false => d,
+            true => {
+                let read = self.sequences.read.expect("some positions are read");
+                let mut all = match self.derivatives[value].take() {
+                    Some(before) => self.own(before),
+                    None => self.zeros(&self.shape(value)),
+                };
+                op::scatter_positions(self.sequences.layout, &d, read, &mut all);
+                self.scratch.give(d);
+                self.derivatives[value] = Some(Arc::new(all));
+                return;
             }
+        };
+        let sum = match self.derivatives[value].take() {
+            None => d,
+            Some(before) => {
+                let mut sum = self.own(before);
+                add_assign(sum.data_mut(), d.data());
+                self.scratch.give(d);
+                sum
+            }
+        };
+        self.derivatives[value] = Some(Arc::new(sum));
+    }
+
+    /// Adds the same derivative to that by a value which a sum reads: where it is the first, it is the same.
+    fn share(&mut self, step: &Step, value: Value, d: &Arc<Tensor<T>>) {
+        if !self.reached[value] {
+            return;
         }
+        if self.derivatives[value].is_none() && !self.widens(step, value) {
+            self.derivatives[value] = Some(Arc::clone(d));
+            return;
+        }
+        let mut copy = self.scratch.take(d.shape());
+        copy.data_mut().copy_from_slice(d.data());
+        self.add(step, value, copy);
+    }
+
+    /// A derivative to be changed: a copy where it is another value's too.
+    fn own(&mut self, d: Arc<Tensor<T>>) -> Tensor<T> {
+        Arc::try_unwrap(d).unwrap_or_else(|shared| {
+            let mut copy = self.scratch.take(shared.shape());
+            copy.data_mut().copy_from_slice(shared.data());
+            copy
+        })
+    }
+
+    /// Memory that nobody else reads.
+    fn free(&mut self, d: Arc<Tensor<T>>) {
+        if let Some(d) = Arc::into_inner(d) {
+            self.scratch.give(d);
+        }
+    }
+
+    /// The shape of a value's derivative.
+    fn shape(&self, value: Value) -> Vec<usize> {
+        let (s, hook) = (self.sequences, self.model.diagram.values[value]);
+        let batch = s.layout.batch::<T>(s.count());
+        let mut shape = self.model.config().hook_shape(hook, batch, s.pos);
+        if let Some(at) = self.at(value) {
+            shape[hook.position_axis()] = at.len();
+        }
+        shape
     }
 
     fn zeros(&mut self, shape: &[usize]) -> Tensor<T> {
@@ -390,17 +384,136 @@ impl<T: Scalar> Backward<'_, '_, T> {
         t
     }
 
-    /// The derivative at every position, from that at those read: zero at the others.
-    fn at_all_positions(&mut self, d: Tensor<T>) -> Tensor<T> {
-        let &[batch, _, width] = d.shape() else {
-            unreachable!("a stream is [batch, pos, d]")
-        };
-        let Sequences {
-            pos, read, layout, ..
-        } = self.sequences;
-        let mut all = self.zeros(&[batch, pos, width]);
-        scatter(layout, &d, read, pos, all.data_mut());
-        self.scratch.give(d);
-        all
+    /// A value of these sequences, as their values lie in memory; zero where a lane has no sequence.
+    fn laid_out(&mut self, value: Tensor<T>) -> Tensor<T> {
+        match self.sequences.layout {
+            Layout::Rows(_) => value,
+            Layout::Abreast => {
+                let mut shape = value.shape().to_vec();
+                shape[0] = self.sequences.layout.batch::<T>(shape[0]);
+                let mut out = self.scratch.take(&shape);
+                abreast::from_rows(value.data(), shape[0], out.data_mut());
+                out
+            }
+        }
+    }
+
+    /// A value that lies abreast, in the order of the axes, without the sequences that are there again.
+    fn in_order(&mut self, value: &Tensor<T>) -> Option<Tensor<T>> {
+        match self.sequences.layout {
+            Layout::Rows(_) => None,
+            Layout::Abreast => {
+                let mut shape = value.shape().to_vec();
+                let lanes = std::mem::replace(&mut shape[0], self.sequences.count());
+                let mut rows = self.scratch.take(&shape);
+                abreast::to_rows(value.data(), lanes, rows.data_mut());
+                Some(rows)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::gradient::{ParameterGradient, hook_gradients};
+    use crate::linalg::Par;
+    use crate::metric::{Answers, Standard};
+    use crate::model::{Config, Model, Tokens, Weights};
+    use crate::op::Layout;
+    use crate::tensor::{Scalar, Tensor, lanes};
+
+    /// Every kind of model that goes abreast, on batches that do not fill the lanes, beside the same sequences one by
+    /// one, which go by rows.
+    #[test]
+    fn derivatives_are_those_of_single_sequences() {
+        fn check<T: Scalar>(json: &str, pads: Option<usize>, read: &[usize]) {
+            let mut config = Config::from_json(json).unwrap();
+            config.pad_token = pads;
+            let wave = |shape: &[usize]| {
+                let sum = |at: &[usize]| at.iter().fold(0, |sum, i| 7 * sum + i) as f64;
+                Tensor::from_fn(shape, |at| T::from_f64(sum(at).sin()))
+            };
+            let weights = Weights::build(&config, |_, shape| Ok(wave(shape))).unwrap();
+            let model = Model::new(config, weights).unwrap();
+            let c = model.config();
+            let mut gradient = ParameterGradient::new(c);
+            for batch in [lanes::<T>(), lanes::<T>() + 1, 9 * lanes::<T>() - 1] {
+                let tokens = Tokens::random(c, batch, 5);
+                assert!(Layout::abreast_pays::<T>(c, batch, tokens.pos()) || lanes::<T>() < 4);
+                let classes: Vec<usize> =
+                    (0..batch * read.len()).map(|i| i % c.d_vocab_out).collect();
+                let answers = Answers::new(read, classes);
+                // A bound for numbers of this size: each layer's sums have a hundred terms at the most, of size 30
+                // at the most.
+                let bound = |size: f64| 1e4 * T::EPSILON.to_f64() * size.max(1.0);
+                let by_hooks = |tokens: &Tokens, answers: &Answers| {
+                    hook_gradients(&model, tokens, &Standard::Loss, answers, &["*"], Par::Seq)
+                };
+                let together = by_hooks(&tokens, &answers).unwrap();
+                let mut sums: Vec<Vec<f64>> = Vec::new();
+                let mut losses = Vec::new();
+                for i in 0..batch {
+                    let (one, own) = (tokens.slice(i, 1), answers.slice(i, 1));
+                    let loss = gradient.compute(&model, &one, &Standard::Loss, &own, Par::Seq);
+                    losses.extend(loss.unwrap());
+                    for (hook, alone) in by_hooks(&one, &own).unwrap().gradients.iter() {
+                        let bound = bound(alone.max_abs().to_f64());
+                        for (a, b) in together.gradients[hook]
+                            .slice(&[i])
+                            .iter()
+                            .zip(alone.data())
+                        {
+                            let (a, b) = (a.to_f64() * batch as f64, b.to_f64());
+                            assert!(
+                                (a - b).abs() <= bound,
+                                "{json} {pads:?} {read:?} {hook}: {a} {b}"
+                            );
+                        }
+                    }
+                    for (at, (_, d)) in gradient.weights().tensors().into_iter().enumerate() {
+                        if i == 0 {
+                            sums.push(vec![0.0; d.len()]);
+                        }
+                        let values = sums[at].iter_mut().zip(d.data());
+                        values.for_each(|(sum, d)| *sum += d.to_f64() / batch as f64);
+                    }
+                }
+                let found = gradient
+                    .compute(&model, &tokens, &Standard::Loss, &answers, Par::Rayon)
+                    .unwrap();
+                for (a, b) in found.iter().zip(&losses) {
+                    assert!((a - b).abs() <= bound(b.abs()), "{json} {batch}: {a} {b}");
+                }
+                let largest = |d: &[f64]| d.iter().fold(0.0, |m: f64, x| m.max(x.abs()));
+                let all = sums.iter().map(|d| largest(d)).fold(0.0, f64::max);
+                for ((name, d), sum) in gradient.weights().tensors().into_iter().zip(&sums) {
+                    for (a, b) in d.data().iter().zip(sum) {
+                        assert!(
+                            (a.to_f64() - b).abs() <= bound(all),
+                            "{json} {pads:?} {read:?} {batch} {name}: {a} {b}"
+                        );
+                    }
+                }
+            }
+        }
+        let rest = r#""n_ctx": 7, "d_vocab": 9, "d_vocab_out": 5"#;
+        let with = |more: &str| format!("{{{rest}, {more}}}");
+        let attention =
+            r#""n_layers": 2, "d_model": 12, "d_head": 5, "n_heads": 3, "attn_only": true"#;
+        let mlp = r#""n_layers": 1, "d_model": 7, "d_head": 14, "n_heads": 1, "d_mlp": 18, "act_fn": "gelu_new""#;
+        let bidirectional = r#""attention_dir": "bidirectional""#;
+        for (more, pads) in [
+            (attention.to_string(), None),
+            (attention.to_string(), Some(2)),
+            (format!("{attention}, {bidirectional}"), None),
+            (format!("{mlp}, {bidirectional}"), Some(2)),
+            (format!(r#"{mlp}, "normalization_type": null"#), None),
+            (format!(r#"{mlp}, "normalization_type": "LNPre""#), None),
+        ] {
+            for read in [&[6][..], &[5, 0, 5], &[0, 1, 2, 3, 4, 5, 6]] {
+                check::<f32>(&with(&more), pads, read);
+                check::<f64>(&with(&more), pads, read);
+            }
+        }
     }
 }

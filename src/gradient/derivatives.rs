@@ -1,14 +1,14 @@
 //! The derivatives by hooks' values that a batch is asked for, in the making.
 
 use super::sink::Slot;
-use crate::metric::Answers;
-use crate::model::{Cache, Config, Model, Tokens};
+use crate::diagram::Diagram;
+use crate::model::{Cache, Model, Tokens};
 use crate::names::Hook;
-use crate::tensor::{Asked, Scalar, Tensor, ZeroBut};
+use crate::tensor::{Scalar, Tensor};
 
 /// The derivatives by the values of some hooks: what is the same for several of them is there once.
 pub(super) struct Derivatives<'a, T: Scalar> {
-    config: &'a Config,
+    diagram: &'a Diagram,
     batch: usize,
     /// In the order of the forward pass.
     hooks: Vec<Hook>,
@@ -19,46 +19,24 @@ struct Value<T: Scalar> {
     /// What stands for all whose derivatives these are.
     hook: Hook,
     value: Tensor<T>,
-    /// Past the last layer's keys and values there are derivatives only at the positions that are read.
-    zero_but: Option<ZeroBut>,
-    /// Whether all else is zero in the memory that there is.
-    known: bool,
 }
 
 impl<'a, T: Scalar> Derivatives<'a, T> {
     /// Memory for the derivatives.
-    pub fn new(model: &'a Model<T>, hooks: Vec<Hook>, tokens: &Tokens, answers: &Answers) -> Self {
-        let config = model.config();
+    pub fn new(model: &'a Model<T>, hooks: Vec<Hook>, tokens: &Tokens) -> Self {
+        let (config, diagram) = (model.config(), &model.diagram);
         let (batch, pos) = (tokens.batch(), tokens.pos());
         let mut made: Vec<Hook> = Vec::new();
-        for hook in hooks.iter().map(|&hook| stands_for(config, hook)) {
+        for hook in hooks.iter().map(|&hook| diagram.same_derivative_as(hook)) {
             if !made.contains(&hook) {
                 made.push(hook);
             }
         }
-        let mut at = answers.positions().to_vec();
-        at.sort_unstable();
-        at.dedup();
-        let ask = |&hook: &Hook| {
-            let shape = config.hook_shape(hook, batch, pos);
-            let zero_but = config.axis_read(hook).map(|axis| ZeroBut {
-                len: shape.iter().product(),
-                rows: shape[axis],
-                width: shape[axis + 1..].iter().product(),
-                at: at.clone(),
-            });
-            Asked { shape, zero_but }
-        };
-        let asked: Vec<Asked> = made.iter().map(ask).collect();
-        let lent = model.memory.lend(&asked).into_iter().zip(asked);
-        let value = |(hook, ((value, known), asked)): (Hook, ((Tensor<T>, bool), Asked))| Value {
-            hook,
-            value,
-            zero_but: asked.zero_but,
-            known,
-        };
+        let shapes = made.iter().map(|&hook| config.hook_shape(hook, batch, pos));
+        let lent = model.memory.lend(&shapes.collect::<Vec<_>>());
+        let value = |(hook, value)| Value { hook, value };
         Derivatives {
-            config,
+            diagram,
             batch,
             hooks,
             values: made.into_iter().zip(lent).map(value).collect(),
@@ -76,7 +54,6 @@ impl<'a, T: Scalar> Derivatives<'a, T> {
                 slots.push(Slot {
                     hook: value.hook,
                     to,
-                    zero_but_read: value.known,
                 });
             }
         }
@@ -85,24 +62,11 @@ impl<'a, T: Scalar> Derivatives<'a, T> {
 
     /// The derivatives, once they are written.
     pub fn into_cache(self) -> Cache<T> {
-        let written = |v: Value<T>| {
-            let mut value = v.value;
-            v.zero_but.into_iter().for_each(|z| value.note_zero_but(z));
-            (v.hook, value)
-        };
-        let values = self.values.into_iter().map(written).collect();
-        Cache::of(self.hooks, |hook| stands_for(self.config, hook), values)
-    }
-}
-
-/// The hook that stands for all whose derivatives are the same: what is added to the stream has the stream's.
-fn stands_for(config: &Config, hook: Hook) -> Hook {
-    match hook {
-        Hook::PosEmbed | Hook::ResidPre(0) => Hook::Embed,
-        Hook::ResidPre(l) => Hook::ResidPost(l - 1),
-        Hook::AttnOut(l) if config.attn_only => Hook::ResidPost(l),
-        Hook::AttnOut(l) => Hook::ResidMid(l),
-        Hook::MlpOut(l) => Hook::ResidPost(l),
-        other => other,
+        let values = self.values.into_iter().map(|v| (v.hook, v.value)).collect();
+        Cache::of(
+            self.hooks,
+            |hook| self.diagram.same_derivative_as(hook),
+            values,
+        )
     }
 }

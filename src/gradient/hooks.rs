@@ -1,13 +1,14 @@
 //! The derivative of a metric by hooks' values.
 
-use super::backward::{Backward, needed};
+use super::backward::Backward;
 use super::derivatives::Derivatives;
 use super::sink::{Sink, Slot};
 use crate::error::Result;
 use crate::linalg::Par;
 use crate::metric::{self, Answers, Metric};
-use crate::model::{Cache, Layout, Model, STRETCH, Sequences, Tape, Tokens, abreast};
+use crate::model::{Cache, Model, STRETCH, Sequences, Tape, Tokens};
 use crate::names::{Hook, HookPattern};
+use crate::op::Layout;
 use crate::tensor::{Scalar, Tensor, lanes};
 use rayon::prelude::*;
 use std::fmt::Display;
@@ -77,14 +78,12 @@ pub(super) fn gradients_with<T: Scalar>(
     metric.check(answers, c.d_vocab_out)?;
     let (batch, pos) = (tokens.batch(), tokens.pos());
     let share = 1.0 / (batch * answers.positions().len()) as f64;
-    let from = match hooks.first() {
-        Some(Hook::Embed | Hook::PosEmbed) => 0,
-        first => first.and_then(|h| h.layer()).unwrap_or(c.n_layers),
-    };
-    let needed = needed(c, from, false);
+    let diagram = &model.diagram;
+    let wanted = |hook: Hook| hooks.iter().any(|&h| diagram.same_derivative_as(h) == hook);
+    let needed = diagram.needed_back(&diagram.reached_back(wanted, false), false);
 
     // A value is replaced by a closure on the order of the axes.
-    let abreast = replaced.is_none() && abreast::pays::<T>(c, batch, pos);
+    let abreast = replaced.is_none() && Layout::abreast_pays::<T>(c, batch, pos);
     let (layout, each) = if abreast {
         (Layout::Abreast, lanes::<T>())
     } else {
@@ -92,7 +91,7 @@ pub(super) fn gradients_with<T: Scalar>(
         let stretches = stretches.next_multiple_of(par.threads()).min(batch);
         (Layout::ROWS, batch.div_ceil(stretches.max(1)).max(1))
     };
-    let mut derivatives = Derivatives::new(model, hooks, tokens, answers);
+    let mut derivatives = Derivatives::new(model, hooks, tokens);
     let slots = derivatives.slots(each);
     let stretches: Vec<_> = (0..batch).step_by(each).zip(slots).collect();
 
@@ -101,14 +100,20 @@ pub(super) fn gradients_with<T: Scalar>(
         let replaced = replaced.map(|(hook, value)| {
             (
                 hook,
-                rows_read(c.axis_read(hook), value, first, own.len() / pos, answers),
+                rows_read(
+                    diagram.axis_read(hook),
+                    value,
+                    first,
+                    own.len() / pos,
+                    answers,
+                ),
             )
         });
         let replaced = replaced.as_ref().map(|(hook, value)| (*hook, &value[..]));
         let sequences = Sequences {
             tokens: own,
             pos,
-            read: answers.positions(),
+            read: Some(answers.positions()),
             layout,
         };
         tape.record(model, sequences, &needed, replaced);
@@ -118,14 +123,8 @@ pub(super) fn gradients_with<T: Scalar>(
             slots,
             weights: None,
         };
-        let backward = Backward {
-            model,
-            sequences,
-            scratch: std::mem::take(&mut tape.scratch),
-            tape,
-            sink: &mut sink,
-        };
-        tape.scratch = backward.run(d_logits);
+        let scratch = std::mem::take(&mut tape.scratch);
+        tape.scratch = Backward::new(model, sequences, tape, scratch, &mut sink).run(d_logits);
         Ok(values)
     };
     let per_stretch: Vec<Result<Vec<f64>>> = match par {

@@ -5,15 +5,10 @@
 //! times, for queries, keys and values, its hooks see each call's share; here `ln1.hook_normalized` is one value, and
 //! its derivative the sum.)
 
-mod abreast;
-mod act;
-mod attention;
 mod attribution;
 mod backward;
 mod derivatives;
 mod hooks;
-mod norm;
-mod ops;
 mod parameters;
 mod sink;
 

@@ -1,11 +1,12 @@
 //! The derivative of a metric by every parameter.
 
-use super::backward::{Backward, needed};
+use super::backward::Backward;
 use super::sink::Sink;
 use crate::error::Result;
 use crate::linalg::Par;
 use crate::metric::{self, Answers, Metric};
-use crate::model::{Config, Layout, Model, STRETCH, Sequences, Tape, Tokens, Weights, abreast};
+use crate::model::{Config, Model, STRETCH, Sequences, Tape, Tokens, Weights};
+use crate::op::Layout;
 use crate::tensor::{Scalar, add_assign, lanes};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -116,7 +117,7 @@ fn shares<T: Scalar>(config: &Config, batch: usize, pos: usize) -> Vec<(Range<us
     if batch == 0 {
         return vec![(0..0, Layout::ROWS)];
     }
-    if !abreast::pays::<T>(config, batch, pos) {
+    if !Layout::abreast_pays::<T>(config, batch, pos) {
         let parts = (batch * pos).div_ceil(STRETCH).clamp(1, MAX_PARTS);
         let all = cut(0..batch, batch.div_ceil(parts), Layout::ROWS);
         return all.collect();
@@ -158,7 +159,8 @@ impl<T: Scalar> Part<T> {
         }
         let pos = tokens.pos();
         let share = 1.0 / (tokens.batch() * answers.positions().len()) as f64;
-        let needed = needed(model.config(), 0, true);
+        let diagram = &model.diagram;
+        let needed = diagram.needed_back(&diagram.reached_back(|_| false, true), true);
         let each = match layout {
             Layout::Abreast => lanes::<T>(),
             Layout::Rows(_) => {
@@ -172,7 +174,7 @@ impl<T: Scalar> Part<T> {
             let own = Sequences {
                 tokens: tokens.range(first, each.min(sequences.end - first)),
                 pos,
-                read: answers.positions(),
+                read: Some(answers.positions()),
                 layout,
             };
             let tape = &mut self.tape;
@@ -184,14 +186,8 @@ impl<T: Scalar> Part<T> {
                 slots: Vec::new(),
                 weights: Some(&mut self.gradient),
             };
-            let backward = Backward {
-                model,
-                sequences: own,
-                scratch: std::mem::take(&mut tape.scratch),
-                tape,
-                sink: &mut sink,
-            };
-            tape.scratch = backward.run(d_logits);
+            let scratch = std::mem::take(&mut tape.scratch);
+            tape.scratch = Backward::new(model, own, tape, scratch, &mut sink).run(d_logits);
         }
         Ok(all)
     }

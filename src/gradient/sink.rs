@@ -1,6 +1,6 @@
 //! Where the derivatives of a backward pass go.
 
-use crate::model::{Attention, Mlp, Weights};
+use crate::model::Weights;
 use crate::names::Hook;
 use crate::tensor::{Scalar, Tensor, add_assign};
 use std::ops::Range;
@@ -9,13 +9,11 @@ use std::ops::Range;
 pub(super) struct Slot<'a, T> {
     pub hook: Hook,
     pub to: &'a mut [T],
-    /// Whether it is zero but at the positions that are read.
-    pub zero_but_read: bool,
 }
 
 impl<T: Scalar> Slot<'_, T> {
     /// Writes the rows `at` of some groups of `pos` rows, and zeros everywhere else in them.
-    pub fn write_rows(
+    fn write_rows(
         &mut self,
         groups: Range<usize>,
         at: &[usize],
@@ -24,9 +22,7 @@ impl<T: Scalar> Slot<'_, T> {
     ) {
         let each = pos * width;
         let to = &mut self.to[groups.start * each..groups.end * each];
-        if !self.zero_but_read {
-            to.fill(T::ZERO);
-        }
+        to.fill(T::ZERO);
         // A position may be read twice.
         let again: Vec<bool> = (0..at.len()).map(|i| at[..i].contains(&at[i])).collect();
         let of_groups = rows.chunks_exact(at.len() * width);
@@ -57,37 +53,19 @@ impl<'a, T: Scalar> Sink<'a, T> {
     }
 
     /// Where the derivative by a hook's value goes, if anyone wants it.
-    pub fn slot(&mut self, hook: Hook) -> Option<&mut Slot<'a, T>> {
+    fn slot(&mut self, hook: Hook) -> Option<&mut Slot<'a, T>> {
         self.slots.iter_mut().find(|slot| slot.hook == hook)
     }
 
-    /// Shows the derivative by a hook's value, `[batch, pos, …]`: of all positions, or of those `at` alone.
+    /// Shows the derivative by a hook's value: of all positions, or of those `at` alone.
     pub fn visit(&mut self, hook: Hook, value: &Tensor<T>, at: Option<&[usize]>, pos: usize) {
         let Some(slot) = self.slot(hook) else { return };
         let Some(at) = at else {
             return slot.to.copy_from_slice(value.data());
         };
-        let (batch, width) = (value.shape()[0], value.shape()[2..].iter().product());
-        slot.write_rows(0..batch, at, [pos, width], value.data());
-    }
-
-    /// The derivatives by an attention layer's parameters, if they are wanted.
-    pub fn attn(&mut self, l: usize) -> Option<&mut Attention<T>> {
-        let weights = self.weights.as_mut()?;
-        Some(&mut weights.blocks[l].attn)
-    }
-
-    /// The derivatives by an MLP's parameters, if they are wanted.
-    pub fn mlp(&mut self, l: usize) -> Option<&mut Mlp<T>> {
-        self.weights.as_mut()?.blocks[l].mlp.as_mut()
-    }
-
-    /// Whether anything before layer `l`'s `hook_resid_post` is wanted.
-    pub fn wants_before_the_end_of(&self, l: usize) -> bool {
-        let before = |hook: Hook| match hook.layer() {
-            Some(layer) => layer <= l && hook != Hook::ResidPost(l),
-            None => hook == Hook::Embed,
-        };
-        self.weights.is_some() || self.slots.iter().any(|slot| before(slot.hook))
+        let axis = hook.position_axis();
+        let groups = value.shape()[..axis].iter().product();
+        let width = value.shape()[axis + 1..].iter().product();
+        slot.write_rows(0..groups, at, [pos, width], value.data());
     }
 }

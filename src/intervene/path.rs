@@ -42,7 +42,7 @@ impl Receiver {
                 let heads = (0..config.n_heads).map(|head| Head { layer: l, head });
                 all.extend(heads.flat_map(|h| [Receiver::Q(h), Receiver::K(h), Receiver::V(h)]));
             }
-            if mlp_reads && !config.attn_only {
+            if mlp_reads && config.mlp.is_some() {
                 all.push(Receiver::Mlp(l));
             }
         }
@@ -68,7 +68,7 @@ impl Receiver {
             Receiver::Q(h) | Receiver::K(h) | Receiver::V(h) => {
                 h.layer < config.n_layers && h.head < config.n_heads
             }
-            Receiver::Mlp(l) => l < config.n_layers && !config.attn_only,
+            Receiver::Mlp(l) => l < config.n_layers && config.mlp.is_some(),
             Receiver::Logits => true,
         };
         match known {
@@ -174,15 +174,17 @@ pub fn path_patch<'a, T: Scalar>(
                 };
                 run.hook(Hook::ResidPre(l), keep)
                     .hook(hook, move |value, hook| {
-                        let seen = model.head_inputs(hook, &stream.borrow());
+                        let stream = stream.borrow();
+                        let seen = model.made_of((Hook::ResidPre(l), &stream), hook);
                         put_head(value, &seen, head.head);
                     })
             }
-            Receiver::Mlp(l) => run
-                .hook(Hook::ResidMid(l), keep)
-                .hook(Hook::Pre(l), move |value, _| {
-                    *value = model.neuron_inputs(l, &stream.borrow())
-                }),
+            Receiver::Mlp(l) => {
+                run.hook(Hook::ResidMid(l), keep)
+                    .hook(Hook::Pre(l), move |value, hook| {
+                        *value = model.made_of((Hook::ResidMid(l), &stream.borrow()), hook)
+                    })
+            }
             Receiver::Logits => {
                 let last = model.config().n_layers.checked_sub(1);
                 let hook = last.map_or(Hook::Embed, Hook::ResidPost);

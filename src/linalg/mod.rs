@@ -12,7 +12,6 @@ mod qr;
 pub(crate) mod rounding;
 mod routines;
 mod scale;
-mod small;
 mod svd;
 mod top_k;
 mod vector;
@@ -24,7 +23,6 @@ pub use faer::complex::Complex;
 pub use least_squares::{LeastSquares, least_squares};
 pub(crate) use outer::add_transposed_product;
 pub use pca::{Pca, pca};
-pub(crate) use small::{pack, row_sums};
 pub use svd::{Svd, norm_of_product, singular_values_of_product, svd_of_product};
 pub use top_k::{TopK, top_k_of_product};
 
@@ -165,10 +163,8 @@ pub(crate) fn affine_into<T: Scalar>(out: &mut [T], A: MatRef<'_, T>, B: MatRef<
         B.nrows(),
         b.len()
     );
-    if !T::narrow_affine(out, A, B, b) {
-        product_into(MatMut::from_row_major_slice_mut(out, m, n), T::ONE, A, B);
-        add_rows(out, b);
-    }
+    product_into(MatMut::from_row_major_slice_mut(out, m, n), T::ONE, A, B);
+    add_rows(out, b);
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
-//! The routines that are compiled for f32 and f64, here: faer's, and the kernel for small products.
+//! The routines that are compiled for f32 and f64, here: faer's, and ours for what it is slow at.
 
 use super::outer::small_outer;
-use super::small::{narrow_affine, small_product};
 use super::vector::vector_product;
 use crate::tensor::{Columns, Routines};
 use faer::diag::Diag;
@@ -22,9 +21,6 @@ macro_rules! routines {
                 A: MatRef<'_, $t>,
                 B: MatRef<'_, $t>,
             ) {
-                let Some(dst) = small_product(dst, alpha, A, B) else {
-                    return;
-                };
                 let Some(dst) = vector_product(dst, alpha, A, B) else {
                     return;
                 };
@@ -42,15 +38,6 @@ macro_rules! routines {
                 if let Some(dst) = small_outer(dst, alpha, A, B) {
                     matmul(dst, Accum::Add, A.mat().transpose(), B.mat(), alpha, Par::Seq);
                 }
-            }
-
-            fn narrow_affine(
-                out: &mut [$t],
-                A: MatRef<'_, $t>,
-                B: MatRef<'_, $t>,
-                b: &[$t],
-            ) -> bool {
-                narrow_affine(out, A, B, b)
             }
 
             fn qr_in_place(mut M: MatMut<'_, $t>) -> Mat<$t> {

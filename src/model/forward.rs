@@ -1,283 +1,227 @@
-//! The forward pass: one loop that reads like the diagram.
+//! The forward pass: a loop over the diagram.
 
-use super::ops::Layout;
+use super::Model;
 use super::run::Sites;
-use super::scratch::Scratch;
-use super::{Attention, AttentionDir, Mlp, Model, Norm};
-use super::{attend, ops};
+use crate::diagram::{Mask, NormSite, Op, Step, Value};
 use crate::names::Hook;
+use crate::op::{self, Affine, Attention, Layout, Masks};
 use crate::tensor::{Scalar, Tensor};
+use std::borrow::Cow;
+
+/// Some whole sequences, and what of them is computed.
+#[derive(Clone, Copy)]
+pub(crate) struct Sequences<'a> {
+    /// Of `pos` tokens each, which have been checked.
+    pub tokens: &'a [i64],
+    pub pos: usize,
+    /// The positions whose logits are read, where not all are.
+    pub read: Option<&'a [usize]>,
+    /// How the values lie in memory.
+    pub layout: Layout,
+}
+
+impl<'a> Sequences<'a> {
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.tokens.len() / self.pos
+    }
+
+    /// Which tokens are pads, `[batch, pos]`, for a model with a pad token.
+    pub fn pads(&self, pad_token: Option<usize>) -> Option<Vec<bool>> {
+        let pad = pad_token? as i64;
+        Some(self.tokens.iter().map(|&token| token == pad).collect())
+    }
+
+    /// The positions of a value that is there where it is read, or at all of them.
+    pub fn positions(&self, narrow: bool) -> Cow<'a, [usize]> {
+        match self.read.filter(|_| narrow) {
+            Some(read) => Cow::Borrowed(read),
+            None => (0..self.pos).collect(),
+        }
+    }
+
+    /// The tokens at those positions.
+    pub fn tokens_at(&self, narrow: bool) -> Cow<'a, [i64]> {
+        match self.read.filter(|_| narrow) {
+            Some(read) => {
+                let sequences = self.tokens.chunks_exact(self.pos);
+                let at = |s: &'a [i64]| read.iter().map(move |&p| s[p]);
+                sequences.flat_map(at).collect()
+            }
+            None => Cow::Borrowed(self.tokens),
+        }
+    }
+}
+
+/// A forward pass under way: the values that are still to be read.
+struct Forward<'m, 'v, 'r, 'a, T: Scalar> {
+    model: &'m Model<T>,
+    sequences: Sequences<'m>,
+    pads: Option<Vec<bool>>,
+    values: Vec<Option<Tensor<T>>>,
+    sites: &'v mut Sites<'r, 'a, T>,
+}
 
 impl<T: Scalar> Model<T> {
-    /// Runs a stretch of whole sequences of `pos` tokens each, writing `[batch, pos, d_vocab_out]`
-    /// logits, or where only some positions are read, those positions' alone. The tokens have been checked.
+    /// Runs some whole sequences, writing `[batch, pos, d_vocab_out]` logits; of those positions alone that are read.
     pub(super) fn forward(
         &self,
-        tokens: &[i64],
-        pos: usize,
+        sequences: Sequences<'_>,
         sites: &mut Sites<'_, '_, T>,
-        layout: Layout,
         logits: &mut [T],
     ) {
-        let (c, w) = (&self.config, &self.weights);
-        let pad_keys: Option<Vec<bool>> = c
-            .pad_token
-            .map(|pad| tokens.iter().map(|&t| t == pad as i64).collect());
+        let mut pass = Forward {
+            model: self,
+            sequences,
+            pads: sequences.pads(self.config.pad_token),
+            values: (self.diagram.values.iter()).map(|_| None).collect(),
+            sites,
+        };
+        for step in &self.diagram.steps {
+            pass.step(step, logits);
+        }
+    }
 
-        let mut resid = self.embed(tokens, pos, sites, layout);
-        for (l, block) in w.blocks.iter().enumerate() {
-            sites.visit(Hook::ResidPre(l), &mut resid);
+    /// A norm's `w` and `b`, where it has any.
+    pub(crate) fn norm_affine(&self, site: NormSite) -> Option<(&[T], &[T])> {
+        let norm = self.weights.norm(site)?;
+        Some((norm.w.data(), norm.b.data()))
+    }
 
-            let qkv = match sites.head_start {
-                Some(head_start) if l == 0 => head_start.of(tokens, pos, sites, layout),
-                _ => self.project(l, &resid, sites, layout),
-            };
-            let mut attn_out =
-                self.attention(l, &block.attn, qkv, pad_keys.as_deref(), sites, layout);
-            sites.visit(Hook::AttnOut(l), &mut attn_out);
-            if l + 1 == c.n_layers {
-                self.keep_what_is_read(&mut resid, sites, layout);
+    /// What the scores of layer `l` are multiplied by.
+    pub(crate) fn score_factor(&self, l: usize) -> T {
+        T::ONE / T::from_f64(self.config.score_scale(l))
+    }
+
+    /// Which keys queries see, with these pads.
+    pub(crate) fn masks<'a>(&self, pads: Option<&'a [bool]>) -> Masks<'a> {
+        let causal = self.config.mask == Mask::Causal;
+        Masks { causal, pads }
+    }
+}
+
+impl<T: Scalar> Forward<'_, '_, '_, '_, T> {
+    fn step(&mut self, step: &Step, logits: &mut [T]) {
+        match step.op {
+            Op::Embed => self.embed(step),
+            Op::PosEmbed => self.pos_embed(step),
+            Op::Sum => self.sum(step),
+            Op::Same => {
+                let value = self.take(step);
+                self.give(step.gives[0], value);
             }
-            ops::add(layout, &mut resid, &attn_out);
-            sites.scratch.give(attn_out);
-
-            if let Some(mlp) = &block.mlp {
-                sites.visit(Hook::ResidMid(l), &mut resid);
-
-                let x = self.read_by_mlp(l, &resid, sites, layout);
-                let mut mlp_out = self.mlp(l, mlp, &x, sites, layout);
-                sites.done(Hook::Ln2Normalized(l), x);
-                sites.visit(Hook::MlpOut(l), &mut mlp_out);
-                ops::add(layout, &mut resid, &mlp_out);
-                sites.scratch.give(mlp_out);
+            Op::Norm(site) => self.norm(site, step),
+            Op::Project(..) | Op::Neurons(_) | Op::WriteNeurons(_) => {
+                let map = self.model.affine(step.op).expect("a linear map");
+                self.linear(step, map);
             }
-            sites.visit(Hook::ResidPost(l), &mut resid);
-        }
-
-        if c.n_layers == 0 {
-            self.keep_what_is_read(&mut resid, sites, layout);
-        }
-        let x = self.read_by_unembedding(&resid, sites, layout);
-        let (W_U, b_U) = (w.W_U.data(), w.b_U.data());
-        ops::unembed(layout, &x, W_U, b_U, sites.scratch, logits);
-        sites.done(Hook::LnFinalNormalized, x);
-        sites.scratch.give(resid);
-    }
-
-    /// What enters the stream: each token's row of `W_E`, each position's of `W_pos`.
-    fn embed(
-        &self,
-        tokens: &[i64],
-        pos: usize,
-        sites: &mut Sites<'_, '_, T>,
-        layout: Layout,
-    ) -> Tensor<T> {
-        let w = &self.weights;
-        let batch = layout.batch::<T>(tokens.len() / pos);
-        let stream = [batch, pos, self.config.d_model];
-        let mut embed = sites.scratch.take(&stream);
-        ops::gather(layout, w.W_E.data(), tokens, &mut embed);
-        sites.visit(Hook::Embed, &mut embed);
-
-        let mut pos_embed = sites.scratch.take(&stream);
-        let positions = &w.W_pos.data()[..pos * self.config.d_model];
-        ops::spread(layout, positions, &mut pos_embed);
-        sites.visit(Hook::PosEmbed, &mut pos_embed);
-
-        let mut resid = embed;
-        ops::add(layout, &mut resid, &pos_embed);
-        sites.scratch.give(pos_embed);
-        resid
-    }
-
-    /// Layer `l`'s queries, keys and values, `[batch, pos, head, d_head]`, from the stream; in the last layer the
-    /// queries that are read.
-    fn project(
-        &self,
-        l: usize,
-        resid: &Tensor<T>,
-        sites: &mut Sites<'_, '_, T>,
-        layout: Layout,
-    ) -> [Tensor<T>; 3] {
-        let (c, block) = (&self.config, &self.weights.blocks[l]);
-        let x = self.read_by_attention(l, resid, sites, layout);
-        let x_q = match l + 1 == c.n_layers {
-            true => self.what_is_read(&x, sites, layout),
-            false => None,
-        };
-        let mut head_inputs = |hook: Hook, x: &Tensor<T>, W: &Tensor<T>, b: &Tensor<T>| {
-            let shape = [x.shape()[0], x.shape()[1], c.n_heads, c.d_head];
-            let mut out = sites.scratch.take(&shape);
-            ops::project_heads(layout, x.data(), W, b, out.data_mut());
-            sites.visit(hook, &mut out);
-            out
-        };
-        let attn = &block.attn;
-        let q = head_inputs(Hook::Q(l), x_q.as_ref().unwrap_or(&x), &attn.W_Q, &attn.b_Q);
-        let k = head_inputs(Hook::K(l), &x, &attn.W_K, &attn.b_K);
-        let v = head_inputs(Hook::V(l), &x, &attn.W_V, &attn.b_V);
-        sites.done(Hook::Ln1Normalized(l), x);
-        x_q.into_iter().for_each(|t| sites.scratch.give(t));
-        [q, k, v]
-    }
-
-    /// What layer `l`'s heads read: the stream through `ln1`.
-    pub(super) fn read_by_attention(
-        &self,
-        l: usize,
-        resid: &Tensor<T>,
-        sites: &mut Sites<'_, '_, T>,
-        layout: Layout,
-    ) -> Tensor<T> {
-        let ln1 = self.weights.blocks[l].ln1.as_ref();
-        let norm = (Hook::Ln1Scale(l), Hook::Ln1Normalized(l), ln1);
-        self.norm(resid, norm, sites, layout)
-    }
-
-    /// The queries, keys or values of this hook's layer, from a stream of one's own.
-    pub(crate) fn head_inputs(&self, hook: Hook, resid: &Tensor<T>) -> Tensor<T> {
-        let mut scratch = Scratch::default();
-        let l = hook.layer().expect("heads stand in a layer");
-        let x = self.read_by_attention(l, resid, &mut Sites::none(&mut scratch), Layout::ROWS);
-        let attn = &self.weights.blocks[l].attn;
-        let (W, b) = match hook {
-            Hook::Q(_) => (&attn.W_Q, &attn.b_Q),
-            Hook::K(_) => (&attn.W_K, &attn.b_K),
-            Hook::V(_) => (&attn.W_V, &attn.b_V),
-            _ => unreachable!("{hook} is no input of a head"),
-        };
-        let &[batch, pos, _] = x.shape() else {
-            unreachable!("a stream is [batch, pos, d]")
-        };
-        let mut out = Tensor::zeros(&[batch, pos, self.config.n_heads, self.config.d_head]);
-        ops::project_heads(Layout::ROWS, x.data(), W, b, out.data_mut());
-        out
-    }
-
-    /// Layer `l`'s neurons before their function, from a stream of one's own.
-    pub(crate) fn neuron_inputs(&self, l: usize, resid: &Tensor<T>) -> Tensor<T> {
-        let mut scratch = Scratch::default();
-        let x = self.read_by_mlp(l, resid, &mut Sites::none(&mut scratch), Layout::ROWS);
-        let mlp = self.weights.blocks[l]
-            .mlp
-            .as_ref()
-            .expect("a layer with neurons");
-        let mut pre = Tensor::zeros(&[x.shape()[0], x.shape()[1], mlp.b_in.len()]);
-        ops::linear(
-            Layout::ROWS,
-            x.data(),
-            mlp.W_in.data(),
-            mlp.b_in.data(),
-            pre.data_mut(),
-        );
-        pre
-    }
-
-    /// What layer `l`'s neurons read: the stream through `ln2`.
-    pub(super) fn read_by_mlp(
-        &self,
-        l: usize,
-        resid: &Tensor<T>,
-        sites: &mut Sites<'_, '_, T>,
-        layout: Layout,
-    ) -> Tensor<T> {
-        let ln2 = self.weights.blocks[l].ln2.as_ref();
-        let norm = (Hook::Ln2Scale(l), Hook::Ln2Normalized(l), ln2);
-        self.norm(resid, norm, sites, layout)
-    }
-
-    /// What the unembedding reads: the stream through `ln_final`.
-    pub(super) fn read_by_unembedding(
-        &self,
-        resid: &Tensor<T>,
-        sites: &mut Sites<'_, '_, T>,
-        layout: Layout,
-    ) -> Tensor<T> {
-        let ln_final = self.weights.ln_final.as_ref();
-        let norm = (Hook::LnFinalScale, Hook::LnFinalNormalized, ln_final);
-        self.norm(resid, norm, sites, layout)
-    }
-
-    /// What a layer reads: the stream through the layer's norm, or the stream itself where the model has
-    /// no norms.
-    fn norm(
-        &self,
-        resid: &Tensor<T>,
-        norm: (Hook, Hook, Option<&Norm<T>>),
-        sites: &mut Sites<'_, '_, T>,
-        layout: Layout,
-    ) -> Tensor<T> {
-        if self.config.normalization_type.is_some() {
-            return self.layer_norm(resid, norm, sites, layout);
-        }
-        let mut x = sites.scratch.take(resid.shape());
-        x.data_mut().copy_from_slice(resid.data());
-        x
-    }
-
-    /// `(x - mean) / scale`, times `w`, plus `b`, with `scale = sqrt(mean((x - mean)²) + eps)`.
-    fn layer_norm(
-        &self,
-        x: &Tensor<T>,
-        (scale_hook, normalized_hook, params): (Hook, Hook, Option<&Norm<T>>),
-        sites: &mut Sites<'_, '_, T>,
-        layout: Layout,
-    ) -> Tensor<T> {
-        let &[batch, pos, _] = x.shape() else {
-            unreachable!("a stream is [batch, pos, d]")
-        };
-        let mut scale = sites.scratch.take(&[batch, pos, 1]);
-        let mut normalized = sites.scratch.take(x.shape());
-        let eps = Some(T::from_f64(self.config.eps));
-        ops::layer_norm(layout, x, eps, &mut scale, params, &mut normalized);
-        sites.visit(scale_hook, &mut scale);
-        if sites.changes(scale_hook) {
-            ops::layer_norm(layout, x, None, &mut scale, params, &mut normalized);
-        }
-        sites.done(scale_hook, scale);
-        sites.visit(normalized_hook, &mut normalized);
-        normalized
-    }
-
-    /// `Σ_h softmax(q kᵀ / attn_scale) v W_O + b_O`
-    fn attention(
-        &self,
-        l: usize,
-        attn: &Attention<T>,
-        [q, k, v]: [Tensor<T>; 3],
-        pad_keys: Option<&[bool]>,
-        sites: &mut Sites<'_, '_, T>,
-        layout: Layout,
-    ) -> Tensor<T> {
-        let c = &self.config;
-        let (batch, pos) = (k.shape()[0], k.shape()[1]);
-        let all: Vec<usize>;
-        let queries = match sites.read {
-            Some(read) if l + 1 == c.n_layers => read,
-            _ => {
-                all = (0..pos).collect();
-                &all
+            Op::Attend(l) => self.attend(l, step),
+            Op::WriteHeads(l) => self.write_heads(l, step),
+            Op::Activate(_) => {
+                let mut value = self.take(step);
+                let act_fn = self.model.config.act_fn().expect("a model with neurons");
+                op::activate(self.sequences.layout, act_fn, &mut value);
+                self.give(step.gives[0], value);
             }
-        };
-        let scale = T::from_f64(c.score_scale(l));
-        let masks = (c.attention_dir == AttentionDir::Causal, pad_keys);
-        let square = [batch, c.n_heads, queries.len(), pos];
-        let mut z = sites.scratch.take(q.shape());
+            Op::Unembed => {
+                let x = self.read(step, 0);
+                let map = self.model.affine(step.op).expect("a linear map");
+                let layout = self.sequences.layout;
+                op::unembed(layout, &x, map, self.sites.scratch, logits);
+                self.done(step, 0, x);
+            }
+        }
+    }
+
+    /// The tokens' rows of `W_E`.
+    fn embed(&mut self, step: &Step) {
+        let to = step.gives[0];
+        let mut out = self.room(to);
+        let tokens = self.sequences.tokens_at(self.model.diagram.narrow[to]);
+        let W_E = self.model.weights.W_E.data();
+        op::embed(self.sequences.layout, W_E, &tokens, &mut out);
+        self.give(to, out);
+    }
+
+    /// The positions' rows of `W_pos`.
+    fn pos_embed(&mut self, step: &Step) {
+        let to = step.gives[0];
+        let mut out = self.room(to);
+        let (model, layout) = (self.model, self.sequences.layout);
+        let d = model.config.d_model;
+        let W_pos = model.weights.W_pos.data();
+        match self.sequences.read.filter(|_| model.diagram.narrow[to]) {
+            Some(read) => {
+                let rows = |&p: &usize| &W_pos[p * d..(p + 1) * d];
+                let rows: Vec<T> = read.iter().flat_map(rows).copied().collect();
+                op::spread(layout, &rows, &mut out);
+            }
+            None => op::spread(layout, &W_pos[..self.sequences.pos * d], &mut out),
+        }
+        self.give(to, out);
+    }
+
+    fn sum(&mut self, step: &Step) {
+        let mut sum = self.take(step);
+        for i in 1..step.reads.len() {
+            let x = self.read(step, i);
+            op::add(self.sequences.layout, &mut sum, &x);
+            self.done(step, i, x);
+        }
+        self.give(step.gives[0], sum);
+    }
+
+    fn norm(&mut self, site: NormSite, step: &Step) {
+        let (model, layout) = (self.model, self.sequences.layout);
+        let x = self.read(step, 0);
+        let [mut scale, mut out] = [step.gives[0], step.gives[1]].map(|to| self.room(to));
+        let affine = model.norm_affine(site);
+        let eps = T::from_f64(model.config.eps);
+        op::norm(layout, &x, eps, affine, &mut scale, &mut out);
+        self.sites.visit(site.scale(), &mut scale);
+        if self.sites.changes(site.scale()) {
+            op::norm_given_scale(layout.par(), &x, affine, &mut scale, &mut out);
+        }
+        self.sites.done(site.scale(), scale);
+        self.done(step, 0, x);
+        self.give(step.gives[1], out);
+    }
+
+    /// `x W + b`
+    fn linear(&mut self, step: &Step, map: Affine<'_, T>) {
+        let to = *step.gives.last().expect("it gives a value");
+        let x = self.read(step, 0);
+        let mut out = self.room(to);
+        op::linear(self.sequences.layout, x.data(), map, out.data_mut());
+        self.done(step, 0, x);
+        self.give(to, out);
+    }
+
+    /// `z = softmax(q kᵀ / attn_scale) v`
+    fn attend(&mut self, l: usize, step: &Step) {
+        let (model, layout) = (self.model, self.sequences.layout);
         let (scores_hook, pattern_hook) = (Hook::AttnScores(l), Hook::Pattern(l));
+        let [q, k, v] = [0, 1, 2].map(|i| self.read(step, i));
+        let queries = self
+            .sequences
+            .positions(model.diagram.narrow[step.gives[2]]);
+        let pads = self.pads.take();
+        let attention = Attention {
+            queries: &queries,
+            q: &q,
+            k: &k,
+            v: &v,
+            factor: model.score_factor(l),
+            masks: model.masks(pads.as_deref()),
+        };
+        let square = [k.shape()[0], q.shape()[2], queries.len(), k.shape()[1]];
+        let mut z = self.sites.scratch.take(q.shape());
+        let sites = &mut *self.sites;
         let changed = sites.changes(scores_hook) || sites.changes(pattern_hook);
-        let in_one_go = matches!(layout, Layout::Abreast) || attend::is_short::<T>(pos, c.d_head);
-        if in_one_go && !changed {
+        if attention.in_one_go(layout) && !changed {
             let mut wanted = |hook| sites.wants(hook).then(|| sites.scratch.take(&square));
             let (mut scores, mut pattern) = (wanted(scores_hook), wanted(pattern_hook));
-            ops::attend(
-                layout,
-                (&q, queries),
-                [&k, &v],
-                scale,
-                masks,
-                [scores.as_mut(), pattern.as_mut()],
-                &mut z,
-            );
+            attention.mix(layout, [scores.as_mut(), pattern.as_mut()], &mut z);
             for (hook, value) in [(scores_hook, scores), (pattern_hook, pattern)] {
                 if let Some(mut value) = value {
                     sites.visit(hook, &mut value);
@@ -286,192 +230,202 @@ impl<T: Scalar> Model<T> {
             }
         } else {
             let mut scores = sites.scratch.take(&square);
-            ops::scores(layout.par(), (&q, queries), &k, scale, masks, &mut scores);
+            attention.scores(layout.par(), &mut scores);
             sites.visit(scores_hook, &mut scores);
 
             let mut pattern = scores;
-            ops::softmax(layout.par(), &mut pattern);
+            op::softmax(layout.par(), &mut pattern);
             sites.visit(pattern_hook, &mut pattern);
 
-            ops::mix(layout.par(), &pattern, &v, &mut z);
+            op::weigh(layout.par(), &pattern, &v, &mut z);
             sites.done(pattern_hook, pattern);
         }
-        for (hook, value) in [(Hook::Q(l), q), (Hook::K(l), k), (Hook::V(l), v)] {
-            sites.done(hook, value);
+        self.pads = pads;
+        for (i, x) in [q, k, v].into_iter().enumerate() {
+            self.done(step, i, x);
         }
-        sites.visit(Hook::Z(l), &mut z);
+        self.give(step.gives[2], z);
+    }
 
-        let mut out = sites.scratch.take(&[batch, queries.len(), c.d_model]);
-        if sites.wants(Hook::Result(l)) {
-            let shape = [batch, queries.len(), c.n_heads, c.d_model];
-            let mut result = sites.scratch.take(&shape);
-            ops::head_results(layout.par(), &z, &attn.W_O, &mut result);
-            sites.visit(Hook::Result(l), &mut result);
-            ops::sum_heads(layout.par(), &result, attn.b_O.data(), &mut out);
-            sites.scratch.give(result);
-        } else {
+    /// `Σ_h z[h] W_O[h] + b_O`
+    fn write_heads(&mut self, l: usize, step: &Step) {
+        let hook = Hook::Result(l);
+        if !self.sites.wants(hook) {
             // The same sum as one product over all heads' z.
-            ops::linear(
-                layout,
-                z.data(),
-                attn.W_O.data(),
-                attn.b_O.data(),
-                out.data_mut(),
-            );
+            let map = self.model.affine(step.op).expect("a linear map");
+            return self.linear(step, map);
         }
-        sites.done(Hook::Z(l), z);
-        out
-    }
-
-    /// The rows of the positions that are read, where not all are: past the last layer's keys and values no position
-    /// sees another.
-    fn what_is_read(
-        &self,
-        value: &Tensor<T>,
-        sites: &mut Sites<'_, '_, T>,
-        layout: Layout,
-    ) -> Option<Tensor<T>> {
-        let read = sites.read?;
-        let mut shape = value.shape().to_vec();
-        shape[1] = read.len();
-        let mut kept = sites.scratch.take(&shape);
-        ops::at_positions(layout, value, read, &mut kept);
-        Some(kept)
-    }
-
-    /// Leaves the stream to the positions that are read.
-    fn keep_what_is_read(
-        &self,
-        resid: &mut Tensor<T>,
-        sites: &mut Sites<'_, '_, T>,
-        layout: Layout,
-    ) {
-        if let Some(kept) = self.what_is_read(resid, sites, layout) {
-            sites.scratch.give(std::mem::replace(resid, kept));
-        }
-    }
-
-    /// `act_fn(x W_in + b_in) W_out + b_out`
-    pub(super) fn mlp(
-        &self,
-        l: usize,
-        mlp: &Mlp<T>,
-        x: &Tensor<T>,
-        sites: &mut Sites<'_, '_, T>,
-        layout: Layout,
-    ) -> Tensor<T> {
-        let &[batch, pos, d_model] = x.shape() else {
-            unreachable!("a stream is [batch, pos, d]")
-        };
-        let d_mlp = mlp.b_in.len();
-        let act_fn = self
-            .config
-            .mlp_act()
-            .expect("a config with MLPs names their function");
-
-        let mut pre = sites.scratch.take(&[batch, pos, d_mlp]);
-        ops::linear(
-            layout,
-            x.data(),
-            mlp.W_in.data(),
-            mlp.b_in.data(),
-            pre.data_mut(),
+        let (attn, par) = (
+            &self.model.weights.blocks[l].attn,
+            self.sequences.layout.par(),
         );
-        sites.visit(Hook::Pre(l), &mut pre);
+        let z = self.read(step, 0);
+        let mut result = self.room(step.gives[0]);
+        op::head_results(par, &z, &attn.W_O, &mut result);
+        self.sites.visit(hook, &mut result);
+        let mut out = self.room(step.gives[1]);
+        op::sum_heads(par, &result, attn.b_O.data(), &mut out);
+        self.sites.done(hook, result);
+        self.done(step, 0, z);
+        self.give(step.gives[1], out);
+    }
 
-        let mut post = pre;
-        ops::activate(layout, act_fn, &mut post);
-        if self.config.solu() {
-            sites.visit(Hook::Mid(l), &mut post);
-            let ln = (
-                Hook::MlpLnScale(l),
-                Hook::MlpLnNormalized(l),
-                mlp.ln.as_ref(),
-            );
-            let normalized = self.layer_norm(&post, ln, sites, layout);
-            sites.scratch.give(std::mem::replace(&mut post, normalized));
+    /// Memory for a value.
+    fn room(&mut self, value: Value) -> Tensor<T> {
+        let (model, s) = (self.model, self.sequences);
+        let hook = model.diagram.values[value];
+        let batch = s.layout.batch::<T>(s.count());
+        let mut shape = model.config.hook_shape(hook, batch, s.pos);
+        if let Some(read) = s.read.filter(|_| model.diagram.narrow[value]) {
+            shape[hook.position_axis()] = read.len();
         }
-        sites.visit(Hook::Post(l), &mut post);
+        self.sites.scratch.take(&shape)
+    }
 
-        let mut out = sites.scratch.take(&[batch, pos, d_model]);
-        ops::linear(
-            layout,
-            post.data(),
-            mlp.W_out.data(),
-            mlp.b_out.data(),
-            out.data_mut(),
-        );
-        sites.done(Hook::Post(l), post);
-        out
+    /// Shows a value to those who look at it, and keeps it for those that read it.
+    fn give(&mut self, value: Value, mut x: Tensor<T>) {
+        self.sites.visit(self.model.diagram.values[value], &mut x);
+        self.values[value] = Some(x);
+    }
+
+    /// A value that a step reads: at the positions of what it gives, or whole where it mixes them.
+    fn read(&mut self, step: &Step, i: usize) -> Tensor<T> {
+        let (value, _) = step.reads[i];
+        let narrow = &self.model.diagram.narrow;
+        let gathers =
+            !narrow[value] && step.gives.iter().all(|&to| narrow[to]) && !step.op.mixes(i);
+        let slot = &mut self.values[value];
+        match self.sequences.read.filter(|_| gathers) {
+            None => slot.take().expect("a value is made before it is read"),
+            Some(read) => {
+                let whole = slot.as_ref().expect("a value is made before it is read");
+                op::gather_positions(self.sequences.layout, whole, read, self.sites.scratch)
+            }
+        }
+    }
+
+    /// After a step: what it read goes back to its place, or to those who take it where nobody reads it any more.
+    fn done(&mut self, step: &Step, i: usize, x: Tensor<T>) {
+        let (value, last) = step.reads[i];
+        let hook = self.model.diagram.values[value];
+        match (self.values[value].take(), last) {
+            // What was read are some rows of it.
+            (Some(whole), last) => {
+                self.sites.scratch.give(x);
+                match last {
+                    true => self.sites.done(hook, whole),
+                    false => self.values[value] = Some(whole),
+                }
+            }
+            (None, true) => self.sites.done(hook, x),
+            (None, false) => self.values[value] = Some(x),
+        }
+    }
+
+    /// The first value that a step reads, to be changed into what it gives.
+    fn take(&mut self, step: &Step) -> Tensor<T> {
+        let x = self.read(step, 0);
+        let (value, last) = step.reads[0];
+        let gathered = self.values[value].is_some();
+        match (gathered, last) {
+            (false, true) => x,
+            (true, false) => x,
+            (true, true) => {
+                let whole = self.values[value].take().expect("it is there");
+                self.sites.done(self.model.diagram.values[value], whole);
+                x
+            }
+            (false, false) => {
+                let mut copy = self.sites.scratch.take(x.shape());
+                copy.data_mut().copy_from_slice(x.data());
+                self.values[value] = Some(x);
+                copy
+            }
+        }
     }
 }
 
-/// Whether the forward pass is done with a hook's value before another is made of it in its place.
-pub(super) fn leaves_whole(hook: Hook) -> bool {
-    matches!(
-        hook,
-        Hook::Q(_)
-            | Hook::K(_)
-            | Hook::V(_)
-            | Hook::Pattern(_)
-            | Hook::Z(_)
-            | Hook::Ln1Scale(_)
-            | Hook::Ln1Normalized(_)
-            | Hook::Ln2Scale(_)
-            | Hook::Ln2Normalized(_)
-            | Hook::Post(_)
-            | Hook::MlpLnScale(_)
-            | Hook::LnFinalScale
-            | Hook::LnFinalNormalized
-    )
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Config, Run, RunOutput, Tokens, Weights};
+    use crate::tensor::lanes;
 
-/// Layer 0's queries, keys and values of every token at every position, `[d_vocab, pos, head, d_head]`.
-///
-/// Up to there a position sees no other, so that a large batch on a small vocabulary would compute the
-/// same few rows over and over.
-pub(super) struct HeadStart<T: Scalar>([Tensor<T>; 3]);
-
-impl<T: Scalar> HeadStart<T> {
-    /// Whether it is worth computing for so many sequences, and may be used: nobody looks at what it
-    /// leaves out.
-    pub(super) fn pays(model: &Model<T>, batch: usize, kept: &[Hook]) -> bool {
-        use Hook::{K, Ln1Normalized, Ln1Scale, Q, V};
-        let left_out = [Ln1Scale(0), Ln1Normalized(0), Q(0), K(0), V(0)];
-        batch >= 4 * model.config.d_vocab
-            && !model.weights.blocks.is_empty()
-            && !left_out.iter().any(|hook| kept.contains(hook))
-    }
-
-    /// For sequences of `pos` tokens.
-    pub(super) fn new(model: &Model<T>, pos: usize) -> Self {
-        let tokens: Vec<i64> = (0..model.config.d_vocab)
-            .flat_map(|token| std::iter::repeat_n(token as i64, pos))
-            .collect();
-        let mut scratch = Scratch::default();
-        let mut sites = Sites::none(&mut scratch);
-        let resid = model.embed(&tokens, pos, &mut sites, Layout::ROWS);
-        HeadStart(model.project(0, &resid, &mut sites, Layout::ROWS))
-    }
-
-    /// What a stretch of sequences needs of it.
-    fn of(
-        &self,
-        tokens: &[i64],
-        pos: usize,
-        sites: &mut Sites<'_, '_, T>,
-        layout: Layout,
-    ) -> [Tensor<T>; 3] {
-        let rows = |(i, &token): (usize, &i64)| token * pos as i64 + (i % pos) as i64;
-        let rows: Vec<i64> = tokens.iter().enumerate().map(rows).collect();
-        self.0.each_ref().map(|table| {
-            let &[_, _, heads, d_head] = table.shape() else {
-                unreachable!("queries have four axes")
+    /// Every kind of model that goes abreast, on batches that do not fill the lanes, beside the same run in the
+    /// order of the axes, which shares no kernel with it. A run with a closure is such a run.
+    #[test]
+    fn values_are_those_of_a_run_by_rows() {
+        fn check<T: Scalar>(json: &str, pos: usize, pads: Option<i64>) {
+            let mut config = Config::from_json(json).unwrap();
+            config.pad_token = pads.map(|pad| pad as usize);
+            let wave = |shape: &[usize]| {
+                let sum = |at: &[usize]| at.iter().fold(0, |sum, i| 7 * sum + i) as f64;
+                Tensor::from_fn(shape, |at| T::from_f64(sum(at).sin()))
             };
-            let batch = layout.batch::<T>(tokens.len() / pos);
-            let mut out = sites.scratch.take(&[batch, pos, heads, d_head]);
-            ops::gather(layout, table.data(), &rows, &mut out);
-            out
-        })
+            let weights = Weights::build(&config, |_, shape| Ok(wave(shape))).unwrap();
+            let model = Model::new(config, weights).unwrap();
+            let lanes = lanes::<T>();
+            for batch in [lanes, lanes + 1, 9 * lanes - 1] {
+                let tokens = Tokens::random(model.config(), batch, 5);
+                let tokens = Tokens::from_rows(
+                    &(0..batch)
+                        .map(|i| tokens.range(i, 1)[..pos].to_vec())
+                        .collect::<Vec<_>>(),
+                );
+                assert!(Layout::abreast_pays::<T>(model.config(), batch, pos) || lanes < 4);
+                let hooks = model.config().hooks().into_iter();
+                let hooks: Vec<Hook> = hooks.filter(|h| !matches!(h, Hook::Result(_))).collect();
+                let full = || hooks.iter().fold(Run::new(), |run, hook| run.cache(hook));
+                let alone = model.logits(&tokens).unwrap();
+                let ours = model.run(&tokens, full()).unwrap();
+                let by_rows = full().hook("hook_embed", |_, _| ());
+                let by_rows = model.run(&tokens, by_rows).unwrap();
+                let values = |run: &RunOutput<T>| {
+                    let kept = hooks.iter().map(|&h| (h.to_string(), run.cache[h].clone()));
+                    kept.chain([("logits".into(), run.logits.clone())])
+                        .collect::<Vec<_>>()
+                };
+                let mut pairs: Vec<_> = values(&ours).into_iter().zip(values(&by_rows)).collect();
+                pairs.push((("logits".into(), alone), ("logits".into(), by_rows.logits)));
+                for ((name, ours), (_, by_rows)) in pairs {
+                    assert_eq!(ours.shape(), by_rows.shape());
+                    let finite = by_rows.data().iter().filter(|x| x.is_finite());
+                    let size = finite.fold(0.0, |size: f64, x| size.max(x.to_f64().abs()));
+                    // Each layer's sums have a hundred terms at the most, of size 30 at the most.
+                    let bound = 1e4 * T::EPSILON.to_f64() * size;
+                    for (a, b) in ours.data().iter().zip(by_rows.data()) {
+                        // Masked scores are infinite.
+                        assert!(
+                            a == b || (*a - *b).abs().to_f64() <= bound,
+                            "{json} {pos} {pads:?} {batch} {name}: {a} {b}"
+                        );
+                    }
+                }
+            }
+        }
+        let rest = r#""n_ctx": 23, "d_vocab": 9, "d_vocab_out": 5"#;
+        let with = |more: &str| format!("{{{rest}, {more}}}");
+        let attention =
+            r#""n_layers": 2, "d_model": 12, "d_head": 5, "n_heads": 3, "attn_only": true"#;
+        let mlp = r#""n_layers": 1, "d_model": 7, "d_head": 14, "n_heads": 1, "d_mlp": 18, "act_fn": "gelu_new""#;
+        for (more, pads) in [
+            (attention.to_string(), None),
+            (attention.to_string(), Some(2)),
+            (
+                format!(r#"{attention}, "attention_dir": "bidirectional""#),
+                None,
+            ),
+            (
+                format!(r#"{mlp}, "attention_dir": "bidirectional""#),
+                Some(2),
+            ),
+            (format!(r#"{mlp}, "normalization_type": null"#), None),
+            (format!(r#"{mlp}, "normalization_type": "LNPre""#), None),
+        ] {
+            for pos in [1, 3, 4, 22, 23] {
+                check::<f32>(&with(&more), pos, pads);
+                check::<f64>(&with(&more), pos, pads);
+            }
+        }
     }
 }

@@ -1,50 +1,43 @@
-//! The model: configuration, weights, loading, the forward pass with its hooks and cache, and the
-//! processing of weights.
+//! The model: its weights, the forward pass with its hooks and cache, and the processing of weights.
 
-pub(crate) mod abreast;
-mod act;
-mod attend;
+mod apply;
 mod cache;
-mod config;
-mod config_json;
 mod forward;
-mod load;
-mod ops;
 pub mod process;
-mod resume;
 mod run;
-mod scratch;
 mod tape;
 mod tokens;
-#[cfg(feature = "torch")]
-mod torch;
 mod weights;
 
+pub use crate::diagram::{ActFn, Axis, Config, Mask, MlpKind, NormKind, Positions};
 pub use cache::Cache;
-pub use config::{ActFn, AttentionDir, Config, NormalizationType, PositionalEmbeddingType};
-pub use load::open_checkpoint;
-pub(crate) use ops::{Layout, PAD_SCORE, at_positions, side_by_side};
-pub(crate) use resume::{Clean, Resume, Rows, Stretch, goes_on_from};
+pub(crate) use forward::Sequences;
 pub(crate) use run::STRETCH;
 pub use run::{Run, RunOutput};
-pub(crate) use scratch::Scratch;
-pub(crate) use tape::{Sequences, Tape};
+pub(crate) use tape::Tape;
 pub use tokens::Tokens;
 #[cfg(any(test, feature = "proptest"))]
 pub(crate) use weights::is_norm_scale;
-pub use weights::{Attention, Block, Mlp, Norm, Weights, layout};
+pub(crate) use weights::layout;
+pub use weights::{Attention, Block, Mlp, Norm, Weights};
 
+use crate::diagram::{Diagram, Op};
 use crate::error::Result;
-use crate::tensor::{Memory, Scalar};
+use crate::op::Affine;
+use crate::tensor::{Memory, Scalar, Tensor, without_subnormals};
+use std::sync::OnceLock;
 
 /// A transformer: what it is made of, and its parameters.
 ///
 /// It keeps the memory of large values that it gave and that are no longer needed, for the next ones: no more than it
 /// was asked for last.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Model<T: Scalar> {
-    pub(crate) config: Config,
-    pub(crate) weights: Weights<T>,
+    config: Config,
+    pub(crate) diagram: Diagram,
+    weights: Weights<T>,
+    /// Of the weights that have subnormal entries, those that are multiplied with.
+    without_subnormals: OnceLock<Vec<(Op, Tensor<T>)>>,
     pub(crate) memory: Memory<T>,
 }
 
@@ -52,8 +45,10 @@ impl<T: Scalar> Model<T> {
     /// A model of weights that are the configuration's.
     pub(crate) fn of(config: Config, weights: Weights<T>) -> Self {
         Model {
+            diagram: Diagram::of(&config),
             config,
             weights,
+            without_subnormals: OnceLock::new(),
             memory: Memory::default(),
         }
     }
@@ -79,6 +74,29 @@ impl<T: Scalar> Model<T> {
         &self.weights
     }
 
+    /// The parameters, to be changed; their shapes must stay.
+    pub(crate) fn weights_mut(&mut self) -> &mut Weights<T> {
+        self.without_subnormals.take();
+        &mut self.weights
+    }
+
+    /// The linear map that an operation is, where it is one, as it is multiplied with: zeros stand for subnormal
+    /// weights, since processors compute with those many times slower than with others, and weight decay leaves many
+    /// of them behind.
+    pub(crate) fn affine(&self, op: Op) -> Option<Affine<'_, T>> {
+        let other = self.without_subnormals.get_or_init(|| {
+            let steps = self.diagram.steps.iter();
+            let other = |op| {
+                let W = without_subnormals(self.weights.affine(op)?.W)?;
+                Some((op, W))
+            };
+            steps.filter_map(|step| other(step.op)).collect()
+        });
+        let affine = self.weights.affine(op)?;
+        let found = other.iter().find(|(own, _)| *own == op);
+        Some(found.map_or(affine, |(_, W)| Affine { W, ..affine }))
+    }
+
     /// The parameters, given away.
     pub fn into_weights(self) -> Weights<T> {
         self.weights
@@ -87,5 +105,12 @@ impl<T: Scalar> Model<T> {
     /// The same model in another precision, each parameter rounded to the nearest.
     pub fn cast<U: Scalar>(&self) -> Model<U> {
         Model::of(self.config.clone(), self.weights.cast(&self.config))
+    }
+}
+
+/// Whether they are the same model: what they compute with, and where, follows from that.
+impl<T: Scalar> PartialEq for Model<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.config == other.config && self.weights == other.weights
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::linalg::svd_of_product;
-use crate::model::{Model, Norm, NormalizationType};
+use crate::model::{Model, Norm, NormKind};
 use crate::tensor::{Scalar, Tensor};
 use faer::Mat;
 use std::fmt;
@@ -105,14 +105,14 @@ pub enum Outcome {
 ///
 /// Source: `HookedTransformer.fold_layer_norm`.
 pub fn fold_layer_norm<T: Scalar>(model: &mut Model<T>) -> Outcome {
-    match model.config.normalization_type {
-        Some(NormalizationType::LN) => {}
-        Some(NormalizationType::LNPre) => {
+    match model.config.norm {
+        Some(NormKind::Affine) => {}
+        Some(NormKind::Plain) => {
             return Outcome::Skipped("the norms are LNPre: there are no w and b to fold");
         }
         None => return Outcome::Skipped("the model has no LayerNorm"),
     }
-    let weights = &mut model.weights;
+    let weights = model.weights_mut();
     for block in &mut weights.blocks {
         if let Some(ln1) = &mut block.ln1 {
             let attn = &mut block.attn;
@@ -121,9 +121,7 @@ pub fn fold_layer_norm<T: Scalar>(model: &mut Model<T>) -> Outcome {
                 (&mut attn.W_K, &mut attn.b_K),
                 (&mut attn.W_V, &mut attn.b_V),
             ] {
-                for h in 0..W.shape()[0] {
-                    fold_norm_into(ln1, W.slice_mut(&[h]), b.slice_mut(&[h]));
-                }
+                fold_norm_into(ln1, W.data_mut(), b.data_mut());
             }
             *ln1 = identity_norm(ln1);
         }
@@ -182,11 +180,11 @@ fn fold_norm_into<T: Scalar>(norm: &Norm<T>, W: &mut [T], b: &mut [T]) {
 ///
 /// Source: `HookedTransformer.center_writing_weights`.
 pub fn center_writing_weights<T: Scalar>(model: &mut Model<T>) -> Outcome {
-    if model.config.normalization_type.is_none() {
+    if model.config.norm.is_none() {
         return Outcome::Skipped("the model has no LayerNorm: the stream's mean is read");
     }
     let d = model.config.d_model;
-    let w = &mut model.weights;
+    let w = model.weights_mut();
     center_rows(&mut w.W_E, d);
     center_rows(&mut w.W_pos, d);
     for block in &mut w.blocks {
@@ -207,8 +205,8 @@ pub fn center_writing_weights<T: Scalar>(model: &mut Model<T>) -> Outcome {
 /// Source: `HookedTransformer.center_unembed`.
 pub fn center_unembed<T: Scalar>(model: &mut Model<T>) -> Outcome {
     let d_out = model.config.d_vocab_out;
-    center_rows(&mut model.weights.W_U, d_out);
-    center_rows(&mut model.weights.b_U, d_out);
+    center_rows(&mut model.weights_mut().W_U, d_out);
+    center_rows(&mut model.weights_mut().b_U, d_out);
     Outcome::Done
 }
 
@@ -227,7 +225,7 @@ fn center_rows<T: Scalar>(t: &mut Tensor<T>, d: usize) {
 ///
 /// Source: `HookedTransformer.fold_value_biases`.
 pub fn fold_value_biases<T: Scalar>(model: &mut Model<T>) -> Outcome {
-    for block in &mut model.weights.blocks {
+    for block in &mut model.weights_mut().blocks {
         let attn = &mut block.attn;
         let d_model = attn.b_O.len();
         for (W_O, &b_V) in attn.W_O.data().chunks_exact(d_model).zip(attn.b_V.data()) {
@@ -258,14 +256,14 @@ pub fn fold_value_biases<T: Scalar>(model: &mut Model<T>) -> Outcome {
 pub fn refactor_factored_attn_matrices<T: Scalar>(model: &mut Model<T>) -> Result<Outcome> {
     let mut refactored = model.clone();
     fold_value_biases(&mut refactored);
-    for block in &mut refactored.weights.blocks {
+    for block in &mut refactored.weights_mut().blocks {
         let attn = &mut block.attn;
-        let &[heads, d_model, _] = attn.W_Q.shape() else {
+        let &[d_model, heads, _] = attn.W_Q.shape() else {
             unreachable!("checked at loading")
         };
         for h in 0..heads {
             let with_bias = |W: &Tensor<T>, b: &Tensor<T>| {
-                let (W, b) = (W.mat(&[h]), b.slice(&[h]));
+                let (W, b) = (W.of_head(h), b.slice(&[h]));
                 Mat::from_fn(d_model + 1, b.len(), |i, j| {
                     if i < d_model { W[(i, j)] } else { b[j] }
                 })
@@ -280,7 +278,7 @@ pub fn refactor_factored_attn_matrices<T: Scalar>(model: &mut Model<T>) -> Resul
                 None => T::ZERO,
             };
             let into = |W: &mut Tensor<T>, b: &mut Tensor<T>, U: &Mat<T>| {
-                let mut W = W.mat_mut(&[h]);
+                let mut W = W.of_head_mut(h);
                 for j in 0..W.ncols() {
                     (0..d_model).for_each(|i| W[(i, j)] = even(U, i, j));
                     b.slice_mut(&[h])[j] = even(U, d_model, j);
@@ -289,8 +287,8 @@ pub fn refactor_factored_attn_matrices<T: Scalar>(model: &mut Model<T>) -> Resul
             into(&mut attn.W_Q, &mut attn.b_Q, &svd.U);
             into(&mut attn.W_K, &mut attn.b_K, &svd.V);
 
-            let svd = svd_of_product(attn.W_V.mat(&[h]), attn.W_O.mat(&[h]))?;
-            let (mut W_V, mut W_O) = (attn.W_V.mat_mut(&[h]), attn.W_O.mat_mut(&[h]));
+            let svd = svd_of_product(attn.W_V.of_head(h), attn.W_O.mat(&[h]))?;
+            let (mut W_V, mut W_O) = (attn.W_V.of_head_mut(h), attn.W_O.mat_mut(&[h]));
             for j in 0..W_V.ncols() {
                 let s = svd.S.get(j);
                 for i in 0..d_model {

@@ -1,13 +1,13 @@
 //! A run: what to change on the way, what to keep, and how the batch is split over threads.
 
-use super::forward::HeadStart;
-use super::ops::Layout;
-use super::scratch::Scratch;
-use super::{Cache, Model, Tokens, abreast};
+use super::forward::Sequences;
+use super::{Cache, Model, Tokens};
 use crate::error::Result;
+use crate::kernel::abreast;
 use crate::linalg::Par;
 use crate::names::{Hook, HookPattern};
-use crate::tensor::{Asked, Scalar, Tensor, lanes};
+use crate::op::{Layout, Scratch};
+use crate::tensor::{Scalar, Tensor, lanes};
 use rayon::prelude::*;
 use std::fmt::Display;
 
@@ -101,10 +101,6 @@ pub(super) struct Sites<'r, 'a, T: Scalar> {
     /// Whether the run's values lie abreast, but are kept in the order of the axes.
     pub(super) turned: bool,
     pub(super) scratch: &'r mut Scratch<T>,
-    /// Layer 0's queries, keys and values at hand; of all positions, so only where all are read.
-    pub(super) head_start: Option<&'r HeadStart<T>>,
-    /// The positions whose logits are read, where not all are.
-    pub(super) read: Option<&'r [usize]>,
 }
 
 impl<'r, T: Scalar> Sites<'r, '_, T> {
@@ -117,8 +113,6 @@ impl<'r, T: Scalar> Sites<'r, '_, T> {
             taken: Vec::new(),
             turned: false,
             scratch,
-            head_start: None,
-            read: None,
         }
     }
 
@@ -197,7 +191,7 @@ impl<T: Scalar> Model<T> {
         let (batch, pos) = (tokens.batch(), tokens.pos());
         let all = match run.hooks.is_empty() && run.keep.is_empty() {
             true => Vec::new(),
-            false => self.config.hooks(),
+            false => self.diagram.hooks(),
         };
         let select = |name: &str| name.parse::<HookPattern>()?.select(&all);
 
@@ -213,22 +207,17 @@ impl<T: Scalar> Model<T> {
         keep.dedup();
         // The stream before a layer is that past the one before it, unless a closure changes it in between.
         let changed: Vec<Hook> = hooks.iter().flat_map(|(hs, _)| hs.clone()).collect();
-        let stands_for = |hook: Hook| match hook {
-            Hook::ResidPre(l) if l > 0 && !changed.contains(&hook) => Hook::ResidPost(l - 1),
-            other => other,
+        let stands_for = |hook: Hook| match changed.contains(&hook) {
+            true => hook,
+            false => self.diagram.same_as(hook).unwrap_or(hook),
         };
         let mut made: Vec<Hook> = keep.iter().copied().map(stands_for).collect();
         made.dedup();
         let shapes = made.iter().map(|&h| self.config.hook_shape(h, batch, pos));
         let shapes = shapes.chain([vec![batch, pos, self.config.d_vocab_out]]);
         // Every entry is written over.
-        let asked: Vec<_> = shapes
-            .map(|shape| Asked {
-                shape,
-                zero_but: None,
-            })
-            .collect();
-        let mut memory = self.memory.lend(&asked).into_iter().map(|(t, _)| t);
+        let shapes: Vec<_> = shapes.collect();
+        let mut memory = self.memory.lend(&shapes).into_iter();
         let mut values: Vec<(Hook, Tensor<T>)> = made.into_iter().zip(&mut memory).collect();
         let mut logits = memory.next().expect("the logits' memory");
 
@@ -237,7 +226,7 @@ impl<T: Scalar> Model<T> {
         // Closures want the whole batch; what single heads write is not made abreast.
         let abreast = hooks.is_empty()
             && !keep.iter().any(|hook| matches!(hook, Hook::Result(_)))
-            && abreast::pays::<T>(&self.config, batch, pos);
+            && Layout::abreast_pays::<T>(&self.config, batch, pos);
         if !abreast
             && (!hooks.is_empty()
                 || threads == 1 && batch * pos <= STRETCH
@@ -256,8 +245,13 @@ impl<T: Scalar> Model<T> {
                 slots,
                 ..Sites::none(&mut scratch)
             };
-            let layout = Layout::Rows(par);
-            self.forward(tokens.ids(), pos, &mut sites, layout, logits.data_mut());
+            let sequences = Sequences {
+                tokens: tokens.ids(),
+                pos,
+                read: None,
+                layout: Layout::Rows(par),
+            };
+            self.forward(sequences, &mut sites, logits.data_mut());
             done(batch);
         } else {
             let stretches = (batch * pos)
@@ -269,16 +263,19 @@ impl<T: Scalar> Model<T> {
             } else {
                 (Layout::ROWS, batch.div_ceil(stretches))
             };
-            let pays = HeadStart::pays(self, batch, &keep);
-            let head_start = pays.then(|| HeadStart::new(self, pos));
-            let work = |scratch: &mut Scratch<T>, s: Stretch<'_, T>| {
+            let work = |scratch: &mut Scratch<T>, s: Piece<'_, T>| {
                 let mut sites = Sites {
                     slots: s.slots,
                     turned: abreast,
-                    head_start: head_start.as_ref(),
                     ..Sites::none(scratch)
                 };
-                self.forward(s.tokens, pos, &mut sites, layout, &mut s.logits[..]);
+                let sequences = Sequences {
+                    tokens: s.tokens,
+                    pos,
+                    read: None,
+                    layout,
+                };
+                self.forward(sequences, &mut sites, &mut s.logits[..]);
                 done(s.tokens.len() / pos);
             };
             let stretches = stretches_of(tokens, each, &mut logits, &mut values);
@@ -311,14 +308,14 @@ impl<T: Scalar> Model<T> {
     fn operations(&self, positions: usize) -> usize {
         let c = &self.config;
         let attn = 4 * c.d_model * c.d_head * c.n_heads;
-        let mlp = 2 * c.d_model * c.d_mlp.unwrap_or(0);
+        let mlp = 2 * c.d_model * c.d_mlp().unwrap_or(0);
         let per_position = c.n_layers * (attn + mlp) + c.d_model * c.d_vocab_out;
         positions.saturating_mul(2 * per_position)
     }
 }
 
 /// One stretch of the batch: its tokens, and where its values go.
-struct Stretch<'r, T> {
+struct Piece<'r, T> {
     tokens: &'r [i64],
     logits: &'r mut [T],
     slots: Vec<(Hook, &'r mut [T])>,
@@ -330,7 +327,7 @@ fn stretches_of<'r, T: Scalar>(
     each: usize,
     logits: &'r mut Tensor<T>,
     values: &'r mut [(Hook, Tensor<T>)],
-) -> Vec<Stretch<'r, T>> {
+) -> Vec<Piece<'r, T>> {
     let batch = tokens.batch();
     let chunks = |t: &'r mut Tensor<T>| {
         let unit = t.len() / batch;
@@ -340,7 +337,7 @@ fn stretches_of<'r, T: Scalar>(
     let mut slots: Vec<_> = values.iter_mut().map(|(h, t)| (*h, chunks(t))).collect();
     (0..batch)
         .step_by(each)
-        .map(|first| Stretch {
+        .map(|first| Piece {
             tokens: tokens.range(first, each.min(batch - first)),
             logits: logits.next().expect("as many stretches as chunks"),
             slots: slots

@@ -1,24 +1,11 @@
 //! A run of some sequences that keeps what a backward pass needs.
 
 use super::Model;
-use super::forward::leaves_whole;
-use super::ops::Layout;
+use super::forward::Sequences;
 use super::run::{HookFn, Sites};
-use super::scratch::Scratch;
 use crate::names::Hook;
+use crate::op::Scratch;
 use crate::tensor::{Scalar, Tensor};
-
-/// Some sequences that are run forward and back.
-#[derive(Clone, Copy)]
-pub(crate) struct Sequences<'a> {
-    /// Whole sequences of `pos` tokens, which have been checked.
-    pub tokens: &'a [i64],
-    pub pos: usize,
-    /// The positions whose logits are read.
-    pub read: &'a [usize],
-    /// How the values lie in memory.
-    pub layout: Layout,
-}
 
 /// The values of a stretch's forward pass, and the memory for the next one's.
 #[derive(Default)]
@@ -43,26 +30,22 @@ impl<T: Scalar> Tape<T> {
         keep: &[Hook],
         replaced: Option<(Hook, &[T])>,
     ) {
-        let Sequences {
-            tokens,
-            pos,
-            read,
-            layout,
-        } = sequences;
         let c = model.config();
-        let batch = tokens.len() / pos;
+        let (batch, pos) = (sequences.count(), sequences.pos);
+        let read = sequences.read.map_or(pos, <[usize]>::len);
         let old = self.values.drain(..).map(|(_, value)| value);
         old.chain(self.logits.take())
             .for_each(|t| self.scratch.give(t));
-        let (takes, copies): (Vec<Hook>, Vec<Hook>) = keep.iter().partition(|h| leaves_whole(**h));
+        let (takes, copies): (Vec<Hook>, Vec<Hook>) =
+            keep.iter().partition(|h| model.diagram.leaves_whole(**h));
         for hook in copies {
-            let mut shape = c.hook_shape(hook, layout.batch::<T>(batch), pos);
-            if let Some(axis) = c.axis_read(hook) {
-                shape[axis] = read.len();
+            let mut shape = c.hook_shape(hook, sequences.layout.batch::<T>(batch), pos);
+            if let Some(axis) = model.diagram.axis_read(hook) {
+                shape[axis] = read;
             }
             self.values.push((hook, self.scratch.take(&shape)));
         }
-        let mut logits = self.scratch.take(&[batch, read.len(), c.d_vocab_out]);
+        let mut logits = self.scratch.take(&[batch, read, c.d_vocab_out]);
 
         let mut hooks: Vec<(Vec<Hook>, HookFn<'_, T>)> = Vec::new();
         if let Some((hook, value)) = replaced {
@@ -74,10 +57,9 @@ impl<T: Scalar> Tape<T> {
             hooks: &mut hooks,
             slots: slots.map(|(h, t)| (*h, t.data_mut())).collect(),
             takes: &takes,
-            read: Some(read),
             ..Sites::none(&mut self.scratch)
         };
-        model.forward(tokens, pos, &mut sites, layout, logits.data_mut());
+        model.forward(sequences, &mut sites, logits.data_mut());
         let taken = sites.taken;
         self.values.extend(taken);
         self.logits = Some(logits);

@@ -1,8 +1,9 @@
 //! The weights, with TransformerLens's names and shapes.
 
+use crate::diagram::{Config, NormKind, NormSite, Op, Projection};
 use crate::error::{Error, Result};
-use crate::model::{Config, NormalizationType};
 use crate::names::Head;
+use crate::op::Affine;
 use crate::tensor::{Scalar, Tensor};
 use faer::MatRef;
 use std::collections::BTreeMap;
@@ -19,15 +20,15 @@ pub struct Norm<T: Scalar> {
 /// An attention layer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attention<T: Scalar> {
-    /// `[n_heads, d_model, d_head]`
+    /// `[d_model, n_heads, d_head]`: the heads side by side, as they are multiplied.
     pub W_Q: Tensor<T>,
     /// `[n_heads, d_head]`
     pub b_Q: Tensor<T>,
-    /// `[n_heads, d_model, d_head]`
+    /// `[d_model, n_heads, d_head]`
     pub W_K: Tensor<T>,
     /// `[n_heads, d_head]`
     pub b_K: Tensor<T>,
-    /// `[n_heads, d_model, d_head]`
+    /// `[d_model, n_heads, d_head]`
     pub W_V: Tensor<T>,
     /// `[n_heads, d_head]`
     pub b_V: Tensor<T>,
@@ -144,7 +145,7 @@ impl<T: Scalar> Weights<T> {
         mut make: impl FnMut(&str, &[usize]) -> Result<Tensor<T>>,
     ) -> Result<Self> {
         let c = config;
-        let has_norms = c.normalization_type == Some(NormalizationType::LN);
+        let has_norms = c.norm == Some(NormKind::Affine);
         let norm = |make: &mut Make<'_, T>, present: bool, name: &str, d: usize| {
             if !(present && has_norms) {
                 return Ok(None);
@@ -158,7 +159,7 @@ impl<T: Scalar> Weights<T> {
         let mut blocks = Vec::new();
         for l in 0..c.n_layers {
             let name = |s: &str| format!("blocks.{l}.{s}");
-            let into_head = [c.n_heads, c.d_model, c.d_head];
+            let into_head = [c.d_model, c.n_heads, c.d_head];
             let of_head = [c.n_heads, c.d_head];
             let ln1 = norm(&mut make, true, &name("ln1"), c.d_model)?;
             let attn = Attention {
@@ -171,13 +172,13 @@ impl<T: Scalar> Weights<T> {
                 W_O: make(&name("attn.W_O"), &[c.n_heads, c.d_head, c.d_model])?,
                 b_O: make(&name("attn.b_O"), &[c.d_model])?,
             };
-            let ln2 = norm(&mut make, !c.attn_only, &name("ln2"), c.d_model)?;
-            let mlp = match c.d_mlp {
+            let ln2 = norm(&mut make, c.mlp.is_some(), &name("ln2"), c.d_model)?;
+            let mlp = match c.d_mlp() {
                 None => None,
                 Some(d_mlp) => Some(Mlp {
                     W_in: make(&name("mlp.W_in"), &[c.d_model, d_mlp])?,
                     b_in: make(&name("mlp.b_in"), &[d_mlp])?,
-                    ln: norm(&mut make, c.solu(), &name("mlp.ln"), d_mlp)?,
+                    ln: norm(&mut make, c.norms_neurons(), &name("mlp.ln"), d_mlp)?,
                     W_out: make(&name("mlp.W_out"), &[d_mlp, c.d_model])?,
                     b_out: make(&name("mlp.b_out"), &[c.d_model])?,
                 }),
@@ -265,22 +266,120 @@ impl<T: Scalar> Weights<T> {
         }
     }
 
+    /// The parameters of a norm, where it has any.
+    pub(crate) fn norm(&self, site: NormSite) -> Option<&Norm<T>> {
+        match site {
+            NormSite::Ln1(l) => self.blocks[l].ln1.as_ref(),
+            NormSite::Ln2(l) => self.blocks[l].ln2.as_ref(),
+            NormSite::Neurons(l) => self.blocks[l].mlp.as_ref()?.ln.as_ref(),
+            NormSite::Final => self.ln_final.as_ref(),
+        }
+    }
+
+    /// As [`Weights::norm`], to be changed.
+    pub(crate) fn norm_mut(&mut self, site: NormSite) -> Option<&mut Norm<T>> {
+        match site {
+            NormSite::Ln1(l) => self.blocks[l].ln1.as_mut(),
+            NormSite::Ln2(l) => self.blocks[l].ln2.as_mut(),
+            NormSite::Neurons(l) => self.blocks[l].mlp.as_mut()?.ln.as_mut(),
+            NormSite::Final => self.ln_final.as_mut(),
+        }
+    }
+
+    /// The parameters of the linear map that an operation is, where it is one.
+    pub(crate) fn affine(&self, op: Op) -> Option<Affine<'_, T>> {
+        let (W, b) = match op {
+            Op::Project(l, which) => {
+                let attn = &self.blocks[l].attn;
+                match which {
+                    Projection::Q => (&attn.W_Q, &attn.b_Q),
+                    Projection::K => (&attn.W_K, &attn.b_K),
+                    Projection::V => (&attn.W_V, &attn.b_V),
+                }
+            }
+            Op::WriteHeads(l) => {
+                let attn = &self.blocks[l].attn;
+                (&attn.W_O, &attn.b_O)
+            }
+            Op::Neurons(l) => {
+                let mlp = self.blocks[l].mlp.as_ref()?;
+                (&mlp.W_in, &mlp.b_in)
+            }
+            Op::WriteNeurons(l) => {
+                let mlp = self.blocks[l].mlp.as_ref()?;
+                (&mlp.W_out, &mlp.b_out)
+            }
+            Op::Unembed => (&self.W_U, &self.b_U),
+            Op::Embed
+            | Op::PosEmbed
+            | Op::Sum
+            | Op::Same
+            | Op::Norm(_)
+            | Op::Attend(_)
+            | Op::Activate(_) => return None,
+        };
+        Some(Affine { W, b })
+    }
+
+    /// The parameters of the linear map that an operation is, where it is one, to be changed.
+    pub(crate) fn affine_mut(&mut self, op: Op) -> Option<(&mut Tensor<T>, &mut Tensor<T>)> {
+        Some(match op {
+            Op::Project(l, which) => {
+                let attn = &mut self.blocks[l].attn;
+                match which {
+                    Projection::Q => (&mut attn.W_Q, &mut attn.b_Q),
+                    Projection::K => (&mut attn.W_K, &mut attn.b_K),
+                    Projection::V => (&mut attn.W_V, &mut attn.b_V),
+                }
+            }
+            Op::WriteHeads(l) => {
+                let attn = &mut self.blocks[l].attn;
+                (&mut attn.W_O, &mut attn.b_O)
+            }
+            Op::Neurons(l) => {
+                let mlp = self.blocks[l].mlp.as_mut()?;
+                (&mut mlp.W_in, &mut mlp.b_in)
+            }
+            Op::WriteNeurons(l) => {
+                let mlp = self.blocks[l].mlp.as_mut()?;
+                (&mut mlp.W_out, &mut mlp.b_out)
+            }
+            Op::Unembed => (&mut self.W_U, &mut self.b_U),
+            Op::Embed
+            | Op::PosEmbed
+            | Op::Sum
+            | Op::Same
+            | Op::Norm(_)
+            | Op::Attend(_)
+            | Op::Activate(_) => return None,
+        })
+    }
+
+    /// A layer's MLP.
+    ///
+    /// # Panics
+    /// Where there is none.
+    #[track_caller]
+    pub(crate) fn mlp(&self, l: usize) -> &Mlp<T> {
+        self.blocks[l].mlp.as_ref().expect("a layer with neurons")
+    }
+
     /// A head's `W_Q`: `[d_model, d_head]`.
     #[track_caller]
     pub fn W_Q(&self, h: Head) -> MatRef<'_, T> {
-        self.blocks[h.layer].attn.W_Q.mat(&[h.head])
+        self.blocks[h.layer].attn.W_Q.of_head(h.head)
     }
 
     /// A head's `W_K`: `[d_model, d_head]`.
     #[track_caller]
     pub fn W_K(&self, h: Head) -> MatRef<'_, T> {
-        self.blocks[h.layer].attn.W_K.mat(&[h.head])
+        self.blocks[h.layer].attn.W_K.of_head(h.head)
     }
 
     /// A head's `W_V`: `[d_model, d_head]`.
     #[track_caller]
     pub fn W_V(&self, h: Head) -> MatRef<'_, T> {
-        self.blocks[h.layer].attn.W_V.mat(&[h.head])
+        self.blocks[h.layer].attn.W_V.of_head(h.head)
     }
 
     /// A head's `W_O`: `[d_head, d_model]`.
@@ -297,7 +396,7 @@ pub(crate) fn is_norm_scale(name: &str) -> bool {
 }
 
 /// The names and shapes of a model's parameters, in the order of [`Weights::tensors`].
-pub fn layout(config: &Config) -> Vec<(String, Vec<usize>)> {
+pub(crate) fn layout(config: &Config) -> Vec<(String, Vec<usize>)> {
     let mut all = Vec::new();
     Weights::<f32>::build(config, |name, shape| {
         all.push((name.to_string(), shape.to_vec()));

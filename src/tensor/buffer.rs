@@ -24,7 +24,6 @@ pub(super) struct Pages<T> {
     /// There until they are given back.
     map: Option<MmapMut>,
     len: usize,
-    zero_but: Option<ZeroBut>,
     lender: Weak<Mutex<Free>>,
     values: PhantomData<T>,
 }
@@ -34,7 +33,6 @@ impl<T> Pages<T> {
         Pages {
             map: Some(map),
             len,
-            zero_but: None,
             lender,
             values: PhantomData,
         }
@@ -44,21 +42,9 @@ impl<T> Pages<T> {
 impl<T> Drop for Pages<T> {
     fn drop(&mut self) {
         if let (Some(map), Some(lender)) = (self.map.take(), self.lender.upgrade()) {
-            lock(&lender).take_back(map, self.zero_but.take());
+            lock(&lender).take_back(map);
         }
     }
-}
-
-/// What is known of values: in each group of rows all are zero but those of some rows.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct ZeroBut {
-    /// Of so many values.
-    pub len: usize,
-    /// So many rows to a group, each of so many values.
-    pub rows: usize,
-    pub width: usize,
-    /// The rows that need not be zero.
-    pub at: Vec<usize>,
 }
 
 /// The whole pages that so many bytes need, if they are worth pages of their own.
@@ -85,19 +71,19 @@ pub(crate) struct Memory<T>(Arc<Mutex<Free>>, PhantomData<T>);
 
 #[derive(Default)]
 struct Free {
-    maps: Vec<(MmapMut, Option<ZeroBut>)>,
+    maps: Vec<MmapMut>,
     /// How many bytes of pages may be kept.
     room: usize,
 }
 
 impl Free {
     fn kept(&self) -> usize {
-        self.maps.iter().map(|(map, _)| map.len()).sum()
+        self.maps.iter().map(|map| map.len()).sum()
     }
 
-    fn take_back(&mut self, map: MmapMut, zero_but: Option<ZeroBut>) {
+    fn take_back(&mut self, map: MmapMut) {
         if self.kept() + map.len() <= self.room {
-            self.maps.push((map, zero_but));
+            self.maps.push(map);
         }
     }
 }
@@ -131,19 +117,12 @@ impl<T> fmt::Debug for Memory<T> {
     }
 }
 
-/// A tensor that somebody asks a [`Memory`] for.
-pub(crate) struct Asked {
-    pub shape: Vec<usize>,
-    /// What would be good to know of its values.
-    pub zero_but: Option<ZeroBut>,
-}
-
 impl<T: Scalar> Memory<T> {
-    /// Tensors whose values are whatever they were; and of each whether what was to be known is true of it.
-    pub fn lend(&self, asked: &[Asked]) -> Vec<(Tensor<T>, bool)> {
-        let len = |asked: &Asked| asked.shape.iter().product::<usize>();
-        let pages = |asked: &Asked| whole_pages(len(asked).saturating_mul(size_of::<T>()));
-        let room = (asked.iter().filter_map(pages)).fold(0, usize::saturating_add);
+    /// Tensors of these shapes, whose values are whatever they were.
+    pub fn lend(&self, shapes: &[Vec<usize>]) -> Vec<Tensor<T>> {
+        let len = |shape: &[usize]| shape.iter().product::<usize>();
+        let pages = |shape: &[usize]| whole_pages(len(shape).saturating_mul(size_of::<T>()));
+        let room = (shapes.iter().filter_map(|s| pages(s))).fold(0, usize::saturating_add);
         let mut free = Vec::new();
         // Those who ask for heap alone leave the pages to others.
         if room > 0 {
@@ -151,29 +130,18 @@ impl<T: Scalar> Memory<T> {
             there.room = room;
             free = std::mem::take(&mut there.maps);
         }
-        let mut of_pages = |whole: usize, zero_but: &Option<ZeroBut>| {
-            // Pages of which something is known are left to those who ask for it.
-            let best = |(map, known): &(MmapMut, _)| map.len() == whole && known == zero_but;
-            let any = || free.iter().position(|(map, _)| map.len() == whole);
-            match free.iter().position(best).or_else(any) {
-                Some(at) => {
-                    let (map, known) = free.swap_remove(at);
-                    Some((map, known.is_some() && known == *zero_but))
-                }
-                None => Some((new_pages(whole)?, true)),
-            }
+        let mut of_pages = |whole: usize| {
+            let again = free.iter().position(|map: &MmapMut| map.len() == whole);
+            again.map_or_else(|| new_pages(whole), |at| Some(free.swap_remove(at)))
         };
-        let tensor = |asked: &Asked| {
-            let shape = asked.shape.clone();
-            let found = pages(asked).and_then(|whole| of_pages(whole, &asked.zero_but));
-            let Some((map, holds)) = found else {
-                return (Tensor::zeros(&shape), true);
-            };
-            let pages = Pages::new(map, len(asked), Arc::downgrade(&self.0));
-            let data = Buffer::Pages(pages);
-            (Tensor { shape, data }, holds)
+        let tensor = |shape: &Vec<usize>| match pages(shape).and_then(&mut of_pages) {
+            None => Tensor::zeros(shape),
+            Some(map) => Tensor {
+                shape: shape.clone(),
+                data: Buffer::Pages(Pages::new(map, len(shape), Arc::downgrade(&self.0))),
+            },
         };
-        asked.iter().map(tensor).collect()
+        shapes.iter().map(tensor).collect()
     }
 }
 
@@ -183,13 +151,6 @@ impl<T: Scalar> Buffer<T> {
         match whole_pages(bytes).and_then(new_pages) {
             Some(map) => Buffer::Pages(Pages::new(map, len, Weak::new())),
             None => Buffer::Heap(vec![T::ZERO; len]),
-        }
-    }
-
-    /// Notes what is known of the values, until somebody may change them.
-    pub(super) fn note(&mut self, zero_but: ZeroBut) {
-        if let Buffer::Pages(pages) = self {
-            pages.zero_but = Some(zero_but);
         }
     }
 
@@ -222,7 +183,6 @@ impl<T: Scalar> DerefMut for Buffer<T> {
         match self {
             Buffer::Heap(data) => data,
             Buffer::Pages(pages) => {
-                pages.zero_but = None;
                 let map = pages.map.as_deref_mut().unwrap_or_default();
                 &mut bytemuck::cast_slice_mut(map)[..pages.len]
             }
@@ -248,15 +208,8 @@ impl<T: Scalar> PartialEq for Buffer<T> {
 mod tests {
     use super::*;
 
-    fn asked(shape: &[usize], zero_but: Option<ZeroBut>) -> Asked {
-        Asked {
-            shape: shape.to_vec(),
-            zero_but,
-        }
-    }
-
-    fn lent(memory: &Memory<f32>, shapes: &[&[usize]]) -> Vec<(Tensor<f32>, bool)> {
-        let all: Vec<_> = shapes.iter().map(|shape| asked(shape, None)).collect();
+    fn lent(memory: &Memory<f32>, shapes: &[&[usize]]) -> Vec<Tensor<f32>> {
+        let all: Vec<_> = shapes.iter().map(|shape| shape.to_vec()).collect();
         memory.lend(&all)
     }
 
@@ -269,8 +222,8 @@ mod tests {
         let memory = Memory::default();
         let (large, small) = ([1 << 20], [5, 7]);
         let mut first = lent(&memory, &[&large, &small, &large]);
-        for (t, zero) in &mut first {
-            assert!(*zero && t.max_abs() == 0.0);
+        for t in &mut first {
+            assert_eq!(t.max_abs(), 0.0);
             t.data_mut().fill(3.0);
         }
         assert_eq!(kept(&memory), 0);
@@ -281,8 +234,8 @@ mod tests {
         let _heap = lent(&memory, &[&small]);
         assert_eq!(kept(&memory), 8 << 20);
         let again = lent(&memory, &[&small, &[2, 512, 1000]]);
-        assert_eq!(again[0].0.max_abs(), 0.0);
-        assert_eq!((again[1].0.max_abs(), again[1].1), (3.0, false));
+        assert_eq!(again[0].max_abs(), 0.0);
+        assert_eq!(again[1].max_abs(), 3.0);
         // The pages that were not wanted again are the system's.
         assert_eq!(kept(&memory), 0);
     }
@@ -295,40 +248,6 @@ mod tests {
         assert_eq!(kept(&memory), 2 << 20);
         let outlives = lent(&memory, &[&[1 << 20]]);
         drop(memory);
-        assert_eq!(outlives[0].0.len(), 1 << 20);
-    }
-
-    #[test]
-    fn what_is_known_of_values_holds_until_somebody_may_change_them() {
-        let memory = Memory::<f32>::default();
-        let shape = [1 << 10, 16, 32];
-        let zero_but = |at: &[usize]| ZeroBut {
-            len: 1 << 19,
-            rows: 16,
-            width: 32,
-            at: at.to_vec(),
-        };
-        let ask = |at: &[usize]| memory.lend(&[asked(&shape, Some(zero_but(at)))]).remove(0);
-        let (mut t, _) = ask(&[3]);
-        t.data_mut()[3 * 32] = 1.0;
-        t.note_zero_but(zero_but(&[3]));
-        drop(t);
-        // Other rows, then the same after somebody could change them.
-        let (mut t, known) = ask(&[4]);
-        assert!(!known);
-        t.note_zero_but(zero_but(&[3]));
-        t.data_mut();
-        drop(t);
-        let (mut t, known) = ask(&[3]);
-        assert!(!known);
-        t.note_zero_but(zero_but(&[3]));
-        drop(t);
-        // Of several pages those of which it is known.
-        let (two, know) = ([asked(&shape, None), asked(&shape, None)], zero_but(&[3]));
-        let mut two = memory.lend(&two);
-        two[0].0.note_zero_but(know.clone());
-        drop(two);
-        assert!(ask(&[3]).1);
-        assert_eq!(memory.lend(&[asked(&[1 << 18], Some(know))]).len(), 1);
+        assert_eq!(outlives[0].len(), 1 << 20);
     }
 }

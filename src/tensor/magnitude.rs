@@ -1,8 +1,7 @@
 //! How large some values are, and those that are too small to compute with.
 
-use super::{Scalar, vectorize};
+use super::{Scalar, Tensor, vectorize};
 use pulp::{Arch, Simd, WithSimd};
-use std::borrow::Cow;
 
 /// The largest modulus. A NaN may hide.
 pub(crate) fn largest<T: Scalar>(x: &[T]) -> T {
@@ -25,21 +24,22 @@ pub(crate) fn largest<T: Scalar>(x: &[T]) -> T {
     Arch::new().dispatch(Largest(x))
 }
 
-/// A matrix to multiply with, in which zeros stand for subnormal numbers: processors compute with those many times
-/// slower than with others, and weight decay leaves many of them behind.
+/// A matrix to multiply with in the place of one that has subnormal entries: with zeros for them.
 ///
 /// Not where the largest entry is so small that they are more than `EPSILON²` of it.
-pub(crate) fn without_subnormals<T: Scalar>(W: &[T]) -> Cow<'_, [T]> {
+pub(crate) fn without_subnormals<T: Scalar>(W: &Tensor<T>) -> Option<Tensor<T>> {
+    let values = W.data();
     let mut any = false;
     vectorize(
         #[inline(always)]
-        || any = W.iter().fold(false, |any, x| any | x.is_subnormal()),
+        || any = values.iter().fold(false, |any, x| any | x.is_subnormal()),
     );
-    if !any || largest(W) * T::EPSILON * T::EPSILON <= T::MIN_POSITIVE {
-        return Cow::Borrowed(W);
+    if !any || largest(values) * T::EPSILON * T::EPSILON <= T::MIN_POSITIVE {
+        return None;
     }
     let or_zero = |&x: &T| if x.is_subnormal() { T::ZERO } else { x };
-    W.iter().map(or_zero).collect()
+    let values = values.iter().map(or_zero).collect();
+    Some(Tensor::from_vec(W.shape(), values))
 }
 
 #[cfg(test)]
@@ -60,10 +60,11 @@ mod tests {
 
     #[test]
     fn subnormal_numbers_are_zero_beside_large_ones_alone() {
-        let of = |W: &[f32]| without_subnormals(W).to_vec();
-        assert_eq!(of(&[1.0, 1e-41, -1e-40, 2e-38]), [1.0, 0.0, 0.0, 2e-38]);
-        assert_eq!(of(&[1e-30, 1e-41]), [1e-30, 1e-41]);
-        assert!(matches!(without_subnormals(&[1.0, 0.0]), Cow::Borrowed(_)));
+        let of = |W: &[f32]| without_subnormals(&Tensor::from_vec(&[W.len()], W.to_vec()));
+        let found = of(&[1.0, 1e-41, -1e-40, 2e-38]).unwrap();
+        assert_eq!(found.data(), [1.0, 0.0, 0.0, 2e-38]);
+        assert_eq!(of(&[1e-30, 1e-41]), None);
+        assert_eq!(of(&[1.0, 0.0]), None);
         for x in [0.0, -0.0, f64::MIN_POSITIVE, 1.0, f64::INFINITY, f64::NAN] {
             assert!(!Scalar::is_subnormal(x) && !Scalar::is_subnormal(-x));
         }

@@ -9,9 +9,8 @@ mod magnitude;
 mod map;
 mod scalar;
 mod simd;
-mod simd_back;
 
-pub(crate) use buffer::{Asked, Memory, ZeroBut};
+pub(crate) use buffer::Memory;
 pub(crate) use columns::Columns;
 pub use file::{Dtype, Saved, TensorFile, write_file, write_safetensors};
 pub(crate) use file::{Staged, stage_safetensors};
@@ -19,11 +18,9 @@ pub(crate) use magnitude::{largest, without_subnormals};
 pub(crate) use map::FileBytes;
 pub use scalar::{Precision, Routines, Scalar};
 pub(crate) use simd::{
-    add_assign, add_rows, gather_rows, lanes, layer_norm_rows, load_over, map_in_place,
-    map2_in_place, normalize, softmax_rows, store_over, vectorize,
+    add_assign, add_rows, gather_rows, lanes, load_over, map_in_place, map2_in_place, normalize,
+    only, softmax_rows, softmax_rows_back, store_over, vectorize,
 };
-
-pub(crate) use simd_back::{LayerNormBack, softmax_rows_back};
 
 use buffer::Buffer;
 use faer::{MatMut, MatRef};
@@ -139,11 +136,6 @@ impl<T: Scalar> Tensor<T> {
         }
     }
 
-    /// Notes what is known of the values, until somebody may change them.
-    pub(crate) fn note_zero_but(&mut self, zero_but: ZeroBut) {
-        self.data.note(zero_but);
-    }
-
     /// The same values under another shape.
     ///
     /// # Panics
@@ -246,6 +238,40 @@ impl<T: Scalar> Tensor<T> {
             panic!("shape {:?} is not [batch, pos, head, d]", self.shape)
         };
         MatRef::from_row_major_slice(self.slice(&[sequence]), pos, heads * d).subcols(head * d, d)
+    }
+
+    /// As [`Tensor::head`], to be changed.
+    #[track_caller]
+    pub(crate) fn head_mut(&mut self, sequence: usize, head: usize) -> MatMut<'_, T> {
+        let &[_, pos, heads, d] = self.shape.as_slice() else {
+            panic!("shape {:?} is not [batch, pos, head, d]", self.shape)
+        };
+        let rows = self.slice_mut(&[sequence]);
+        MatMut::from_row_major_slice_mut(rows, pos, heads * d).subcols_mut(head * d, d)
+    }
+
+    /// One head's columns of `[n, head, d]`, as a matrix `[n, d]`.
+    ///
+    /// # Panics
+    /// When the tensor has not three axes, or there is no such head.
+    #[track_caller]
+    pub fn of_head(&self, head: usize) -> MatRef<'_, T> {
+        let &[n, heads, d] = self.shape.as_slice() else {
+            panic!("shape {:?} is not [n, head, d]", self.shape)
+        };
+        MatRef::from_row_major_slice(&self.data, n, heads * d).subcols(head * d, d)
+    }
+
+    /// As [`Tensor::of_head`], to be changed.
+    ///
+    /// # Panics
+    /// When the tensor has not three axes, or there is no such head.
+    #[track_caller]
+    pub fn of_head_mut(&mut self, head: usize) -> MatMut<'_, T> {
+        let &[n, heads, d] = self.shape.as_slice() else {
+            panic!("shape {:?} is not [n, head, d]", self.shape)
+        };
+        MatMut::from_row_major_slice_mut(&mut self.data, n, heads * d).subcols_mut(head * d, d)
     }
 
     /// The largest modulus; NaN when any value is NaN, zero when there are none.

@@ -25,12 +25,6 @@ pub trait Routines: Sized {
         A: Columns<'_, Self>,
         B: Columns<'_, Self>,
     );
-    fn narrow_affine(
-        out: &mut [Self],
-        A: MatRef<'_, Self>,
-        B: MatRef<'_, Self>,
-        b: &[Self],
-    ) -> bool;
     fn qr_in_place(M: MatMut<'_, Self>) -> Mat<Self>;
     fn apply_q(factors: MatRef<'_, Self>, coefficients: MatRef<'_, Self>, M: MatMut<'_, Self>);
     fn thin_svd(M: MatRef<'_, Self>) -> Option<(Mat<Self>, Vec<Self>, Mat<Self>)>;

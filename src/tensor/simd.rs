@@ -91,83 +91,9 @@ pub(crate) fn gather_rows<T: Scalar>(table: &[T], d: usize, ids: &[i64], out: &m
     Arch::new().dispatch(Gather(table, d, ids, out));
 }
 
-/// LayerNorm by rows: `out = (x - mean(x)) (1 / scale) w + b`; `w` and `b` where there are any.
-///
-/// With an `eps`, `scale` becomes `sqrt(mean((x - mean(x))²) + eps)`; without one it is what it was.
-pub(crate) fn layer_norm_rows<T: Scalar>(
-    x: &[T],
-    eps: Option<T>,
-    scale: &mut [T],
-    affine: Option<(&[T], &[T])>,
-    out: &mut [T],
-) {
-    struct LayerNorm<'a, T> {
-        x: &'a [T],
-        eps: Option<T>,
-        scale: &'a mut [T],
-        affine: Option<(&'a [T], &'a [T])>,
-        out: &'a mut [T],
-    }
-    impl<T: Scalar> WithSimd for LayerNorm<'_, T> {
-        type Output = ();
-        #[inline(always)]
-        fn with_simd<S: Simd>(self, simd: S) {
-            let LayerNorm {
-                x,
-                eps,
-                scale,
-                affine,
-                out,
-            } = self;
-            let d = x.len() / scale.len().max(1);
-            let n = T::from_f64(d as f64);
-            let affine = affine.map(|(w, b)| (T::split::<S>(w), T::split::<S>(b)));
-            let affine = affine.map(|((w, w_tail), (b, b_tail))| {
-                (w, T::load(simd, w_tail), b, T::load(simd, b_tail))
-            });
-            for (i, scale) in scale.iter_mut().enumerate() {
-                let (body, tail) = T::split::<S>(&x[i * d..(i + 1) * d]);
-                let (own, rest) = out[i * d..].split_at_mut(d - tail.len());
-                let (own, _) = T::split_mut::<S>(own);
-
-                let last = load_over::<T, S>(simd, &x[(i + 1) * d - tail.len()..], tail.len());
-                let sum = body.iter().fold(last, |sum, &x| T::vadd(simd, sum, x));
-                let mean = T::splat(simd, T::reduce_sum(simd, sum) / n);
-                // The missing values stay zero.
-                let last = only::<T, S>(simd, tail.len(), T::vsub(simd, last, mean));
-                let mut squares = T::vmul(simd, last, last);
-                for (to, &x) in own.iter_mut().zip(body) {
-                    *to = T::vsub(simd, x, mean);
-                    squares = T::mul_add(simd, *to, *to, squares);
-                }
-                if let Some(eps) = eps {
-                    *scale = (T::reduce_sum(simd, squares) / n + eps).sqrt();
-                }
-                let inverse = T::splat(simd, T::ONE / *scale);
-                own.iter_mut().for_each(|x| *x = T::vmul(simd, *x, inverse));
-                let mut last = T::vmul(simd, last, inverse);
-                if let Some((w, w_last, b, b_last)) = affine {
-                    for ((x, &w), &b) in own.iter_mut().zip(w).zip(b) {
-                        *x = T::mul_add(simd, *x, w, b);
-                    }
-                    last = T::mul_add(simd, last, w_last, b_last);
-                }
-                store_over::<T, S>(simd, rest, tail.len(), last);
-            }
-        }
-    }
-    Arch::new().dispatch(LayerNorm {
-        x,
-        eps,
-        scale,
-        affine,
-        out,
-    });
-}
-
 /// The first `n` values of a vector, and zeros.
 #[inline(always)]
-fn only<T: Scalar, S: Simd>(simd: S, n: usize, v: T::V<S>) -> T::V<S> {
+pub(crate) fn only<T: Scalar, S: Simd>(simd: S, n: usize, v: T::V<S>) -> T::V<S> {
     let index = [
         0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15.,
     ];
@@ -266,6 +192,34 @@ fn row_max<T: Scalar, S: Simd>(simd: S, row: &[T]) -> T {
     T::reduce_max(simd, max)
 }
 
+/// Softmax's derivative by rows of length `d`, in place: `d_p` becomes `p (d_p - Σ p d_p)`.
+pub(crate) fn softmax_rows_back<T: Scalar>(p: &[T], d_p: &mut [T], d: usize) {
+    struct SoftmaxBack<'a, T>(&'a [T], &'a mut [T], usize);
+    impl<T: Scalar> WithSimd for SoftmaxBack<'_, T> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            let SoftmaxBack(p, d_p, d) = self;
+            for (p, d_p) in p.chunks_exact(d).zip(d_p.chunks_exact_mut(d)) {
+                let (p, p_rest) = T::split::<S>(p);
+                let (d_p, d_rest) = T::split_mut::<S>(d_p);
+                let (p_last, d_last) = (T::load(simd, p_rest), T::load(simd, d_rest));
+                let mut sum = T::vmul(simd, p_last, d_last);
+                for (&p, &d) in p.iter().zip(d_p.iter()) {
+                    sum = T::mul_add(simd, p, d, sum);
+                }
+                let shared = T::splat(simd, T::reduce_sum(simd, sum));
+                for (&p, d) in p.iter().zip(d_p.iter_mut()) {
+                    *d = T::vmul(simd, p, T::vsub(simd, *d, shared));
+                }
+                let last = T::vmul(simd, p_last, T::vsub(simd, d_last, shared));
+                T::store(simd, d_rest, last);
+            }
+        }
+    }
+    Arch::new().dispatch(SoftmaxBack(p, d_p, d));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -299,11 +253,6 @@ mod tests {
                     .collect();
                 let w: Vec<T> = (0..d).map(|i| T::from_f64(1.0 + i as f64 / 70.0)).collect();
 
-                let (mut plain, mut scale) = (vec![T::ZERO; 3 * d], vec![T::ZERO; 3]);
-                layer_norm_rows(&x, Some(T::from_f64(0.5)), &mut scale, None, &mut plain);
-                let (mut normalized, mut given) = (plain.clone(), vec![T::ONE; 3]);
-                let affine = Some((&w[..], &w[..]));
-                layer_norm_rows(&x, None, &mut given, affine, &mut normalized);
                 let mut soft = x.clone();
                 softmax_rows(&mut soft, d);
                 let mut shifted = x.clone();
@@ -316,11 +265,6 @@ mod tests {
 
                 for r in 0..3 {
                     let row = &x[r * d..(r + 1) * d];
-                    let n = T::from_f64(d as f64);
-                    let mean = row.iter().copied().sum::<T>() / n;
-                    let square = row.iter().map(|&x| (x - mean) * (x - mean)).sum::<T>() / n;
-                    let expected = (square + T::from_f64(0.5)).sqrt();
-                    assert!(close(scale[r], expected), "{d}: {} {expected}", scale[r]);
                     let max = row
                         .iter()
                         .copied()
@@ -328,8 +272,6 @@ mod tests {
                     let total: T = row.iter().map(|&x| (x - max).exp()).sum();
                     for j in 0..d {
                         let i = r * d + j;
-                        assert!(close(plain[i], (row[j] - mean) / expected), "{d}");
-                        assert!(close(normalized[i], (row[j] - mean) * w[j] + w[j]), "{d}");
                         assert!(close(soft[i], (row[j] - max).exp() / total), "{d}");
                         assert_eq!(shifted[i], row[j] + w[j]);
                     }

@@ -14,8 +14,15 @@ pub fn initialise<T: Scalar>(config: &Config, seed: u64, deviation: Option<f64>)
         let last = name.rsplit('.').next().expect("a name has a last part");
         if last.starts_with("W_") {
             let mut normal = Normal::new(seed, i as u64);
-            let values = t.data_mut().iter_mut();
-            values.for_each(|x| *x = T::from_f64(deviation * normal.next()));
+            let mut draw = || T::from_f64(deviation * normal.next());
+            match *t.shape() {
+                // Head by head, as TransformerLens has them.
+                [_, heads, _] if !last.starts_with("W_O") => (0..heads).for_each(|h| {
+                    let rows = t.of_head_mut(h).row_iter_mut();
+                    rows.for_each(|row| row.iter_mut().for_each(|x| *x = draw()));
+                }),
+                _ => t.data_mut().iter_mut().for_each(|x| *x = draw()),
+            }
         }
     }
     weights

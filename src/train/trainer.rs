@@ -116,7 +116,7 @@ impl<T: Scalar> Trainer<T> {
         let rate = self.settings.schedule.rate(self.step, self.settings.steps);
         self.step += 1;
         self.settings.optimiser.step(
-            &mut self.model.weights,
+            self.model.weights_mut(),
             self.gradient.weights(),
             &mut self.moments,
             &self.frozen,

@@ -4,7 +4,7 @@ use super::bounded::{Bounded, bounded_softmax, gamma, rounded_up, unit};
 use super::evidence::{Evidence, Mask};
 use super::verdict::Comparison;
 use crate::error::Result;
-use crate::model::PAD_SCORE;
+use crate::kernel::PAD_SCORE;
 use crate::names::{Head, Hook};
 use crate::tensor::Scalar;
 

@@ -3,7 +3,7 @@
 use super::bounded::Bounded;
 use super::verdict::Comparison;
 use crate::error::Result;
-use crate::model::{AttentionDir, Model, RunOutput};
+use crate::model::{Mask as Keys, Model, RunOutput};
 use crate::names::Hook;
 use crate::tensor::{Scalar, Tensor};
 
@@ -25,7 +25,7 @@ impl<T: Scalar> Evidence<'_, T> {
 
     /// The input of a layer: its norm's output, or the stream itself.
     pub(super) fn layer_input(&self, normalized: Hook, resid: Hook) -> Result<&Tensor<T>> {
-        let normed = self.model.config().normalization_type.is_some();
+        let normed = self.model.config().norm.is_some();
         self.value(if normed { normalized } else { resid })
     }
 
@@ -58,7 +58,7 @@ impl<T: Scalar> Evidence<'_, T> {
             .is_some_and(|pad| self.out.tokens.sequence(sequence)[key] == pad as i64)
         {
             Mask::Pad
-        } else if config.attention_dir == AttentionDir::Causal && key > query {
+        } else if config.mask == Keys::Causal && key > query {
             Mask::Future
         } else {
             Mask::Seen

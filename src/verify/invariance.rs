@@ -102,7 +102,7 @@ impl Invariance {
                 }
             }
             Invariance::ValueBasis => {
-                for block in &mut changed.weights.blocks {
+                for block in &mut changed.weights_mut().blocks {
                     let attn = &mut block.attn;
                     for h in 0..c.n_heads {
                         let (G, inverse) = random_basis(&mut rng, c.d_head);
@@ -113,7 +113,7 @@ impl Invariance {
                 }
             }
             Invariance::QueryBasis => {
-                for block in &mut changed.weights.blocks {
+                for block in &mut changed.weights_mut().blocks {
                     let attn = &mut block.attn;
                     for h in 0..c.n_heads {
                         let (G, inverse) = random_basis(&mut rng, c.d_head);
@@ -126,28 +126,27 @@ impl Invariance {
                 if c.n_heads == 1 {
                     return Ok(Transformed::NotApplicable("there is one head a layer"));
                 }
-                for block in &mut changed.weights.blocks {
+                for block in &mut changed.weights_mut().blocks {
                     let order = derangement(&mut rng, c.n_heads);
                     let attn = &mut block.attn;
-                    for t in [
-                        &mut attn.W_Q,
-                        &mut attn.b_Q,
-                        &mut attn.W_K,
-                        &mut attn.b_K,
-                        &mut attn.W_V,
-                        &mut attn.b_V,
-                        &mut attn.W_O,
-                    ] {
-                        reorder_rows(t, &order);
+                    for W in [&mut attn.W_Q, &mut attn.W_K, &mut attn.W_V] {
+                        let width: usize = W.shape()[1..].iter().product();
+                        for row in W.data_mut().chunks_exact_mut(width) {
+                            reorder(row, &order);
+                        }
                     }
+                    for b in [&mut attn.b_Q, &mut attn.b_K, &mut attn.b_V] {
+                        reorder(b.data_mut(), &order);
+                    }
+                    reorder(attn.W_O.data_mut(), &order);
                 }
             }
             Invariance::NeuronOrder => {
-                if c.attn_only {
+                if c.mlp.is_none() {
                     return Ok(Transformed::NotApplicable("the model has no MLPs"));
                 }
                 for mlp in changed
-                    .weights
+                    .weights_mut()
                     .blocks
                     .iter_mut()
                     .filter_map(|b| b.mlp.as_mut())
@@ -155,16 +154,13 @@ impl Invariance {
                     let order = derangement(&mut rng, mlp.b_in.len());
                     let d_mlp = order.len();
                     for row in mlp.W_in.data_mut().chunks_exact_mut(d_mlp) {
-                        let old = row.to_vec();
-                        row.iter_mut()
-                            .zip(&order)
-                            .for_each(|(x, &from)| *x = old[from]);
+                        reorder(row, &order);
                     }
-                    reorder_rows(&mut mlp.b_in, &order);
-                    reorder_rows(&mut mlp.W_out, &order);
+                    reorder(mlp.b_in.data_mut(), &order);
+                    reorder(mlp.W_out.data_mut(), &order);
                     if let Some(ln) = &mut mlp.ln {
-                        reorder_rows(&mut ln.w, &order);
-                        reorder_rows(&mut ln.b, &order);
+                        reorder(ln.w.data_mut(), &order);
+                        reorder(ln.b.data_mut(), &order);
                     }
                 }
             }
@@ -263,8 +259,8 @@ fn random_basis<T: Scalar>(rng: &mut ChaCha8Rng, d: usize) -> (Mat<T>, Mat<T>) {
 
 /// `W[h] G` and `b[h] G`
 fn into_basis<T: Scalar>(W: &mut Tensor<T>, b: &mut Tensor<T>, h: usize, G: MatRef<'_, T>) {
-    let changed = product(W.mat(&[h]), G);
-    W.mat_mut(&[h]).copy_from(changed);
+    let changed = product(W.of_head(h), G);
+    W.of_head_mut(h).copy_from(changed);
     let row = b.slice(&[h]);
     let changed = product(MatRef::from_row_major_slice(row, 1, row.len()), G);
     let b = b.slice_mut(&[h]);
@@ -283,10 +279,11 @@ fn derangement(rng: &mut ChaCha8Rng, n: usize) -> Vec<usize> {
     order
 }
 
-fn reorder_rows<T: Scalar>(t: &mut Tensor<T>, order: &[usize]) {
-    let each = t.len() / order.len();
-    let old = t.data().to_vec();
-    for (row, &from) in t.data_mut().chunks_exact_mut(each).zip(order) {
+/// Equal pieces in another order.
+fn reorder<T: Scalar>(x: &mut [T], order: &[usize]) {
+    let each = x.len() / order.len();
+    let old = x.to_vec();
+    for (row, &from) in x.chunks_exact_mut(each).zip(order) {
         row.copy_from_slice(&old[from * each..(from + 1) * each]);
     }
 }

@@ -38,13 +38,13 @@ pub(super) fn activation<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -
     let act_fn = e
         .model
         .config()
-        .mlp_act()
+        .act_fn()
         .expect("a model with MLPs names their function");
     for (l, mlp) in mlps(e) {
         let pre = e.value(Hook::Pre(l))?;
         let d_mlp = mlp.b_in.len();
         // Where a LayerNorm follows, it is `layer_norm` that speaks of the rest; but its output is `post`.
-        let hook = if e.model.config().solu() {
+        let hook = if e.model.config().norms_neurons() {
             Hook::Mid(l)
         } else {
             Hook::Post(l)
@@ -76,7 +76,7 @@ pub(super) fn activation<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -
                 cmp.entry(y[j].to_f64(), expected, bound, || e.place(hook, row, &[j]));
             }
         }
-        if e.model.config().solu() {
+        if e.model.config().norms_neurons() {
             let (post, normalized) = (e.value(Hook::Post(l))?, e.value(Hook::MlpLnNormalized(l))?);
             for (flat, (p, n)) in post.data().iter().zip(normalized.data()).enumerate() {
                 cmp.entry(p.to_f64(), n.to_f64(), 0.0, || {

@@ -16,7 +16,7 @@ pub(super) fn path_sum<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> 
     let chosen = Chosen::of(e);
     let left = chosen.found(e)?;
     let pos = e.out.tokens.pos();
-    let normed = c.normalization_type.is_some();
+    let normed = c.norm.is_some();
     let scale = |hook: Hook, b: usize| match normed {
         true => Result::Ok(Some(e.value(hook)?.slice(&[b]))),
         false => Ok(None),

@@ -127,13 +127,12 @@ impl RunIdentity {
     fn inapplicable(self, config: &Config) -> Option<&'static str> {
         match self {
             RunIdentity::LayerNorm
-                if config.normalization_type.is_none()
-                    && (!config.solu() || config.n_layers == 0) =>
+                if config.norm.is_none() && (!config.norms_neurons() || config.n_layers == 0) =>
             {
                 Some(NO_NORMS)
             }
             RunIdentity::Neurons | RunIdentity::Activation | RunIdentity::MlpOut
-                if config.attn_only =>
+                if config.mlp.is_none() =>
             {
                 Some(NO_MLPS)
             }

@@ -38,7 +38,7 @@ impl<T: Scalar> Sensitivity<T> {
         let c = model.config();
         let logits = run(model, tokens, par)?;
         let log_probs = log_softmax(&logits);
-        let terms = c.d_model + c.d_head + tokens.pos() + c.d_mlp.unwrap_or(0) + 4 * c.n_layers;
+        let terms = c.d_model + c.d_head + tokens.pos() + c.d_mlp().unwrap_or(0) + 4 * c.n_layers;
         let relative = T::from_f64((terms as f64).sqrt()) * unit::<T>();
         let mut moved = (0f64, 0f64);
         for seed in 0..DRAWS {

@@ -54,14 +54,14 @@ fn norms<T: Scalar>(model: &Model<T>) -> Vec<NormSite<'_, T>> {
     let (c, w) = (model.config(), model.weights());
     let mut all = Vec::new();
     for (l, block) in w.blocks.iter().enumerate() {
-        if c.normalization_type.is_some() {
+        if c.norm.is_some() {
             all.push((
                 block.ln1.as_ref(),
                 Some(Hook::ResidPre(l)),
                 Hook::Ln1Scale(l),
                 Hook::Ln1Normalized(l),
             ));
-            if !c.attn_only {
+            if c.mlp.is_some() {
                 all.push((
                     block.ln2.as_ref(),
                     Some(Hook::ResidMid(l)),
@@ -70,7 +70,7 @@ fn norms<T: Scalar>(model: &Model<T>) -> Vec<NormSite<'_, T>> {
                 ));
             }
         }
-        if c.solu() {
+        if c.norms_neurons() {
             let ln = block.mlp.as_ref().and_then(|m| m.ln.as_ref());
             all.push((
                 ln,
@@ -80,7 +80,7 @@ fn norms<T: Scalar>(model: &Model<T>) -> Vec<NormSite<'_, T>> {
             ));
         }
     }
-    if c.normalization_type.is_some() {
+    if c.norm.is_some() {
         all.push((
             w.ln_final.as_ref(),
             c.n_layers.checked_sub(1).map(Hook::ResidPost),
@@ -183,7 +183,7 @@ impl<T: Scalar> Chosen<T> {
 
 /// The scale of the last norm, where there is one.
 fn final_scale<'a, T: Scalar>(e: &Evidence<'a, T>) -> Result<Option<&'a [T]>> {
-    match e.model.config().normalization_type {
+    match e.model.config().norm {
         Some(_) => Ok(Some(e.out.cache.require(Hook::LnFinalScale)?.data())),
         None => Ok(None),
     }

@@ -5,7 +5,7 @@ use crate::program::{
     texts, tokens_file, torch_model,
 };
 use pathsum::fixture::Fixture;
-use pathsum::model::layout;
+use pathsum::format::layout;
 use pathsum::model::process::{Outcome, Step};
 use pathsum::tensor::Dtype;
 use pathsum::{Config, Model, Run, Tensor, TensorFile, Tokens, fixture};

@@ -212,8 +212,8 @@ impl Scratch {
     /// The folder `wrong`: the configuration of `model` with other tensors.
     pub fn wrong_tensors(&self, change: impl FnOnce(&mut BTreeMap<String, Tensor<f64>>)) {
         let model = small_model();
-        let tensors = model.weights().tensors().into_iter();
-        let mut tensors = tensors.map(|(n, t)| (n, t.clone())).collect();
+        let tensors = model.weights().state_dict().into_iter();
+        let mut tensors = tensors.map(|(n, t)| (n, t.into_owned())).collect();
         change(&mut tensors);
         self.wrong_config(CONFIG);
         let named = tensors.iter().map(|(n, t)| (n.clone(), t));

@@ -1,7 +1,7 @@
 //! The forward pass, hook by hook, written from the formulas of TransformerLens 2.
 
 use super::{Num, Params, Rounding, Value};
-use pathsum::model::{ActFn, AttentionDir, NormalizationType};
+use pathsum::model::{ActFn, Mask, NormKind};
 use pathsum::{Config, Hook, Tokens};
 
 /// What a hook's closure does to its value.
@@ -99,7 +99,7 @@ impl<'a> Pass<'a> {
             let attn_out = self.attention(l, &x, tokens);
             let attn_out = self.visit(Hook::AttnOut(l), attn_out);
             resid = plus(&resid, &attn_out);
-            if !c.attn_only {
+            if c.mlp.is_some() {
                 resid = self.visit(Hook::ResidMid(l), resid);
                 let hooks = (Hook::Ln2Scale(l), Hook::Ln2Normalized(l));
                 let x = self.norm(&resid, &format!("blocks.{l}.ln2"), hooks);
@@ -116,7 +116,7 @@ impl<'a> Pass<'a> {
 
     /// The norm of this name, where the model has norms.
     fn norm(&mut self, x: &Value, name: &str, hooks: (Hook, Hook)) -> Value {
-        match self.c.normalization_type {
+        match self.c.norm {
             Some(_) => self.layer_norm(x, name, hooks),
             None => x.clone(),
         }
@@ -148,7 +148,7 @@ impl<'a> Pass<'a> {
         let mut out = Value::from_fn(&x.shape, |at| {
             r.div(centered.at(at), scales.at(&[at[0], at[1], 0]))
         });
-        if self.c.normalization_type == Some(NormalizationType::LN) {
+        if self.c.norm == Some(NormKind::Affine) {
             let w = self.param(&format!("{name}.w"));
             let b = self.param(&format!("{name}.b"));
             out = Value::from_fn(&x.shape, |at| {
@@ -189,7 +189,7 @@ impl<'a> Pass<'a> {
         let k = project(Hook::K(l), 'K');
         let v = project(Hook::V(l), 'V');
 
-        let mut divisor = if c.use_attn_scale { c.attn_scale } else { 1.0 };
+        let mut divisor = c.attn_scale;
         if c.scale_attn_by_inverse_layer_idx {
             divisor *= (l + 1) as f64;
         }
@@ -206,7 +206,7 @@ impl<'a> Pass<'a> {
             if c.pad_token == Some(tokens.sequence(s)[key] as usize) {
                 return Num::exact(-1e5);
             }
-            if c.attention_dir == AttentionDir::Causal && key > query {
+            if c.mask == Mask::Causal && key > query {
                 return Num::exact(f64::NEG_INFINITY);
             }
             let pairs = (0..c.d_head).map(|j| (q.at(&[s, query, h, j]), k.at(&[s, key, h, j])));
@@ -247,7 +247,7 @@ impl<'a> Pass<'a> {
     fn mlp(&mut self, l: usize, x: &Value) -> Value {
         let r = self.r;
         let of = |name: &str| format!("blocks.{l}.mlp.{name}");
-        let act_fn = self.c.act_fn.expect("a model with MLPs has one");
+        let act_fn = self.c.act_fn().expect("a model with MLPs has one");
         let pre = self.linear(x, &of("W_in"), &of("b_in"));
         let pre = self.visit(Hook::Pre(l), pre);
 

@@ -229,6 +229,6 @@ impl Value {
 pub type Params = BTreeMap<String, Value>;
 
 pub fn params<T: Scalar>(model: &Model<T>) -> Params {
-    let tensors = model.weights().tensors().into_iter();
-    tensors.map(|(name, t)| (name, Value::exact(t))).collect()
+    let tensors = model.weights().state_dict().into_iter();
+    tensors.map(|(name, t)| (name, Value::exact(&t))).collect()
 }

@@ -2,7 +2,7 @@
 
 use super::{Num, Params, Rounding, Value};
 use pathsum::Config;
-use pathsum::model::NormalizationType;
+use pathsum::model::NormKind;
 
 /// One tensor changed in place.
 fn get<'a>(params: &'a mut Params, name: &str) -> &'a mut Value {
@@ -36,10 +36,10 @@ fn readers(c: &Config) -> Vec<(String, Vec<(String, String)>)> {
         };
         let attn = ["attn._Q", "attn._K", "attn._V"].map(pair).to_vec();
         all.push((of("ln1".into()), attn));
-        if !c.attn_only {
+        if c.mlp.is_some() {
             all.push((of("ln2".into()), vec![pair("mlp._in")]));
         }
-        if !c.attn_only && c.act_fn == Some(pathsum::model::ActFn::SoluLn) {
+        if c.mlp.is_some() && c.act_fn() == Some(pathsum::model::ActFn::SoluLn) {
             all.push((of("mlp.ln".into()), vec![pair("mlp._out")]));
         }
     }
@@ -50,7 +50,7 @@ fn readers(c: &Config) -> Vec<(String, Vec<(String, String)>)> {
 
 /// `b += ln.b W`, `W = ln.w W` less its mean over what it reads; then `ln.w = 1`, `ln.b = 0`.
 pub fn fold_layer_norm(c: &Config, r: Rounding, params: &mut Params) {
-    if c.normalization_type != Some(NormalizationType::LN) {
+    if c.norm != Some(NormKind::Affine) {
         return;
     }
     for (norm, readers) in readers(c) {
@@ -79,7 +79,7 @@ pub fn fold_layer_norm(c: &Config, r: Rounding, params: &mut Params) {
 
 /// Everything that writes to the stream, centred over `d_model`.
 pub fn center_writing_weights(c: &Config, r: Rounding, params: &mut Params) {
-    if c.normalization_type.is_none() {
+    if c.norm.is_none() {
         return;
     }
     let writes = |name: &str| {

@@ -172,7 +172,7 @@ impl Grids {
             units: of(
                 &self.neurons,
                 "--neurons: neuron",
-                config.d_mlp.unwrap_or(0),
+                config.d_mlp().unwrap_or(0),
             )?,
         })
     }

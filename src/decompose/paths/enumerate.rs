@@ -3,7 +3,7 @@
 use super::sums::LogitPaths;
 use super::{Contribution, Path, Start};
 use crate::error::{Error, Result};
-use crate::model::{Config, NormalizationType};
+use crate::model::{Config, NormKind};
 use crate::names::Head;
 use crate::tensor::{Scalar, Tensor};
 
@@ -22,14 +22,14 @@ use crate::tensor::{Scalar, Tensor};
 /// assert_eq!(decompose::count(fixture::induction::<f64>().config()), 19);
 /// ```
 pub fn count(config: &Config) -> u128 {
-    let ln = config.normalization_type == Some(NormalizationType::LN);
+    let ln = config.norm == Some(NormKind::Affine);
     let heads = config.n_heads as u128;
     let ways = |layers: usize| {
         let layers = u32::try_from(layers).unwrap_or(u32::MAX);
         (1 + heads).saturating_pow(layers)
     };
     let biases = heads + 1 + if ln { heads } else { 0 };
-    let mlp = if config.attn_only { 0 } else { 2 };
+    let mlp = if config.mlp.is_none() { 0 } else { 2 };
     let mut count = ways(config.n_layers).saturating_mul(2);
     for l in 0..config.n_layers {
         let from_layer = ways(config.n_layers - l - 1).saturating_mul(biases + mlp);

@@ -111,7 +111,7 @@ struct Layer<'a, T: Scalar> {
     patterns: Vec<MatRef<'a, T>>,
     /// `1 / scale` of `ln1` at each position; ones where there is no norm.
     inverse_scale: Vec<T>,
-    /// `W_V` with `ln1`'s centring and `w` folded in, `[head, d_model, d_head]`: a head's values are
+    /// `W_V` with `ln1`'s centring and `w` folded in, `[d_model, head, d_head]`: a head's values are
     /// `x W_V / scale`.
     W_V: Cow<'a, Tensor<T>>,
     /// `[head, d_head, d_model]`
@@ -228,7 +228,7 @@ impl<'a, T: Scalar> Paths<'a, T> {
             )));
         }
         let rows = |hook: Hook| Ok(Cow::Borrowed(cache.require(hook)?.slice(&[sequence])));
-        let scale = |hook: Hook| match c.normalization_type {
+        let scale = |hook: Hook| match c.norm {
             Some(_) => Result::Ok(Some(cache.require(hook)?.slice(&[sequence]))),
             None => Ok(None),
         };
@@ -295,7 +295,7 @@ impl<'a, T: Scalar> Paths<'a, T> {
                 },
                 W_O: &attn.W_O,
                 b: ln1.map(|ln1| {
-                    let into = |h| times(row(ln1.b.data()), attn.W_V.mat(&[h])).into_data();
+                    let into = |h| times(row(ln1.b.data()), attn.W_V.of_head(h)).into_data();
                     let data = (0..c.n_heads).flat_map(into).collect();
                     Tensor::from_vec(&[c.n_heads, c.d_head], data)
                 }),
@@ -336,7 +336,7 @@ impl<'a, T: Scalar> Paths<'a, T> {
     /// What the cotangent of a head's values is at the stream that the head reads: `[pos, d_model]`.
     fn read_by(&self, head: Head, values: &Tensor<T>) -> Tensor<T> {
         let layer = &self.layers[head.layer];
-        let mut read = times(values.mat(&[]), layer.W_V.mat(&[head.head]).transpose());
+        let mut read = times(values.mat(&[]), layer.W_V.of_head(head.head).transpose());
         scale_rows(&mut read, &layer.inverse_scale);
         read
     }
@@ -344,25 +344,23 @@ impl<'a, T: Scalar> Paths<'a, T> {
 
 /// `W_V` as it acts on a stream that is neither centred nor multiplied by the norm's `w`.
 fn folded<T: Scalar>(W_V: &Tensor<T>, w: Option<&[T]>) -> Tensor<T> {
-    let &[_, d_model, d_head] = W_V.shape() else {
+    let &[d_model, heads, d_head] = W_V.shape() else {
         unreachable!("checked at loading")
     };
     let mut folded = W_V.clone();
-    for W in folded.data_mut().chunks_exact_mut(d_model * d_head) {
-        if let Some(w) = w {
-            for (row, &w) in W.chunks_exact_mut(d_head).zip(w) {
-                row.iter_mut().for_each(|x| *x *= w);
-            }
+    let width = heads * d_head;
+    let W = folded.data_mut();
+    if let Some(w) = w {
+        for (row, &w) in W.chunks_exact_mut(width).zip(w) {
+            row.iter_mut().for_each(|x| *x *= w);
         }
-        // Centring the stream is centring what reads it, over the stream's features.
-        for j in 0..d_head {
-            let sum: T = W.iter().skip(j).step_by(d_head).copied().sum();
-            let mean = sum / T::from_f64(d_model as f64);
-            W.iter_mut()
-                .skip(j)
-                .step_by(d_head)
-                .for_each(|x| *x -= mean);
-        }
+    }
+    // Centring the stream is centring what reads it, over the stream's features.
+    for j in 0..width {
+        let sum: T = W.iter().skip(j).step_by(width).copied().sum();
+        let mean = sum / T::from_f64(d_model as f64);
+        let column = W.iter_mut().skip(j).step_by(width);
+        column.for_each(|x| *x -= mean);
     }
     folded
 }

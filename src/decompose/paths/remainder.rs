@@ -63,7 +63,7 @@ impl<T: Scalar> Paths<'_, T> {
     /// The norm of the terms that a head's folded `W_V` has: taking the mean off doubles them at most.
     pub(super) fn folded_size(&self, layer: usize, head: usize) -> T {
         let weights = &self.model.weights().blocks[layer];
-        let W_V = weights.attn.W_V.mat(&[head]);
+        let W_V = weights.attn.W_V.of_head(head);
         let w = weights.ln1.as_ref().map(|n| n.w.data());
         let w = |i: usize| w.map_or(T::ONE, |w| w[i]);
         let scaled = faer::Mat::from_fn(W_V.nrows(), W_V.ncols(), |i, j| W_V[(i, j)] * w(i));
@@ -75,7 +75,7 @@ impl<T: Scalar> Paths<'_, T> {
     pub(super) fn bias_size(&self, layer: usize, head: usize) -> T {
         let weights = &self.model.weights().blocks[layer];
         let b = weights.ln1.as_ref().map_or(T::ZERO, |n| norm(n.b.data()));
-        b * frobenius(weights.attn.W_V.mat(&[head]))
+        b * frobenius(weights.attn.W_V.of_head(head))
     }
 }
 
@@ -115,7 +115,7 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
                 next[p] += g * streams[p];
             }
             for head in 0..layer.patterns.len() {
-                let (W_V, W_O) = (layer.W_V.mat(&[head]), layer.W_O.mat(&[head]));
+                let (W_V, W_O) = (layer.W_V.of_head(head), layer.W_O.mat(&[head]));
                 let (V, O) = (paths.folded_size(level, head), frobenius(W_O));
                 let b = paths.bias_size(level, head);
                 let back = layer.mixed_back(head, &after);

@@ -133,7 +133,7 @@ impl<'a, T: Scalar> Paths<'a, T> {
         let (mut streams, mut all_values) = (vec![stream.clone()], Vec::new());
         for (l, layer) in self.layers.iter().enumerate() {
             let both = map(self.par, layer.patterns.len(), |h| {
-                let mut values = times(stream.mat(&[]), layer.W_V.mat(&[h]));
+                let mut values = times(stream.mat(&[]), layer.W_V.of_head(h));
                 scale_rows(&mut values, &layer.inverse_scale);
                 if let Some(b) = &layer.b {
                     let rows = values.data_mut().chunks_exact_mut(b.shape()[1]);

@@ -43,7 +43,7 @@ pub use written::Along;
 use super::{Attention, Progress};
 use crate::error::{Error, Result};
 use crate::linalg::Par;
-use crate::model::{AttentionDir, Config, Model};
+use crate::model::{Config, Mask, Model};
 use crate::names::Head;
 use crate::task::{Brackets, Task};
 use directions::Fits;
@@ -207,7 +207,7 @@ pub fn study(
             "{} layers of {} heads and {} neurons, d_model {}, d_head {}",
             c.n_layers,
             c.n_heads,
-            c.d_mlp.unwrap_or_default(),
+            c.d_mlp().unwrap_or_default(),
             c.d_model,
             c.d_head
         ),
@@ -248,7 +248,7 @@ fn check(config: &Config) -> Result<()> {
         );
         return wrong("n_ctx", reason);
     }
-    if config.attention_dir != AttentionDir::Bidirectional {
+    if config.mask != Mask::All {
         return wrong(
             "attention_dir",
             "causal, expected bidirectional for this study".into(),
@@ -258,10 +258,10 @@ fn check(config: &Config) -> Result<()> {
         let reason = format!("expected {} for this study", task.pad_token());
         return wrong("pad_token", reason);
     }
-    if config.attn_only {
+    if config.mlp.is_none() {
         return wrong("attn_only", "true, expected MLPs for this study".into());
     }
-    if config.normalization_type.is_none() {
+    if config.norm.is_none() {
         return wrong(
             "normalization_type",
             "none, expected LN or LNPre for this study".into(),

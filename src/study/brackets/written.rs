@@ -90,7 +90,7 @@ impl Written {
     pub fn new(model: &Model<f64>, data: &Data, unbalanced: &[f64], par: Par) -> Result<Self> {
         let (c, tokens) = (model.config(), &data.tokens);
         let (batch, last) = (tokens.batch(), c.n_layers - 1);
-        let neurons = c.d_mlp.expect("checked: there are MLPs");
+        let neurons = c.d_mlp().expect("checked: there are MLPs");
         let two = || [(); 2].map(|()| Tensor::zeros(&[batch, c.d_model]));
         let mut written = Written {
             writers: Vec::new(),
@@ -103,7 +103,7 @@ impl Written {
             off: 0.0,
         };
         let mut sides = Sides::default();
-        let mut hooks = By::Head.hooks(c.n_layers, c.attn_only);
+        let mut hooks = By::Head.hooks(c.n_layers, c.mlp.is_none());
         hooks.extend((0..c.n_layers).map(Hook::Post));
         hooks.extend([Hook::Pattern(last), Hook::V(last), Hook::ResidPost(last)]);
         let direction = MatRef::from_column_major_slice(unbalanced, unbalanced.len(), 1);

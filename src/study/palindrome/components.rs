@@ -33,7 +33,7 @@ pub(super) fn components(lab: &Lab<'_>) -> Result<Vec<ComponentAttribution>> {
     for first in (0..tokens.batch()).step_by(STRETCH) {
         let few = tokens.slice(first, STRETCH.min(tokens.batch() - first));
         let hooks = By::Head
-            .hooks(config.n_layers, config.attn_only)
+            .hooks(config.n_layers, config.mlp.is_none())
             .into_iter();
         let run = hooks.fold(Run::new().par(lab.par), |run, hook| run.cache(hook));
         let out = lab.model.run(&few, run.cache(Hook::LnFinalScale))?;

@@ -187,10 +187,10 @@ fn check(model: &Model<f64>, task: &Palindromes) -> Result<()> {
             format!("{}, expected 2 or more for this study", c.n_heads),
         );
     }
-    if !c.attn_only {
+    if c.mlp.is_some() {
         return config("attn_only", "false, expected true for this study".into());
     }
-    if c.normalization_type.is_none() {
+    if c.norm.is_none() {
         return config(
             "normalization_type",
             "none, expected LN for this study".into(),

@@ -229,7 +229,7 @@ fn check(model: &Model<f64>, tokens: &Tokens) -> Result<(usize, usize)> {
         let reason = format!("{}, expected 1 for this study", c.n_layers);
         return config("n_layers", reason);
     }
-    if !c.attn_only {
+    if c.mlp.is_some() {
         return config("attn_only", "false, expected true for this study".into());
     }
     if c.d_vocab_out != c.d_vocab {

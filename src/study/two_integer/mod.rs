@@ -225,10 +225,10 @@ fn check(config: &Config, task: &TwoIntegers) -> Result<()> {
         let reason = format!("{}, expected 1 for this study", config.n_layers);
         return wrong("n_layers", reason);
     }
-    if config.attn_only {
+    if config.mlp.is_none() {
         return wrong("attn_only", "true, expected an MLP for this study".into());
     }
-    if config.normalization_type.is_some() {
+    if config.norm.is_some() {
         let reason = "expected none for this study".into();
         return wrong("normalization_type", reason);
     }

@@ -51,7 +51,7 @@ impl Reading {
         Reading {
             W_in: mlp.W_in.clone(),
             b_in: mlp.b_in.data().to_vec(),
-            act_fn: model.config().act_fn.expect("checked: there is an MLP"),
+            act_fn: model.config().act_fn().expect("checked: there is an MLP"),
             out: Tensor::from_vec(&[d_mlp, 1], out),
             constant: read(mlp.b_out.data()) + b_U[1] - b_U[0],
             past: towards,

@@ -25,7 +25,7 @@ impl TwoIntegerStudy {
         let model = format!(
             "{model}: 1 layer of {} heads and {} neurons, d_model {}, d_head {}; all {} pairs",
             c.n_heads,
-            c.d_mlp.unwrap_or_default(),
+            c.d_mlp().unwrap_or_default(),
             c.d_model,
             c.d_head,
             self.labels.len()

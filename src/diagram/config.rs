@@ -1,0 +1,179 @@
+//! What a model is made of: independent features, not a family's name.
+
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// What an MLP's neurons compute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ActFn {
+    /// `max(x, 0)`
+    Relu,
+    /// `x Φ(x)`, with the error function.
+    Gelu,
+    /// `x/2 (1 + tanh(√(2/π) (x + 0.044715 x³)))`, as in GPT-2.
+    GeluNew,
+    /// As `gelu_new`, with √(2/π) cut to ten digits.
+    GeluFast,
+    /// As `gelu_new`.
+    GeluPytorchTanh,
+    /// `x / (1 + e^-x)`
+    Silu,
+    /// `x softmax(x)`
+    Solu,
+    /// `x softmax(x)`, then a LayerNorm over the neurons.
+    SoluLn,
+}
+
+impl ActFn {
+    /// Whether each neuron's value depends on all of them.
+    pub fn looks_across(self) -> bool {
+        matches!(self, ActFn::Solu | ActFn::SoluLn)
+    }
+}
+
+/// The norm before each layer and before the unembedding: `(x - mean) / scale · w + b`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormKind {
+    /// With parameters.
+    Affine,
+    /// Without.
+    Plain,
+}
+
+/// Which keys a query sees; those at pads are hidden in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mask {
+    /// Those at its own position and before.
+    Causal,
+    /// All.
+    All,
+}
+
+/// How positions enter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Positions {
+    /// Learned, a row of `W_pos` added to each embedding.
+    Learned,
+}
+
+/// The MLP of every block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MlpKind {
+    /// Neurons.
+    pub d_mlp: usize,
+    /// What each of them computes.
+    pub act_fn: ActFn,
+}
+
+/// A model's sizes and features: all that what it computes depends on, beside its parameters.
+///
+/// Each field is independent of the others. [`Config::from_json`] reads the fields of TransformerLens's
+/// HookedTransformerConfig into it, [`Config::to_json`] writes them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Blocks.
+    pub n_layers: usize,
+    /// Width of the residual stream.
+    pub d_model: usize,
+    /// The longest sequence.
+    pub n_ctx: usize,
+    /// Heads a layer.
+    pub n_heads: usize,
+    /// Width of a head.
+    pub d_head: usize,
+    /// Tokens.
+    pub d_vocab: usize,
+    /// Columns of the logits.
+    pub d_vocab_out: usize,
+    /// How positions enter.
+    pub positions: Positions,
+    /// The norms before the layers and the unembedding, if there are any.
+    pub norm: Option<NormKind>,
+    /// What a norm adds to the mean square, inside the root.
+    pub eps: f64,
+    /// Which keys a query sees.
+    pub mask: Mask,
+    /// What the scores are divided by.
+    pub attn_scale: f64,
+    /// Whether layer `l` divides its scores by `l + 1` as well.
+    pub scale_attn_by_inverse_layer_idx: bool,
+    /// The MLPs, if there are any.
+    pub mlp: Option<MlpKind>,
+    /// Keys at this token get a score of -1e5.
+    pub pad_token: Option<usize>,
+}
+
+/// The largest size that a field may have: beyond it, products of two sizes would overflow, and no
+/// file could hold the model.
+const LARGEST: usize = 1 << 31;
+
+impl Config {
+    /// What layer `l`'s scores are divided by.
+    pub fn score_scale(&self, l: usize) -> f64 {
+        match self.scale_attn_by_inverse_layer_idx {
+            true => self.attn_scale * (l + 1) as f64,
+            false => self.attn_scale,
+        }
+    }
+
+    /// Neurons a layer, where there are MLPs.
+    pub fn d_mlp(&self) -> Option<usize> {
+        self.mlp.map(|mlp| mlp.d_mlp)
+    }
+
+    /// The neurons' function, where there are MLPs.
+    pub fn act_fn(&self) -> Option<ActFn> {
+        self.mlp.map(|mlp| mlp.act_fn)
+    }
+
+    /// Whether the neurons pass a LayerNorm of their own.
+    pub(crate) fn norms_neurons(&self) -> bool {
+        self.act_fn() == Some(ActFn::SoluLn)
+    }
+
+    /// Whether a query sees keys after it. A key at the pad token has a score even where the mask hides it.
+    pub(crate) fn sees_ahead(&self) -> bool {
+        self.mask == Mask::All || self.pad_token.is_some()
+    }
+
+    /// That the sizes are those of a model: reading a file sees to it, but the fields are public.
+    ///
+    /// # Errors
+    /// When a size is zero or larger than any model's, or a number is none.
+    pub(crate) fn check(&self) -> Result<()> {
+        let refuse = |field: &'static str, reason: String| Err(Error::Config { field, reason });
+        let sizes = [
+            ("d_model", self.d_model),
+            ("n_ctx", self.n_ctx),
+            ("n_heads", self.n_heads),
+            ("d_head", self.d_head),
+            ("d_mlp", self.d_mlp().unwrap_or(1)),
+            ("d_vocab", self.d_vocab),
+            ("d_vocab_out", self.d_vocab_out),
+        ];
+        for (field, n) in sizes {
+            if n == 0 {
+                return refuse(field, "is 0, expected at least 1".into());
+            }
+        }
+        for (field, n) in sizes.into_iter().chain([("n_layers", self.n_layers)]) {
+            if n > LARGEST {
+                return refuse(field, format!("{n} is larger than any model"));
+            }
+        }
+        if !(self.eps >= 0.0 && self.eps.is_finite()) {
+            let reason = format!("{}, expected a number that is not negative", self.eps);
+            return refuse("eps", reason);
+        }
+        if self.attn_scale == 0.0 || !self.attn_scale.is_finite() {
+            let reason = format!("{}, expected a number other than 0", self.attn_scale);
+            return refuse("attn_scale", reason);
+        }
+        if let Some(pad) = self.pad_token.filter(|&pad| pad >= self.d_vocab) {
+            let reason = format!("{pad} is no token: d_vocab is {}", self.d_vocab);
+            return refuse("pad_token", reason);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,142 @@
+//! What is asked of a model's values, answered by walks over its diagram.
+
+use super::{Config, Diagram, Op, Step, Value};
+use crate::names::Hook;
+
+impl Config {
+    /// Every hook of this model, in the order of the forward pass.
+    pub fn hooks(&self) -> Vec<Hook> {
+        Diagram::of(self).hooks()
+    }
+}
+
+impl Diagram {
+    /// Every hook that users see, in the order of the forward pass.
+    pub fn hooks(&self) -> Vec<Hook> {
+        // Without layers the stream is there, but has no hook.
+        let seen = |hook: &Hook| hook.layer().is_none_or(|l| l < self.n_layers);
+        self.values.iter().copied().filter(seen).collect()
+    }
+
+    /// A hook's value, where the model has it.
+    pub fn value(&self, hook: Hook) -> Option<Value> {
+        self.values.iter().position(|&h| h == hook)
+    }
+
+    /// The number of the step that gives a value.
+    pub fn made_by(&self, value: Value) -> usize {
+        let made = |step: &Step| step.gives.contains(&value);
+        let found = self.steps.iter().position(made);
+        found.expect("every value is given by a step")
+    }
+
+    /// The axis of a value along which only the positions that are read need be there.
+    pub fn axis_read(&self, hook: Hook) -> Option<usize> {
+        let value = self.value(hook)?;
+        self.narrow[value].then(|| hook.position_axis())
+    }
+
+    /// The steps that read a value.
+    pub fn readers(&self, value: Value) -> impl Iterator<Item = &Step> {
+        let reads = move |step: &&Step| step.reads.iter().any(|&(v, _)| v == value);
+        self.steps.iter().filter(reads)
+    }
+
+    /// The hook whose value this is too: of a stream under two names the earlier.
+    pub fn same_as(&self, hook: Hook) -> Option<Hook> {
+        let step = &self.steps[self.made_by(self.value(hook)?)];
+        (step.op == Op::Same).then(|| self.values[step.reads[0].0])
+    }
+
+    /// The hook that stands for all whose derivatives are one: what nothing reads but a sum has the sum's.
+    pub fn same_derivative_as(&self, hook: Hook) -> Hook {
+        let Some(value) = self.value(hook) else {
+            return hook;
+        };
+        let mut readers = self.readers(value);
+        match (readers.next(), readers.next()) {
+            (Some(step), None) if matches!(step.op, Op::Sum | Op::Same) => {
+                self.same_derivative_as(self.values[step.gives[0]])
+            }
+            _ => hook,
+        }
+    }
+
+    /// Whether a forward pass is done with a hook's value before another is made of it in its place.
+    pub fn leaves_whole(&self, hook: Hook) -> bool {
+        let Some(value) = self.value(hook) else {
+            return false;
+        };
+        // Scores become the pattern where they stand.
+        let made_by = self.steps[self.made_by(value)].op;
+        let scores = matches!(made_by, Op::Attend(_)) && matches!(hook, Hook::AttnScores(_));
+        let spent = |step: &Step| step.op.in_place() && step.reads[0] == (value, true);
+        !scores && !self.readers(value).any(spent)
+    }
+
+    /// Of each value whether a backward pass has to come by: whether it is wanted, or anything that it is made of. Where
+    /// the derivatives by `parameters` are, every value.
+    pub fn reached_back(&self, wanted: impl Fn(Hook) -> bool, parameters: bool) -> Vec<bool> {
+        let mut reached = vec![parameters; self.values.len()];
+        for step in &self.steps {
+            let before = step.reads.iter().any(|&(value, _)| reached[value]);
+            let is = |&value: &Value| before || wanted(self.values[value]);
+            let Some((&last, inner)) = step.gives.split_last() else {
+                continue;
+            };
+            // The last of what it gives is made of the others.
+            reached[last] |= step.gives.iter().any(is);
+            inner.iter().for_each(|value| reached[*value] |= is(value));
+        }
+        reached
+    }
+
+    /// The values that a backward pass reads, which comes by those `reached`; and where the derivatives by `parameters`
+    /// are wanted, what these are made of.
+    pub fn needed_back(&self, reached: &[bool], parameters: bool) -> Vec<Hook> {
+        let mut needed = vec![false; self.values.len()];
+        for step in &self.steps {
+            if parameters || step.goes_back(reached) {
+                for value in step.op.read_back(step, parameters) {
+                    needed[value] = true;
+                }
+            }
+        }
+        let values = self.values.iter().zip(needed);
+        values
+            .filter(|(_, needed)| *needed)
+            .map(|(&hook, _)| hook)
+            .collect()
+    }
+}
+
+impl Step {
+    /// Whether a backward pass that comes by those values goes through this operation, or into it.
+    pub fn goes_back(&self, reached: &[bool]) -> bool {
+        let inner = self.gives.split_last().map_or(&[][..], |(_, inner)| inner);
+        let through = self.reads.iter().any(|&(value, _)| reached[value]);
+        through || inner.iter().any(|&value| reached[value])
+    }
+}
+
+impl Op {
+    /// What its backward pass reads of the forward pass's values.
+    fn read_back(self, step: &Step, parameters: bool) -> Vec<Value> {
+        let read = |i: usize| step.reads[i].0;
+        match self {
+            Op::Embed | Op::PosEmbed | Op::Sum | Op::Same => Vec::new(),
+            Op::Norm(_) => vec![read(0), step.gives[0]],
+            // The pattern.
+            Op::Attend(_) => vec![read(0), read(1), read(2), step.gives[1]],
+            Op::Activate(_) => vec![read(0)],
+            Op::Project(..)
+            | Op::WriteHeads(_)
+            | Op::Neurons(_)
+            | Op::WriteNeurons(_)
+            | Op::Unembed => match parameters {
+                true => vec![read(0)],
+                false => Vec::new(),
+            },
+        }
+    }
+}

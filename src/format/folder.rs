@@ -1,0 +1,178 @@
+//! Models from files: a folder with `config.json` and `model.safetensors`, or a PyTorch state dict.
+
+use super::transformer_lens::{from_file, shape_in_file, to_file};
+use crate::diagram::Config;
+use crate::error::{Error, Result, nearest_hint};
+use crate::model::{self, Model, Weights};
+use crate::tensor::{Scalar, Staged, Tensor, TensorFile, stage_safetensors};
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// The names of a model folder's two files.
+const CONFIG: &str = "config.json";
+const WEIGHTS: &str = "model.safetensors";
+
+/// Buffers that a state dict holds beside the parameters; the configuration says what they say.
+const BUFFERS: [&str; 2] = [".mask", ".IGNORE"];
+
+impl<T: Scalar> Model<T> {
+    /// Loads a folder with `config.json` and `model.safetensors`; the file is mapped into memory while
+    /// its values are converted to `T`.
+    ///
+    /// # Errors
+    /// When a file is missing or unsound, a tensor is missing, has another shape than the configuration
+    /// gives it, or has no place in the model.
+    pub fn load(folder: impl AsRef<Path>) -> Result<Self> {
+        let folder = folder.as_ref();
+        if let Some(name) = [CONFIG, WEIGHTS].iter().find(|n| !folder.join(n).exists()) {
+            let reason = format!("has no {name}, expected a folder with {CONFIG} and {WEIGHTS}");
+            return Err(Error::format(folder, reason));
+        }
+        let config = Config::open(folder.join(CONFIG))?;
+        let path = folder.join(WEIGHTS);
+        Self::from_file(config, &TensorFile::open(&path)?).map_err(|e| Error::format(&path, e))
+    }
+
+    /// Loads a PyTorch state dict (`.pt`) or a safetensors file for a configuration that stands elsewhere.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn load_with_config(path: impl AsRef<Path>, config: Config) -> Result<Self> {
+        let path = path.as_ref();
+        Self::from_file(config, &open_checkpoint(path)?).map_err(|e| Error::format(path, e))
+    }
+
+    /// The weights of named tensors, checked against a configuration.
+    ///
+    /// # Errors
+    /// When a tensor is missing, has another shape than the configuration gives it, or has no place.
+    pub fn from_file(config: Config, file: &TensorFile) -> Result<Self> {
+        config.check()?;
+        // A layer has several tensors. A configuration with more layers than the file has tensors is
+        // wrong, and a list of its names may be too long to make: the first missing name is error enough.
+        let layout = if config.n_layers <= file.names().count() {
+            layout(&config)
+        } else {
+            Vec::new()
+        };
+        let names: BTreeSet<&str> = layout.iter().map(|(name, _)| name.as_str()).collect();
+        let known = |name: &str| names.is_empty() || names.contains(name);
+        let buffer = |name: &str| BUFFERS.iter().any(|b| name.ends_with(b));
+        if let Some(name) = file.names().find(|n| !known(n) && !buffer(n)) {
+            return Err(Error::UnexpectedTensor {
+                name: name.into(),
+                reason: format!(
+                    "the configuration does not call for it{}",
+                    nearest_hint(name, names.iter().copied())
+                ),
+            });
+        }
+        let weights = Weights::build(&config, |name, own| {
+            let expected = shape_in_file(name, own);
+            let found = file
+                .shape(name)
+                .ok_or_else(|| match file.float::<T>(name) {
+                    // It is there, of a type that has no shape here.
+                    Err(foreign @ Error::Dtype { .. }) => foreign,
+                    _ => Error::MissingTensor {
+                        name: name.into(),
+                        expected: expected.clone(),
+                    },
+                })?;
+            if found != expected.as_slice() {
+                return Err(Error::Shape {
+                    name: name.into(),
+                    found: found.to_vec(),
+                    expected,
+                });
+            }
+            Ok(from_file(name, file.float(name)?))
+        })?;
+        Ok(Model::of(config, weights))
+    }
+
+    /// Writes a folder with `config.json` and `model.safetensors`, in the model's precision.
+    ///
+    /// # Errors
+    /// When the folder or a file cannot be written. Folders made here are removed again then, and what
+    /// an existing one held is still there.
+    pub fn save(&self, folder: impl AsRef<Path>) -> Result<()> {
+        let folder = folder.as_ref();
+        if folder.exists() && !folder.is_dir() {
+            return Err(Error::format(
+                folder,
+                "is a file, expected a folder to write",
+            ));
+        }
+        // "" is where a relative path starts, and is said not to exist.
+        let missing = |p: &&Path| !p.as_os_str().is_empty() && !p.exists();
+        let made = folder.ancestors().take_while(missing).last();
+        let write = || {
+            std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+            // Both files are whole before either takes its place: no disk that fills up leaves one
+            // model's weights beside another's configuration.
+            let tensors = self.weights().state_dict();
+            let named = tensors.iter().map(|(name, t)| (name.clone(), &**t));
+            let weights = stage_safetensors(&folder.join(WEIGHTS), named)?;
+            let config = Staged::new(&folder.join(CONFIG), self.config().to_json().as_bytes())?;
+            weights.commit()?;
+            config.commit()
+        };
+        write().inspect_err(|_| {
+            if let Some(made) = made {
+                // The first error is the one to report.
+                let _ = std::fs::remove_dir_all(made);
+            }
+        })
+    }
+}
+
+impl<T: Scalar> Weights<T> {
+    /// Every parameter as a state dict of TransformerLens has it: `W_Q`, `W_K` and `W_V` by heads,
+    /// `[n_heads, d_model, d_head]`.
+    pub fn state_dict(&self) -> Vec<(String, Cow<'_, Tensor<T>>)> {
+        let tensors = self.tensors().into_iter();
+        let in_file = |(name, t): (String, _)| {
+            let t = to_file(&name, t);
+            (name, t)
+        };
+        tensors.map(in_file).collect()
+    }
+}
+
+/// The names of a model's parameters, and their shapes in a state dict.
+pub fn layout(config: &Config) -> Vec<(String, Vec<usize>)> {
+    let own = model::layout(config).into_iter();
+    own.map(|(name, shape)| {
+        let in_file = shape_in_file(&name, &shape);
+        (name, in_file)
+    })
+    .collect()
+}
+
+/// Opens the tensors of a checkpoint: a safetensors file by its extension, else a PyTorch state dict.
+///
+/// # Errors
+/// When the file cannot be opened or is unsound.
+pub fn open_checkpoint(path: impl AsRef<Path>) -> Result<TensorFile> {
+    let path = path.as_ref();
+    if path.extension().is_some_and(|e| e == "safetensors") {
+        TensorFile::open(path)
+    } else {
+        open_state_dict(path)
+    }
+}
+
+#[cfg(feature = "torch")]
+fn open_state_dict(path: &Path) -> Result<TensorFile> {
+    super::torch::open_state_dict(path)
+}
+
+#[cfg(not(feature = "torch"))]
+fn open_state_dict(path: &Path) -> Result<TensorFile> {
+    Err(Error::format(
+        path,
+        "reading PyTorch state dicts needs the feature `torch`, expected .safetensors",
+    ))
+}

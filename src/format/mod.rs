@@ -1,0 +1,8 @@
+//! Models from files and back: which fields and tensors' names say what.
+
+mod folder;
+#[cfg(feature = "torch")]
+mod torch;
+mod transformer_lens;
+
+pub use folder::{layout, open_checkpoint};

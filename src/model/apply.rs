@@ -1,0 +1,90 @@
+//! Operations of one value, at whatever rows: what needs no more of a run than that.
+
+use super::Model;
+use crate::diagram::{Op, Value};
+use crate::names::Hook;
+use crate::op::{self, Layout, Scratch};
+use crate::tensor::{Scalar, Tensor};
+
+impl<T: Scalar> Model<T> {
+    /// What an operation makes of the rows of a value, `[batch, positions, …]`.
+    ///
+    /// # Panics
+    /// When it is made of more than one value.
+    #[track_caller]
+    pub(crate) fn apply(
+        &self,
+        op: Op,
+        mut x: Tensor<T>,
+        layout: Layout,
+        scratch: &mut Scratch<T>,
+    ) -> Tensor<T> {
+        match op {
+            Op::Same => x,
+            Op::Norm(site) => {
+                let mut scale = scratch.take(&[x.shape()[0], x.shape()[1], 1]);
+                let mut out = scratch.take(x.shape());
+                let eps = T::from_f64(self.config.eps);
+                let affine = self.norm_affine(site);
+                op::norm(layout, &x, eps, affine, &mut scale, &mut out);
+                [x, scale].into_iter().for_each(|t| scratch.give(t));
+                out
+            }
+            Op::Project(..) | Op::Neurons(_) | Op::WriteHeads(_) | Op::WriteNeurons(_) => {
+                let map = self.affine(op).expect("a linear map");
+                let shape = [&x.shape()[..2], map.b.shape()].concat();
+                let mut out = scratch.take(&shape);
+                op::linear(layout, x.data(), map, out.data_mut());
+                scratch.give(x);
+                out
+            }
+            Op::Activate(_) => {
+                let act_fn = self.config.act_fn().expect("a model with neurons");
+                op::activate(layout, act_fn, &mut x);
+                x
+            }
+            Op::Embed | Op::PosEmbed | Op::Sum | Op::Attend(_) | Op::Unembed => {
+                unreachable!("{op:?} is no operation of one value alone")
+            }
+        }
+    }
+
+    /// A hook's value, which is made of another alone, from a value of that one's own.
+    ///
+    /// # Panics
+    /// When anything else goes into it.
+    #[track_caller]
+    pub(crate) fn made_of(&self, from: (Hook, &Tensor<T>), to: Hook) -> Tensor<T> {
+        let number = |hook| self.diagram.value(hook).expect("a hook of this model");
+        let mut scratch = Scratch::default();
+        self.made_of_value((number(from.0), from.1), number(to), &mut scratch)
+    }
+
+    fn made_of_value(
+        &self,
+        from: (Value, &Tensor<T>),
+        to: Value,
+        scratch: &mut Scratch<T>,
+    ) -> Tensor<T> {
+        if to == from.0 {
+            return from.1.clone();
+        }
+        let step = &self.diagram.steps[self.diagram.made_by(to)];
+        let x = self.made_of_value(from, step.reads[0].0, scratch);
+        self.apply(step.op, x, Layout::ROWS, scratch)
+    }
+
+    /// What the heads of layer `l` write of `z`: `[batch, pos, head, d_model]`.
+    pub(crate) fn head_results(&self, l: usize, z: &Tensor<T>) -> Tensor<T> {
+        let mut shape = z.shape().to_vec();
+        shape[3] = self.config.d_model;
+        let mut out = Tensor::zeros(&shape);
+        op::head_results(
+            Layout::ROWS.par(),
+            z,
+            &self.weights.blocks[l].attn.W_O,
+            &mut out,
+        );
+        out
+    }
+}

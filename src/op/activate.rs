@@ -1,0 +1,168 @@
+//! The activation functions, each with TransformerLens's formula, and their derivatives.
+
+use super::{Layout, split};
+use crate::diagram::ActFn;
+use crate::tensor::{Scalar, Tensor, map_in_place, map2_in_place, softmax_rows};
+
+/// The activation function of `[batch, pos, d_mlp]` neurons, in place.
+pub(crate) fn activate<T: Scalar>(layout: Layout, act_fn: ActFn, x: &mut Tensor<T>) {
+    let d_mlp = x.shape()[2];
+    split(layout.par(), x.data_mut(), d_mlp, |_, x| {
+        act_fn.apply(x, d_mlp)
+    });
+}
+
+impl ActFn {
+    /// Applies the function to `[n, d_mlp]` neurons, in place. For `solu_ln` this is SoLU itself; the
+    /// LayerNorm that follows is the caller's.
+    ///
+    /// Source: `transformer_lens/utilities/activation_functions.py`.
+    pub(crate) fn apply<T: Scalar>(self, x: &mut [T], d_mlp: usize) {
+        let c = T::from_f64;
+        let (half, one) = (c(0.5), T::ONE);
+        match self {
+            ActFn::Relu => map_in_place(x, |x| if x < T::ZERO { T::ZERO } else { x }),
+            ActFn::Gelu => {
+                let inv_sqrt2 = c(std::f64::consts::FRAC_1_SQRT_2);
+                x.iter_mut()
+                    .for_each(|x| *x = half * *x * (one + (*x * inv_sqrt2).erf()));
+            }
+            ActFn::GeluNew | ActFn::GeluPytorchTanh => {
+                gelu_tanh(x, c((2.0 / std::f64::consts::PI).sqrt()))
+            }
+            ActFn::GeluFast => gelu_tanh(x, c(0.7978845608)),
+            ActFn::Silu => map_in_place(x, |x| x / (one + (-x).exp_lane())),
+            ActFn::Solu | ActFn::SoluLn => {
+                let mut weights = x.to_vec();
+                softmax_rows(&mut weights, d_mlp);
+                x.iter_mut().zip(weights).for_each(|(x, w)| *x *= w);
+            }
+        }
+    }
+}
+
+/// `x/2 (1 + tanh(k (x + 0.044715 x³)))`, with `tanh y = 1 - 2 / (e^2y + 1)`.
+fn gelu_tanh<T: Scalar>(x: &mut [T], k: T) {
+    let cubic = T::from_f64(0.044715);
+    let (half, one, two) = (T::from_f64(0.5), T::ONE, T::from_f64(2.0));
+    map_in_place(x, |x| {
+        let y = k * (x + cubic * (x * x * x));
+        let tanh = one - two / ((two * y).exp_lane() + one);
+        half * x * (one + tanh)
+    });
+}
+
+/// Turns the derivative by `[n, d_mlp]` neurons past the function into that by `pre`, the neurons before it, in place.
+/// For `solu_ln` that past the function is that before its LayerNorm.
+pub(crate) fn activate_back<T: Scalar>(act_fn: ActFn, pre: &[T], d: &mut [T], d_mlp: usize) {
+    let c = T::from_f64;
+    match act_fn {
+        ActFn::Relu => map2_in_place(d, pre, |d, x| if x > T::ZERO { d } else { T::ZERO }),
+        ActFn::Gelu => {
+            let (half, one, root) = (c(0.5), T::ONE, c(std::f64::consts::FRAC_1_SQRT_2));
+            let density = c((2.0 * std::f64::consts::PI).sqrt().recip());
+            for (d, &x) in d.iter_mut().zip(pre) {
+                let below = half * (one + (x * root).erf());
+                *d *= below + x * density * (-half * x * x).exp();
+            }
+        }
+        ActFn::GeluNew | ActFn::GeluPytorchTanh => {
+            tanh_back(pre, d, c((2.0 / std::f64::consts::PI).sqrt()))
+        }
+        ActFn::GeluFast => tanh_back(pre, d, c(0.7978845608)),
+        ActFn::Silu => map2_in_place(d, pre, |d, x| {
+            let s = T::ONE / (T::ONE + (-x).exp_lane());
+            d * s * (T::ONE + x * (T::ONE - s))
+        }),
+        ActFn::Solu | ActFn::SoluLn => {
+            let mut weights = pre.to_vec();
+            softmax_rows(&mut weights, d_mlp);
+            let rows = d.chunks_exact_mut(d_mlp).zip(pre.chunks_exact(d_mlp));
+            for ((d, x), s) in rows.zip(weights.chunks_exact(d_mlp)) {
+                // y_i = x_i s_i: dy_i / dx_j = s_i (δ_ij + x_i (δ_ij - s_j))
+                let terms = d.iter().zip(x).zip(s).map(|((&d, &x), &s)| d * x * s);
+                let shared: T = terms.sum();
+                for ((d, &x), &s) in d.iter_mut().zip(x).zip(s) {
+                    *d = s * (*d + *d * x - shared);
+                }
+            }
+        }
+    }
+}
+
+/// `x/2 (1 + tanh y)`, `y = k (x + 0.044715 x³)`.
+fn tanh_back<T: Scalar>(pre: &[T], d: &mut [T], k: T) {
+    let cubic = T::from_f64(0.044715);
+    let (half, one, two, three) = (T::from_f64(0.5), T::ONE, T::from_f64(2.0), T::from_f64(3.0));
+    map2_in_place(d, pre, |d, x| {
+        let y = k * (x + cubic * (x * x * x));
+        let tanh = one - two / ((two * y).exp_lane() + one);
+        let slope = k * (one + three * cubic * x * x);
+        d * half * (one + tanh + x * (one - tanh * tanh) * slope)
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The functions as the Python source has them, on std's elementary functions.
+    fn naive(f: ActFn, x: f64) -> f64 {
+        let tanh = |k: f64| 0.5 * x * (1.0 + (k * (x + 0.044715 * x.powi(3))).tanh());
+        match f {
+            ActFn::Relu => x.max(0.0),
+            ActFn::Gelu => 0.5 * x * (1.0 + libm::erf(x / 2f64.sqrt())),
+            ActFn::GeluNew | ActFn::GeluPytorchTanh => tanh((2.0 / std::f64::consts::PI).sqrt()),
+            ActFn::GeluFast => tanh(0.7978845608),
+            ActFn::Silu => x / (1.0 + (-x).exp()),
+            ActFn::Solu | ActFn::SoluLn => unreachable!("SoLU is no function of one neuron"),
+        }
+    }
+
+    #[test]
+    fn each_is_its_formula() {
+        let inputs: Vec<f64> = (-4000..=4000).map(|i| i as f64 / 100.0).collect();
+        for f in [
+            ActFn::Relu,
+            ActFn::Gelu,
+            ActFn::GeluNew,
+            ActFn::GeluFast,
+            ActFn::GeluPytorchTanh,
+            ActFn::Silu,
+        ] {
+            let mut out = inputs.clone();
+            f.apply(&mut out, inputs.len());
+            for (&x, &y) in inputs.iter().zip(&out) {
+                // 1 + tanh cancels for negative x: the error is relative to x, not to the result.
+                let bound = 8.0 * f64::EPSILON * x.abs();
+                assert!(
+                    (y - naive(f, x)).abs() <= bound,
+                    "{f:?}({x}) = {y}, {}",
+                    naive(f, x)
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn solu_is_x_softmax_x() {
+        let mut x = vec![1.0f64, 2.0, 3.0, -1.0, 0.0, 1.0];
+        let e: Vec<f64> = x.iter().map(|x| x.exp()).collect();
+        let expected: Vec<f64> = (0..6)
+            .map(|i| x[i] * e[i] / e[i / 3 * 3..i / 3 * 3 + 3].iter().sum::<f64>())
+            .collect();
+        ActFn::SoluLn.apply(&mut x, 3);
+        for (a, b) in x.iter().zip(expected) {
+            assert!((a - b).abs() <= 8.0 * f64::EPSILON * b.abs());
+        }
+    }
+
+    #[test]
+    fn nan_stays_nan() {
+        for f in [ActFn::Relu, ActFn::Gelu, ActFn::GeluNew, ActFn::Silu] {
+            let mut x = [f64::NAN];
+            f.apply(&mut x, 1);
+            assert!(x[0].is_nan(), "{f:?}");
+        }
+    }
+}

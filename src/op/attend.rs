@@ -1,0 +1,283 @@
+//! Attention: from queries, keys and values to what the heads mix, `softmax(q kᵀ / attn_scale) v`.
+
+use super::{Layout, Scratch, split};
+use crate::kernel::{self, PAD_SCORE, abreast};
+use crate::linalg::{Par, add_transposed_product, product_into};
+use crate::tensor::{Columns, Scalar, Tensor, softmax_rows, softmax_rows_back};
+use faer::MatMut;
+use pulp::Arch;
+use rayon::prelude::*;
+
+/// Which keys a query sees.
+#[derive(Clone, Copy)]
+pub(crate) struct Masks<'a> {
+    /// Whether those after the query are hidden: their score is `-inf`.
+    pub causal: bool,
+    /// `[batch, pos]`: whether a key is a pad. It scores [`PAD_SCORE`], whatever the causal mask says, as a hook on
+    /// TransformerLens's scores would have it.
+    pub pads: Option<&'a [bool]>,
+}
+
+/// Queries at some positions, and the keys and values of all.
+pub(crate) struct Attention<'a, T: Scalar> {
+    /// The queries' positions.
+    pub queries: &'a [usize],
+    /// `[batch, queries, head, d_head]`
+    pub q: &'a Tensor<T>,
+    /// `[batch, pos, head, d_head]`, as is `v`.
+    pub k: &'a Tensor<T>,
+    pub v: &'a Tensor<T>,
+    /// What `q kᵀ` is multiplied by.
+    pub factor: T,
+    pub masks: Masks<'a>,
+}
+
+impl<T: Scalar> Attention<'_, T> {
+    /// Whether everything between the projections and `z` can be done in one go: abreast, or for short sequences.
+    pub fn in_one_go(&self, layout: Layout) -> bool {
+        let (pos, d_head) = (self.k.shape()[1], self.k.shape()[3]);
+        matches!(layout, Layout::Abreast) || kernel::is_short::<T>(pos, d_head)
+    }
+
+    /// `z: [batch, queries, head, d_head]` in one go; scores and pattern, `[batch, head, queries, key]`, where someone
+    /// wants them.
+    pub fn mix(
+        &self,
+        layout: Layout,
+        [scores, pattern]: [Option<&mut Tensor<T>>; 2],
+        z: &mut Tensor<T>,
+    ) {
+        let &[batch, pos, heads, d_head] = self.k.shape() else {
+            unreachable!("keys have four axes")
+        };
+        let (queries, causal) = (self.queries, self.masks.causal);
+        let par = match layout {
+            Layout::Rows(par) => par,
+            Layout::Abreast => {
+                let pad_keys = (self.masks.pads).map(|pads| abreast::pad_lanes(pads, pos));
+                return Arch::new().dispatch(abreast::Attend {
+                    queries,
+                    pos,
+                    heads,
+                    d_head,
+                    q: self.q.data(),
+                    k: self.k.data(),
+                    v: self.v.data(),
+                    factor: self.factor,
+                    causal,
+                    pad_keys: pad_keys.as_deref(),
+                    scores: scores.map(Tensor::data_mut),
+                    pattern: pattern.map(Tensor::data_mut),
+                    z: z.data_mut(),
+                });
+            }
+        };
+        let each = batch.div_ceil(par.threads());
+        let (rows, keys) = (each * queries.len() * heads, each * pos * heads * d_head);
+        let mut scores = scores.map(|s| s.data_mut().chunks_mut(rows * pos));
+        let mut pattern = pattern.map(|p| p.data_mut().chunks_mut(rows * pos));
+        let values = self.k.data().chunks(keys).zip(self.v.data().chunks(keys));
+        let rows = rows * d_head;
+        let of_queries = (self.q.data().chunks(rows)).zip(z.data_mut().chunks_mut(rows));
+        let mut parts = Vec::new();
+        for (i, ((q, z), (k, v))) in of_queries.zip(values).enumerate() {
+            parts.push(kernel::Attend {
+                queries,
+                pos,
+                heads,
+                d_head,
+                q,
+                k,
+                v,
+                factor: self.factor,
+                causal,
+                pad_keys: self.masks.pads.map(|pads| &pads[i * each * pos..]),
+                scores: scores.as_mut().and_then(Iterator::next),
+                pattern: pattern.as_mut().and_then(Iterator::next),
+                z,
+            });
+        }
+        let work = |part| Arch::new().dispatch(part);
+        match par {
+            Par::Seq => parts.into_iter().for_each(work),
+            Par::Rayon => parts.into_par_iter().for_each(work),
+        }
+    }
+
+    /// `scores[b, h] = q kᵀ / attn_scale`, masked: `[batch, head, queries, key]`.
+    pub fn scores(&self, par: Par, out: &mut Tensor<T>) {
+        let &[_, pos, heads, _] = self.k.shape() else {
+            unreachable!("keys have four axes")
+        };
+        let square = self.queries.len() * pos;
+        split(par, out.data_mut(), square, |first, out| {
+            for (i, out) in out.chunks_exact_mut(square).enumerate() {
+                let (b, h) = ((first + i) / heads, (first + i) % heads);
+                let scores = MatMut::from_row_major_slice_mut(out, self.queries.len(), pos);
+                let keys = self.k.head(b, h).transpose();
+                product_into(scores, self.factor, self.q.head(b, h), keys);
+                self.mask(b, out);
+            }
+        });
+    }
+
+    /// Masks the scores of one head of the `b`-th sequence.
+    fn mask(&self, b: usize, scores: &mut [T]) {
+        let pos = self.k.shape()[1];
+        if self.masks.causal {
+            for (query, row) in self.queries.iter().zip(scores.chunks_exact_mut(pos)) {
+                row[query + 1..].fill(-T::INFINITY);
+            }
+        }
+        if let Some(pads) = self.masks.pads {
+            let pads = &pads[b * pos..(b + 1) * pos];
+            for row in scores.chunks_exact_mut(pos) {
+                for (score, _) in row.iter_mut().zip(pads).filter(|(_, pad)| **pad) {
+                    *score = T::from_f64(PAD_SCORE);
+                }
+            }
+        }
+    }
+}
+
+/// The softmax of scores over the keys, in place.
+pub(crate) fn softmax<T: Scalar>(par: Par, scores: &mut Tensor<T>) {
+    let keys = scores.shape()[3];
+    split(par, scores.data_mut(), keys, |_, rows| {
+        softmax_rows(rows, keys)
+    });
+}
+
+/// `z[:, h] = pattern[h] v[:, h]`, for `pattern: [batch, head, queries, key]`, `v: [batch, pos, head, d_head]`.
+pub(crate) fn weigh<T: Scalar>(par: Par, pattern: &Tensor<T>, v: &Tensor<T>, z: &mut Tensor<T>) {
+    let &[_, heads, queries, _] = pattern.shape() else {
+        unreachable!("patterns have four axes")
+    };
+    let d_head = v.shape()[3];
+    let width = heads * d_head;
+    split(par, z.data_mut(), width, |first, out| {
+        // A stretch of rows may begin and end inside sequences.
+        let mut row = first;
+        let mut rest = out;
+        while !rest.is_empty() {
+            let (b, p) = (row / queries, row % queries);
+            let n = (queries - p).min(rest.len() / width);
+            let (own, others) = rest.split_at_mut(n * width);
+            for h in 0..heads {
+                let z =
+                    MatMut::from_row_major_slice_mut(own, n, width).subcols_mut(h * d_head, d_head);
+                let pattern = pattern.mat(&[b, h]).subrows(p, n);
+                product_into(z, T::ONE, pattern, v.head(b, h));
+            }
+            rest = others;
+            row += n;
+        }
+    });
+}
+
+/// Where an attention's derivatives go.
+pub(crate) struct AttentionBack<'a, T: Scalar> {
+    /// `[batch, queries, head, d_head]`, written.
+    pub d_q: &'a mut Tensor<T>,
+    /// `[batch, pos, head, d_head]`, written, as is `d_v`.
+    pub d_k: &'a mut Tensor<T>,
+    pub d_v: &'a mut Tensor<T>,
+    /// `[batch, head, queries, key]` where someone wants them: the derivatives by pattern and scores.
+    pub d_pattern: Option<&'a mut Tensor<T>>,
+    pub d_scores: Option<&'a mut Tensor<T>>,
+}
+
+impl<T: Scalar> Attention<'_, T> {
+    /// From the derivative by `z` and the pattern of the forward pass to those by queries, keys and values.
+    pub fn back(
+        &self,
+        layout: Layout,
+        pattern: &Tensor<T>,
+        d_z: &Tensor<T>,
+        to: AttentionBack<'_, T>,
+        scratch: &mut Scratch<T>,
+    ) {
+        match layout {
+            Layout::Rows(_) => self.back_by_rows(pattern, d_z, to),
+            Layout::Abreast => self.back_abreast(pattern, d_z, to, scratch),
+        }
+    }
+
+    fn back_abreast(
+        &self,
+        pattern: &Tensor<T>,
+        d_z: &Tensor<T>,
+        to: AttentionBack<'_, T>,
+        scratch: &mut Scratch<T>,
+    ) {
+        let &[lanes, pos, heads, d_head] = self.k.shape() else {
+            unreachable!("keys have four axes")
+        };
+        let pad_keys = (self.masks.pads).map(|pads| abreast::pad_lanes(pads, pos));
+        let room = abreast::back::AttentionBack::<T>::room(self.queries.len(), pos, lanes);
+        let mut work = scratch.take(&room);
+        Arch::new().dispatch(abreast::back::AttentionBack {
+            heads,
+            d_head,
+            queries: self.queries,
+            q: self.q.data(),
+            d_z: d_z.data(),
+            d_q: to.d_q.data_mut(),
+            k: self.k.data(),
+            v: self.v.data(),
+            d_k: to.d_k.data_mut(),
+            d_v: to.d_v.data_mut(),
+            pattern: pattern.data(),
+            d_pattern: to.d_pattern.map(Tensor::data_mut),
+            d_scores: to.d_scores.map(Tensor::data_mut),
+            factor: self.factor,
+            // A key at the pad token has a score even where the causal mask hides it.
+            causal: self.masks.causal && pad_keys.is_none(),
+            pad_keys: pad_keys.as_deref(),
+            work: work.data_mut(),
+        });
+        scratch.give(work);
+    }
+
+    fn back_by_rows(&self, pattern: &Tensor<T>, d_z: &Tensor<T>, mut to: AttentionBack<'_, T>) {
+        let &[batch, pos, heads, d_head] = self.k.shape() else {
+            unreachable!("keys have four axes")
+        };
+        let n = self.queries.len();
+        let width = heads * d_head;
+        to.d_k.data_mut().fill(T::ZERO);
+        to.d_v.data_mut().fill(T::ZERO);
+        let mut d_scores = vec![T::ZERO; n * pos];
+        for b in 0..batch {
+            let (q, d_z) = (self.q.slice(&[b]), d_z.slice(&[b]));
+            for h in 0..heads {
+                let pattern = pattern.slice(&[b, h]);
+                let of_head = |x| Columns::some(x, width, h * d_head, d_head);
+                let d_pattern = MatMut::from_row_major_slice_mut(&mut d_scores, n, pos);
+                let v = self.v.head(b, h).transpose();
+                product_into(d_pattern, T::ONE, of_head(d_z).mat(), v);
+                if let Some(kept) = &mut to.d_pattern {
+                    kept.slice_mut(&[b, h]).copy_from_slice(&d_scores);
+                }
+                softmax_rows_back(pattern, &mut d_scores, pos);
+                if let Some(kept) = &mut to.d_scores {
+                    kept.slice_mut(&[b, h]).copy_from_slice(&d_scores);
+                }
+                if let Some(pads) = self.masks.pads {
+                    // Their scores are constants.
+                    let pads = &pads[b * pos..(b + 1) * pos];
+                    for row in d_scores.chunks_exact_mut(pos) {
+                        let constant = row.iter_mut().zip(pads).filter(|(_, pad)| **pad);
+                        constant.for_each(|(d, _)| *d = T::ZERO);
+                    }
+                }
+                let d = Columns::all(&d_scores[..], pos);
+                let d_q = to.d_q.head_mut(b, h);
+                product_into(d_q, self.factor, d.mat(), self.k.head(b, h));
+                add_transposed_product(to.d_k.head_mut(b, h), self.factor, d, of_head(q));
+                let pattern = Columns::all(pattern, pos);
+                add_transposed_product(to.d_v.head_mut(b, h), T::ONE, pattern, of_head(d_z));
+            }
+        }
+    }
+}

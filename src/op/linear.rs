@@ -1,0 +1,149 @@
+//! Linear maps with a bias: everything that goes into heads and neurons, out of them, and out of the model.
+
+use super::embed::spread_back;
+use super::{Layout, Scratch, rows_of, split};
+use crate::kernel::abreast::{self, Linear};
+use crate::linalg::{add_transposed_product, affine_into, product_into};
+use crate::tensor::{Columns, Scalar, Tensor, add_assign};
+use faer::{MatMut, MatRef};
+use pulp::Arch;
+
+/// `x W + b`
+#[derive(Clone, Copy)]
+pub(crate) struct Affine<'a, T: Scalar> {
+    /// `[inputs, outputs]`; either may stand in several axes.
+    pub W: &'a Tensor<T>,
+    /// `[outputs]`
+    pub b: &'a Tensor<T>,
+}
+
+/// `out = x W + b`, for `x: [n, inputs]`.
+pub(crate) fn linear<T: Scalar>(layout: Layout, x: &[T], map: Affine<'_, T>, out: &mut [T]) {
+    let (W, b) = (map.W.data(), map.b.data());
+    let par = match layout {
+        Layout::Rows(par) => par,
+        Layout::Abreast => {
+            return Arch::new().dispatch(Linear {
+                x,
+                W,
+                b,
+                add: false,
+                out,
+            });
+        }
+    };
+    let d_out = b.len();
+    let d_in = W.len() / d_out;
+    let W = rows_of(W, d_out, 0, d_in);
+    split(par, out, d_out, |first, out| {
+        let n = out.len() / d_out;
+        affine_into(out, rows_of(x, d_in, first, n), W, b);
+    });
+}
+
+/// `out = x W + b` as [`linear`], but in the order of the axes however `x` lies, and without the sequences that
+/// are there again.
+pub(crate) fn unembed<T: Scalar>(
+    layout: Layout,
+    x: &Tensor<T>,
+    map: Affine<'_, T>,
+    scratch: &mut Scratch<T>,
+    out: &mut [T],
+) {
+    match layout {
+        Layout::Rows(_) => linear(layout, x.data(), map, out),
+        Layout::Abreast => {
+            let &[lanes, pos, _] = x.shape() else {
+                unreachable!("a stream is [batch, pos, d]")
+            };
+            let mut all = scratch.take(&[lanes, pos, map.b.len()]);
+            linear(layout, x.data(), map, all.data_mut());
+            abreast::to_rows(all.data(), lanes, out);
+            scratch.give(all);
+        }
+    }
+}
+
+/// `d_x = d_y Wᵀ`, for `d_y: [batch, pos, outputs]`, `W: [inputs, outputs]`; either may stand in several axes.
+pub(crate) fn linear_back<T: Scalar>(
+    layout: Layout,
+    d_y: &Tensor<T>,
+    W: &Tensor<T>,
+    d_x: &mut Tensor<T>,
+) {
+    let d_out: usize = d_y.shape()[2..].iter().product();
+    match layout {
+        Layout::Rows(par) => {
+            let W = W.data();
+            let W = MatRef::from_row_major_slice(W, W.len() / d_out, d_out);
+            let d_y = d_y.data();
+            split(par, d_x.data_mut(), W.nrows(), |first, d_x| {
+                let n = d_x.len() / W.nrows();
+                let d_y = rows_of(d_y, d_out, first, n);
+                let d_x = MatMut::from_row_major_slice_mut(d_x, n, W.nrows());
+                product_into(d_x, T::ONE, d_y, W.transpose());
+            });
+        }
+        Layout::Abreast => linear_back_abreast(d_y, W, d_x, false),
+    }
+}
+
+/// `d_x += d_y Wᵀ`, as [`linear_back`].
+pub(crate) fn add_linear_back<T: Scalar>(
+    layout: Layout,
+    d_y: &Tensor<T>,
+    W: &Tensor<T>,
+    d_x: &mut Tensor<T>,
+    scratch: &mut Scratch<T>,
+) {
+    match layout {
+        Layout::Rows(_) => {
+            let mut part = scratch.take(d_x.shape());
+            linear_back(layout, d_y, W, &mut part);
+            add_assign(d_x.data_mut(), part.data());
+            scratch.give(part);
+        }
+        Layout::Abreast => linear_back_abreast(d_y, W, d_x, true),
+    }
+}
+
+fn linear_back_abreast<T: Scalar>(d_y: &Tensor<T>, W: &Tensor<T>, d_x: &mut Tensor<T>, add: bool) {
+    let d_out: usize = d_y.shape()[2..].iter().product();
+    let W = W.data();
+    let d_in = W.len() / d_out;
+    let mut transposed = vec![T::ZERO; W.len()];
+    for (i, row) in W.chunks_exact(d_out).enumerate() {
+        let column = transposed[i..].iter_mut().step_by(d_in);
+        column.zip(row).for_each(|(to, &x)| *to = x);
+    }
+    Arch::new().dispatch(Linear {
+        x: d_y.data(),
+        W: &transposed,
+        b: &vec![T::ZERO; d_in],
+        add,
+        out: d_x.data_mut(),
+    });
+}
+
+/// `d_W += xᵀ d_y`, `d_b += Σ d_y`.
+pub(crate) fn parameters_back<T: Scalar>(
+    layout: Layout,
+    x: &[T],
+    d_y: &[T],
+    d_W: &mut Tensor<T>,
+    d_b: &mut Tensor<T>,
+) {
+    let (width, d_W) = (d_b.len(), d_W.data_mut());
+    let d_in = d_W.len() / width;
+    match layout {
+        Layout::Rows(_) => {
+            let d_W = MatMut::from_row_major_slice_mut(d_W, d_in, width);
+            let (x, d_y) = (Columns::all(x, d_in), Columns::all(d_y, width));
+            add_transposed_product(d_W, T::ONE, x, d_y);
+        }
+        Layout::Abreast => {
+            Arch::new().dispatch(abreast::back::ParametersBack { x, d_y, d_W, d_in })
+        }
+    }
+    spread_back(layout, d_y, d_b.data_mut());
+}
