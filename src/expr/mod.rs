@@ -33,6 +33,6 @@ pub use build::*;
 pub use define::{definition, unfolded};
 pub use normal::{Expr, Factor, Mismatch, Product, Rational, stack};
 pub use rules::Rule;
-pub use space::{Dims, Norms, Space};
-pub use symbol::{Indexed, Origin, Site, Symbol};
+pub use space::{Dims, Norms, Rotary, Space};
+pub use symbol::{Indexed, Origin, QueryHead, Site, Symbol};
 pub use typing::{Axis, Family, Statement};

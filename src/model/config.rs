@@ -123,6 +123,7 @@ impl Config {
         Dims {
             n_layers: self.n_layers,
             n_heads: self.n_heads,
+            groups: self.n_heads,
             d_vocab: self.d_vocab,
             pos: self.n_ctx,
             d_model: self.d_model,
@@ -134,7 +135,14 @@ impl Config {
                 Some(NormalizationType::LNPre) => Norms::Plain,
                 Some(NormalizationType::LN) => Norms::Affine,
             },
+            pos_embed: true,
+            rotary: None,
         }
+    }
+
+    /// By how many radians a position turns each pair of [`Dims::rotary`], in their order.
+    pub(crate) fn rotary_angles(&self) -> Vec<f64> {
+        Vec::new()
     }
 
     /// What layer `l`'s scores are divided by.

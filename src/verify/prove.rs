@@ -124,7 +124,7 @@ fn symbolic(left: &Expr, right: &Expr, dims: &Dims) -> Result<Symbolic> {
 /// # Errors
 /// When a coefficient is too large for the field.
 pub fn prove(statement: &Statement, dims: &Dims, seed: u64) -> Result<Proven> {
-    decide(statement, |label, left, right| {
+    decide(statement, dims, |label, left, right| {
         let symbolic = symbolic(left, right, dims)?;
         without_model(&symbolic, label, left, right, dims, seed)
     })
@@ -173,11 +173,14 @@ fn without_model(
 /// The verdicts of a statement's members as one.
 fn decide(
     statement: &Statement,
+    dims: &Dims,
     mut f: impl FnMut(&str, &Expr, &Expr) -> Result<Proof>,
 ) -> Result<Proven> {
     let mut all: Option<Proof> = None;
     for (member, (left, right)) in statement.members.iter().enumerate() {
-        let proof = f(&statement.label(member), left, right)?;
+        // Text was read for the model's groups; expressions made by functions know of none.
+        let (left, right) = (left.grouped(dims), right.grouped(dims));
+        let proof = f(&statement.label(member), &left, &right)?;
         all = Some(match all {
             None => proof,
             Some(before) => weakest(before, proof),
@@ -255,7 +258,7 @@ pub fn prove_on<T: Scalar>(
     seed: u64,
 ) -> Result<Proven> {
     let dims = dims(model, run);
-    decide(statement, |label, left, right| {
+    decide(statement, &dims, |label, left, right| {
         let symbolic = symbolic(left, right, &dims)?;
         let proof = without_model(&symbolic, label, left, right, &dims, seed)?;
         let elsewhere = matches!(proof, Proof::ProvedInField { .. })
@@ -279,7 +282,7 @@ pub fn compare_on<T: Scalar>(
     seed: u64,
 ) -> Result<Proven> {
     let dims = dims(model, run);
-    decide(statement, |label, left, right| {
+    decide(statement, &dims, |label, left, right| {
         let symbolic = symbolic(left, right, &dims)?;
         numeric(&symbolic, label, left, right, model, run, seed)
     })
