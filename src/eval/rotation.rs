@@ -82,7 +82,19 @@ mod tests {
             let (there, back) = (rotation().matrix::<f32>(n), rotation().matrix::<f32>(-n));
             assert_eq!(there.transpose(), back.as_ref());
         }
-        assert_eq!(rotation().matrix::<f64>(0), Mat::identity(6, 6));
+        assert_eq!(rotation().matrix::<f64>(0), Mat::<f64>::identity(6, 6));
+    }
+
+    /// What the algebra says of rotations, as far as rounding lets it be true.
+    #[test]
+    fn turns_add_up() {
+        let of = |n| rotation().matrix::<f64>(n);
+        for (i, j) in [(2, 3), (100, -40), (7, -7)] {
+            let error = (of(i) * of(j) - of(i + j)).norm_max();
+            // The angles' roundings, and a few of products of numbers below one.
+            let angles = rotation().angle(i) + rotation().angle(j) + rotation().angle(i + j);
+            assert!(error <= (angles + 16.0) * f64::EPSILON, "{i} {j}: {error}");
+        }
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! [`Ast`] to [`Expr`]: what the names mean, and whether the spaces meet.
 
 use super::ast::{Ast, Index, Node};
+use super::family::Axis;
 use super::normal::{Expr, Mismatch, Rational, try_stack};
-use super::parse::{error, parse, parse_statement};
+use super::parse::error;
 use super::space::{Dims, Space};
 use super::symbol::{Site, Symbol};
 use super::{W_OV, W_QK};
@@ -12,146 +13,9 @@ use crate::names::Head;
 /// The most members of a family.
 const MAX_MEMBERS: usize = 1 << 14;
 
-/// An expression, or one for every head or layer that its `*` stand for.
-#[derive(Clone, Debug)]
-pub struct Family {
-    /// What the members are counted by, from the outermost: empty where there is one member.
-    pub axes: Vec<Axis>,
-    /// The members, in the axes' order: `[axes[0].labels, axes[1].labels, …]`, the last fastest.
-    pub members: Vec<Expr>,
-}
-
-/// What a `*` stands for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Axis {
-    /// The heads (`0.1`) or layers (`0`).
-    pub labels: Vec<String>,
-}
-
-impl Family {
-    /// Reads an expression, for a model of these sizes.
-    ///
-    /// # Errors
-    /// With the place in the text: where it is not written right, where two spaces do not meet, where the
-    /// model has no such matrix.
-    pub fn parse(text: &str, dims: &Dims) -> Result<Family> {
-        let ast = parse(text)?;
-        let typing = Typing { text, dims };
-        let mut axes = Vec::new();
-        ast.wildcards(&mut axes);
-        let members = typing.members(&axes, &ast.span, None, |assigned| {
-            typing.matrix(&ast, assigned, None)
-        })?;
-        Ok(Family {
-            axes: typing.axes(&axes),
-            members,
-        })
-    }
-
-    /// A label for a member: `[0.1]`, or nothing where there is one.
-    pub fn label(&self, member: usize) -> String {
-        label(&self.axes, member)
-    }
-}
-
-fn label(axes: &[Axis], mut member: usize) -> String {
-    let mut labels = Vec::new();
-    for axis in axes.iter().rev() {
-        labels.push(axis.labels[member % axis.labels.len()].clone());
-        member /= axis.labels.len();
-    }
-    labels.reverse();
-    match labels.is_empty() {
-        true => String::new(),
-        false => format!("[{}]", labels.join(", ")),
-    }
-}
-
-/// `LHS == RHS`, for every head or layer that its `*` stand for.
-#[derive(Clone, Debug)]
-pub struct Statement {
-    /// As it was written.
-    pub text: String,
-    /// What the `*` stand for.
-    pub axes: Vec<Axis>,
-    /// The two sides, for each of them.
-    pub members: Vec<(Expr, Expr)>,
-}
-
-impl Statement {
-    /// Reads a statement, for a model of these sizes.
-    ///
-    /// # Errors
-    /// As [`Family::parse`]; or when the two sides have different spaces.
-    pub fn parse(text: &str, dims: &Dims) -> Result<Statement> {
-        let (left, right) = parse_statement(text)?;
-        let typing = Typing { text, dims };
-        let mut axes = Vec::new();
-        left.wildcards(&mut axes);
-        right.wildcards(&mut axes);
-        let span = left.span.start..right.span.end;
-        let members = typing.members(&axes, &span, None, |assigned| {
-            let (l, r) = (
-                typing.value(&left, assigned)?,
-                typing.value(&right, assigned)?,
-            );
-            // `I`, `0` and rotations are of the other side's shape.
-            let shape = [&l, &r].into_iter().find_map(Value::shape);
-            let l = typing.shaped(l, &left, assigned, shape.as_ref())?;
-            let r = typing.shaped(r, &right, assigned, shape.as_ref())?;
-            match l.try_add(&-&r) {
-                Ok(_) => Ok((l, r)),
-                Err(Mismatch::Sum { .. }) => {
-                    let turned = (r.cols(), r.rows()) == (l.rows(), l.cols());
-                    let hint = match turned {
-                        true => format!("; did you mean `{}`?", typing.transposed(&right)),
-                        false => String::new(),
-                    };
-                    let message = format!(
-                        "the left side is [{}, {}], the right side [{}, {}]{hint}",
-                        l.rows(),
-                        l.cols(),
-                        r.rows(),
-                        r.cols()
-                    );
-                    Err(error(text, right.span.clone(), message))
-                }
-                Err(e) => Err(error(text, span.clone(), e)),
-            }
-        })?;
-        Ok(Statement {
-            text: text.trim().to_string(),
-            axes: typing.axes(&axes),
-            members,
-        })
-    }
-
-    /// The statement that two expressions are equal.
-    ///
-    /// # Panics
-    /// When their spaces differ.
-    #[track_caller]
-    pub fn equal(left: Expr, right: Expr) -> Statement {
-        let text = format!("{left} == {right}");
-        if let Err(e) = left.try_add(&-&right) {
-            panic!("{text}: {e}");
-        }
-        Statement {
-            text,
-            axes: Vec::new(),
-            members: vec![(left, right)],
-        }
-    }
-
-    /// A label for a member: `[0.1]`, or nothing where there is one.
-    pub fn label(&self, member: usize) -> String {
-        label(&self.axes, member)
-    }
-}
-
 /// What a `*`, or a range of distances, stands for in one member of a family.
 #[derive(Clone, Copy)]
-enum Assigned {
+pub(super) enum Assigned {
     Layer(usize),
     Head(Head),
     Distance(i64),
@@ -159,14 +23,14 @@ enum Assigned {
 
 /// What is decided of an expression before it is read.
 #[derive(Clone, Default)]
-struct Assignment {
+pub(super) struct Assignment {
     chosen: Vec<(Index, Assigned)>,
     /// The head whose space rotations turn that do not say it themselves; `None` while that is open.
     turned: Option<Head>,
 }
 
 /// A part of an expression whose space may still be open.
-enum Value {
+pub(super) enum Value {
     Number(Rational),
     /// A multiple of the identity, of whatever space fits.
     Identity(Rational),
@@ -198,7 +62,7 @@ impl Value {
     }
 
     /// The spaces of a matrix.
-    fn shape(&self) -> Option<(Space, Space)> {
+    pub fn shape(&self) -> Option<(Space, Space)> {
         match self {
             Value::Matrix(e) => Some((e.rows().clone(), e.cols().clone())),
             Value::Number(_) | Value::Identity(_) | Value::Rotations => None,
@@ -206,9 +70,9 @@ impl Value {
     }
 }
 
-struct Typing<'a> {
-    text: &'a str,
-    dims: &'a Dims,
+pub(super) struct Typing<'a> {
+    pub text: &'a str,
+    pub dims: &'a Dims,
 }
 
 impl Typing<'_> {
@@ -235,7 +99,7 @@ impl Typing<'_> {
         }
     }
 
-    fn axes(&self, axes: &[Index]) -> Vec<Axis> {
+    pub fn axes(&self, axes: &[Index]) -> Vec<Axis> {
         let label = |a: Assigned| match a {
             Assigned::Layer(l) => l.to_string(),
             Assigned::Head(h) => h.to_string(),
@@ -250,7 +114,7 @@ impl Typing<'_> {
     }
 
     /// `f` for every assignment of the axes, the last fastest.
-    fn members<R>(
+    pub fn members<R>(
         &self,
         axes: &[Index],
         span: &std::ops::Range<usize>,
@@ -288,7 +152,7 @@ impl Typing<'_> {
     }
 
     /// How the transpose of a part would be written.
-    fn transposed(&self, ast: &Ast) -> String {
+    pub fn transposed(&self, ast: &Ast) -> String {
         let text = self.text_of(ast);
         let bare = text.strip_suffix("^T").or_else(|| text.strip_suffix("ᵀ"));
         match (&ast.node, bare) {
@@ -321,7 +185,7 @@ impl Typing<'_> {
     }
 
     /// The value as a matrix; `shape` is what an `I`, a `0` or rotations would be.
-    fn shaped(
+    pub fn shaped(
         &self,
         value: Value,
         ast: &Ast,
@@ -368,7 +232,7 @@ impl Typing<'_> {
         }
     }
 
-    fn matrix(
+    pub fn matrix(
         &self,
         ast: &Ast,
         assigned: &Assignment,
@@ -377,7 +241,7 @@ impl Typing<'_> {
         self.shaped(self.value(ast, assigned)?, ast, assigned, shape)
     }
 
-    fn value(&self, ast: &Ast, assigned: &Assignment) -> Result<Value> {
+    pub fn value(&self, ast: &Ast, assigned: &Assignment) -> Result<Value> {
         let at = |e: Mismatch| error(self.text, ast.span.clone(), e);
         let named = |space: &Space| space.grouped(self.dims);
         Ok(match &ast.node {

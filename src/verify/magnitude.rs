@@ -428,3 +428,50 @@ fn join<'a, T: Scalar>(left: Item<'a, T>, right: Item<'a, T>) -> Item<'a, T> {
         (Item::View(_), _) | (_, Item::View(_)) => unreachable!("made dense just before"),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Neighbours of a head of five, of which one entry is not turned.
+    fn rotation() -> Rotation {
+        Rotation::new(5, vec![(0, 1), (2, 3)], vec![1.0, 0.01])
+    }
+
+    /// Products of rotations, computed in f32, are the rotation by the sum within the bounds, and f64's rotation by
+    /// another distance is not.
+    #[test]
+    fn bounds_of_rotations_hold_and_tell() {
+        fn check<T: Scalar>() {
+            let of = |n| Measured::<T>::rotation(&rotation(), n);
+            let outside = |a: &Measured<T>, b: &Measured<T>| {
+                let places = (0..5).flat_map(|i| (0..5).map(move |j| (i, j)));
+                let apart = |&(i, j): &(usize, usize)| {
+                    (a.value[(i, j)] - b.value[(i, j)]).abs() > a.error(i, j) + b.error(i, j)
+                };
+                places.filter(apart).count()
+            };
+            for (i, j) in [(2, 3), (500, -37), (12, -12), (0, 4)] {
+                let product = of(i).times(&of(j));
+                assert_eq!(outside(&product, &of(i + j)), 0, "{i} {j}");
+                assert!(outside(&product, &of(i + j + 1)) >= 8, "{i} {j}");
+            }
+            assert_eq!(of(0).roundings, 0);
+        }
+        check::<f32>();
+        check::<f64>();
+    }
+
+    #[test]
+    fn rows_are_turned_by_their_numbers() {
+        let x = Measured::exact(Mat::<f64>::from_fn(4, 5, |i, j| (i + 2 * j) as f64 - 3.0));
+        let turned = x.rows_turned(&rotation());
+        for i in 0..4 {
+            let by_hand = x.value.subrows(i, 1) * rotation().matrix::<f64>(i as i64);
+            for j in 0..5 {
+                assert!((turned.value[(i, j)] - by_hand[(0, j)]).abs() <= turned.error(i, j));
+                assert!(turned.error(i, j) < 1000.0 * f64::EPSILON);
+            }
+        }
+    }
+}
