@@ -13,6 +13,9 @@ use crate::names::Head;
 /// The most members of a family.
 const MAX_MEMBERS: usize = 1 << 14;
 
+/// The head whose space rotations turn where nothing says whose: those of all heads are equal.
+pub(super) const FIRST: Head = Head { layer: 0, head: 0 };
+
 /// What a `*`, or a range of distances, stands for in one member of a family.
 #[derive(Clone, Copy)]
 pub(super) enum Assigned {
@@ -57,7 +60,7 @@ impl Assignment {
 
 impl Value {
     /// Whether it is to be read again, once its head is known.
-    fn open(&self) -> bool {
+    pub fn open(&self) -> bool {
         matches!(self, Value::Rotations)
     }
 
@@ -221,11 +224,7 @@ impl Typing<'_> {
                 "`{}` turns a head's space and stands against [{rows}, {cols}]",
                 self.text_of(ast)
             )),
-            // Nothing says whose: those of all heads are equal.
-            (Value::Rotations, None) => {
-                let first = Head { layer: 0, head: 0 };
-                self.matrix(ast, &assigned.turning(first), None)
-            }
+            (Value::Rotations, None) => self.matrix(ast, &assigned.turning(FIRST), None),
             (Value::Identity(_), None) => {
                 fail("`I` of which space? Say `I[model]`, `I[vocab]`, …".into())
             }
@@ -255,8 +254,7 @@ impl Typing<'_> {
                 Some(head) => Value::Matrix(self.rotation(ast, *distance, head, assigned)?),
                 None => {
                     // What is wrong whoever's it is, is said before the head is known.
-                    let any = Head { layer: 0, head: 0 };
-                    self.rotation(ast, *distance, any, assigned)?;
+                    self.rotation(ast, *distance, FIRST, assigned)?;
                     Value::Rotations
                 }
             },
