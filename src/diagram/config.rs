@@ -117,6 +117,11 @@ impl Config {
         }
     }
 
+    /// Radians by which a position turns each pair of entries of queries and keys; none where nothing is turned.
+    pub(crate) fn rotary_angles(&self) -> Vec<f64> {
+        Vec::new()
+    }
+
     /// Neurons a layer, where there are MLPs.
     pub fn d_mlp(&self) -> Option<usize> {
         self.mlp.map(|mlp| mlp.d_mlp)

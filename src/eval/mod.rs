@@ -16,12 +16,14 @@
 
 mod circuit;
 mod matrix;
+mod rotation;
 
 pub use circuit::Circuit;
 pub(crate) use matrix::Matrix;
+pub(crate) use rotation::Rotation;
 
 use crate::error::{Error, Result};
-use crate::expr::{Dims, Expr, Factor, Rational, Site, Symbol};
+use crate::expr::{Dims, Expr, Factor, QueryHead, Rational, Site, Symbol};
 use crate::factored::Factored;
 use crate::linalg::{Complex, Par, Svd, TopK};
 use crate::model::{Model, Norm, RunOutput};
@@ -97,6 +99,21 @@ impl<'a, T: Scalar> Source<'a, T> {
         }
     }
 
+    /// How the model turns queries and keys by their positions.
+    ///
+    /// # Panics
+    /// When it does not: no expression that is read for it has a rotation then.
+    #[track_caller]
+    pub(crate) fn rotation(&self) -> Rotation {
+        let dims = self.dims();
+        let rotary = dims.rotary.expect("a model with rotary positions");
+        Rotation::new(
+            dims.d_head,
+            rotary.pairs,
+            self.model.config().rotary_angles(),
+        )
+    }
+
     /// A factor's value.
     pub(crate) fn matrix(&self, factor: &Factor) -> Result<Matrix<'a, T>> {
         let matrix = self.symbol(&factor.symbol)?;
@@ -129,13 +146,13 @@ impl<'a, T: Scalar> Source<'a, T> {
             Symbol::WU => Matrix::View(w.W_U.mat(&[])),
             Symbol::BU => row(&w.b_U, &[]),
             Symbol::C => Matrix::Centring(dims.d_model),
-            Symbol::WQ(h) => Matrix::View(w.W_Q(h)),
+            Symbol::WQ(h) => Matrix::View(w.W_Q(h.head)),
             Symbol::WK(h) => Matrix::View(w.W_K(h)),
             Symbol::WV(h) => Matrix::View(w.W_V(h)),
-            Symbol::WO(h) => Matrix::View(w.W_O(h)),
-            Symbol::BQ(h) => row(&attn(h.layer).b_Q, &[h.head]),
-            Symbol::BK(h) => row(&attn(h.layer).b_K, &[h.head]),
-            Symbol::BV(h) => row(&attn(h.layer).b_V, &[h.head]),
+            Symbol::WO(h) => Matrix::View(w.W_O(h.head)),
+            Symbol::BQ(h) => row(&attn(h.head.layer).b_Q, &[h.head.head]),
+            Symbol::BK(h) => row(&attn(h.layer).b_K, &[dims.group(h)]),
+            Symbol::BV(h) => row(&attn(h.layer).b_V, &[dims.group(h)]),
             Symbol::BO(l) => row(&attn(l).b_O, &[]),
             Symbol::WIn(l) => Matrix::View(mlp(l)?.W_in.mat(&[])),
             Symbol::BIn(l) => row(&mlp(l)?.b_in, &[]),
@@ -143,6 +160,7 @@ impl<'a, T: Scalar> Source<'a, T> {
             Symbol::BOut(l) => row(&mlp(l)?.b_out, &[]),
             Symbol::NormW(site) => Matrix::Diagonal(norm(site)?.w.data().to_vec()),
             Symbol::NormB(site) => row(&norm(site)?.b, &[]),
+            Symbol::R(_, n) => Matrix::Owned(self.rotation().matrix(n)),
             Symbol::Ones(ref space) => {
                 let n = space.size(&dims);
                 Matrix::Owned(Mat::from_fn(n, 1, |_, _| T::ONE))
@@ -195,8 +213,13 @@ impl<'a, T: Scalar> Source<'a, T> {
         Ok(match *symbol {
             Symbol::Scale(_) => Matrix::Diagonal(value.slice(&[b]).to_vec()),
             Symbol::Pattern(h) => Matrix::View(value.mat(&[b, h.head])),
-            Symbol::Q(h) | Symbol::K(h) | Symbol::V(h) | Symbol::Z(h) | Symbol::Result(h) => {
-                Matrix::View(value.head(b, h.head))
+            Symbol::Q(QueryHead { head: h, .. })
+            | Symbol::RotQ(QueryHead { head: h, .. })
+            | Symbol::Z(QueryHead { head: h, .. })
+            | Symbol::Result(h) => Matrix::View(value.head(b, h.head)),
+            // One for all heads of a group.
+            Symbol::K(h) | Symbol::RotK(h) | Symbol::V(h) => {
+                Matrix::View(value.head(b, self.dims().group(h)))
             }
             _ => Matrix::View(value.mat(&[b])),
         })

@@ -2,6 +2,7 @@
 
 use super::normal::Rational;
 use super::space::Space;
+use crate::names::Head;
 use std::ops::Range;
 
 /// A node and its place in the text, in bytes.
@@ -19,6 +20,10 @@ pub(super) enum Index {
     Ln1(Option<usize>),
     Ln2(Option<usize>),
     LnFinal,
+    /// The distances from one to another, both included: more than one are an axis.
+    Distance(i64, i64),
+    /// Every distance that there is, from 0.
+    AnyDistance,
 }
 
 #[derive(Clone, Debug)]
@@ -28,6 +33,9 @@ pub(super) enum Node {
         name: String,
         index: Option<Index>,
     },
+    /// `R[3]`, `R[3,head 1.0]`: its distance, or those that it stands for; and the head whose space it turns, where the
+    /// text says it.
+    Rotation(Index, Option<Head>),
     /// `I`, `I[model]`
     Identity(Option<Space>),
     /// `ones`, `ones[vocab]`
@@ -53,7 +61,8 @@ impl Ast {
         match &self.node {
             Node::Symbol {
                 index: Some(index), ..
-            } => {
+            }
+            | Node::Rotation(index, _) => {
                 let axis = index.axis();
                 into.extend(axis.filter(|a| !into.contains(a)));
             }
@@ -63,18 +72,28 @@ impl Ast {
             Node::Sum(all) | Node::Product(all) | Node::Stack(all) => {
                 all.iter().for_each(|x| x.wildcards(into));
             }
-            _ => {}
+            Node::Symbol { index: None, .. }
+            | Node::Number(_)
+            | Node::Identity(_)
+            | Node::Ones(_)
+            | Node::Zero(..)
+            | Node::SumOver(_) => {}
         }
     }
 }
 
 impl Index {
-    /// What the index runs over, if it has a `*`: layers, or some of the heads.
+    /// What the index runs over, if it is more than one: layers, some of the heads, or distances.
     pub fn axis(self) -> Option<Index> {
         match self {
             Index::Layer(None) | Index::Ln1(None) | Index::Ln2(None) => Some(Index::Layer(None)),
-            Index::Head(None, _) | Index::Head(_, None) => Some(self),
-            _ => None,
+            Index::Head(None, _) | Index::Head(_, None) | Index::AnyDistance => Some(self),
+            Index::Distance(first, last) => (first != last).then_some(self),
+            Index::Layer(Some(_))
+            | Index::Head(Some(_), Some(_))
+            | Index::Ln1(Some(_))
+            | Index::Ln2(Some(_))
+            | Index::LnFinal => None,
         }
     }
 }

@@ -9,7 +9,7 @@ macro_rules! constructors {
     ($($(#[$doc:meta])* $name:ident($($arg:ident: $t:ty)?) = $symbol:ident;)*) => {$(
         $(#[$doc])*
         pub fn $name($($arg: $t)?) -> Expr {
-            Expr::from(Symbol::$symbol$(($arg))?)
+            Expr::from(Symbol::$symbol$(($arg.into()))?)
         }
     )*};
 }
@@ -81,6 +81,10 @@ constructors! {
     k(head: Head) = K;
     /// `[pos, head]`
     v(head: Head) = V;
+    /// `[pos, head]`: queries, each turned by its position.
+    rot_q(head: Head) = RotQ;
+    /// `[pos, head]`: keys, each turned by its position.
+    rot_k(head: Head) = RotK;
     /// `[pos, pos]`, queries by keys
     pattern(head: Head) = Pattern;
     /// `[pos, head]`
@@ -101,6 +105,20 @@ pub fn W_QK(head: Head) -> Expr {
 /// `[model, model]`: `W_V W_O`
 pub fn W_OV(head: Head) -> Expr {
     W_V(head) * W_O(head)
+}
+
+/// `[head, head]`: turns a row by `n` positions. Between queries and keys of a head, `n` is how far the key is
+/// behind the query.
+///
+/// ```
+/// use pathsum::Head;
+/// use pathsum::expr::{R, W_K, W_Q};
+/// let h = Head { layer: 1, head: 0 };
+/// let circuit = W_Q(h) * R(h, 5) * R(h, 2).t() * W_K(h).t();
+/// assert_eq!(circuit.to_string(), "W_Q[1.0] R[3] W_K[1.0]^T");
+/// ```
+pub fn R(head: Head, n: i64) -> Expr {
+    Expr::from(Symbol::R(head, n))
 }
 
 /// `[space, space]`: the identity.

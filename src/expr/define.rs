@@ -1,19 +1,27 @@
 //! What the values of a run are, as expressions in those before them.
 //!
 //! Tokens, patterns, scales and neurons after their function are where this ends: they are what they are, and
-//! everything between them is linear.
+//! everything between them is linear. So is turning queries and keys by their positions: each row is multiplied
+//! with a rotation of its own.
 
 use super::build::*;
-use super::normal::{Expr, Mismatch};
+use super::normal::{Expr, Factor, Mismatch};
 use super::space::{Dims, Norms, Space};
-use super::symbol::{Origin, Site, Symbol};
+use super::symbol::{Origin, QueryHead, Site, Symbol};
 use crate::names::Head;
+use std::collections::{BTreeSet, HashMap};
 
 /// What a value of a run is made of, one step back; `None` for what no expression gives: weights, tokens,
 /// patterns, scales, and the neurons after their function.
 ///
+/// Queries and keys are turned row by row, by as much as the row's position says: one term a position, and none of this
+/// where there are more positions than an expression may have terms.
+///
 /// *Source*: the forward pass, `model/forward.rs`.
 pub fn definition(symbol: &Symbol, dims: &Dims) -> Option<Expr> {
+    if symbol.unturned().is_some() {
+        return turned(symbol, dims, 0..dims.pos).ok();
+    }
     let heads = |layer| (0..dims.n_heads).map(move |head| Head { layer, head });
     let normed = dims.norms != Norms::Absent;
     // What a layer reads.
@@ -26,15 +34,15 @@ pub fn definition(symbol: &Symbol, dims: &Dims) -> Option<Expr> {
     };
     let row = |bias: Expr| ones(Space::Pos) * bias;
     let projected = |h: Head, W: Expr, b: Expr| input(Site::Ln1(h.layer)) * W + row(b);
-    Some(match *symbol {
+    let definition = match *symbol {
         Symbol::Embed => tokens() * W_E(),
         Symbol::PosEmbed => W_pos(),
-        Symbol::ResidPre(0) => embed() + pos_embed(),
+        Symbol::ResidPre(0) => embedded(dims),
         Symbol::ResidPre(l) => resid_post(l - 1),
-        Symbol::Q(h) => projected(h, W_Q(h), b_Q(h)),
+        Symbol::Q(QueryHead { head: h, .. }) => projected(h, W_Q(h), b_Q(h)),
         Symbol::K(h) => projected(h, W_K(h), b_K(h)),
         Symbol::V(h) => projected(h, W_V(h), b_V(h)),
-        Symbol::Z(h) => pattern(h) * v(h),
+        Symbol::Z(QueryHead { head: h, .. }) => pattern(h) * v(h),
         Symbol::Result(h) => z(h) * W_O(h),
         Symbol::AttnOut(l) => heads(l).map(result).fold(row(b_O(l)), |sum, r| sum + r),
         Symbol::ResidMid(l) => resid_pre(l) + attn_out(l),
@@ -52,7 +60,70 @@ pub fn definition(symbol: &Symbol, dims: &Dims) -> Option<Expr> {
         }
         Symbol::Logits => input(Site::LnFinal) * W_U() + row(b_U()),
         _ => return None,
-    })
+    };
+    // Each head was written with keys and values of its own.
+    Some(definition.grouped(dims))
+}
+
+/// Queries or keys, each turned by its position: the rows at these positions.
+fn turned(
+    symbol: &Symbol,
+    dims: &Dims,
+    positions: impl IntoIterator<Item = usize>,
+) -> Result<Expr, Mismatch> {
+    let symbol = symbol.clone().grouped(dims);
+    let straight = symbol.unturned().expect("queries or keys that are turned");
+    let (rows, cols) = straight.spaces();
+    let Space::Head(head) = cols else {
+        unreachable!("queries and keys have a head's columns")
+    };
+    let straight = Expr::from(straight);
+    let at = |position: usize| {
+        let n = i64::try_from(position).expect("a position in memory");
+        let row = Expr::unit(Space::Pos, n);
+        &row * straight.row(n) * R(head, n)
+    };
+    Expr::try_sum(rows, Space::Head(head), positions.into_iter().map(at))
+}
+
+/// The positions whose turned queries and keys an expression asks for: those that it selects where it has only
+/// selected rows of them, else all.
+fn positions(expr: &Expr, dims: &Dims) -> Vec<usize> {
+    let selected = |f: Option<&Factor>, transposed: bool| match f {
+        Some(Factor {
+            symbol: Symbol::Unit(Space::Pos, i),
+            transposed: t,
+            ..
+        }) if *t == transposed => usize::try_from(*i).ok(),
+        _ => None,
+    };
+    let mut positions = BTreeSet::new();
+    for (product, _) in expr.terms() {
+        for (i, factor) in product.iter().enumerate() {
+            if factor.symbol.unturned().is_none() {
+                continue;
+            }
+            let row = if factor.transposed {
+                selected(product.get(i + 1), false)
+            } else {
+                selected(i.checked_sub(1).and_then(|i| product.get(i)), true)
+            };
+            match row {
+                Some(row) => positions.insert(row),
+                None => return (0..dims.pos).collect(),
+            };
+        }
+    }
+    positions.into_iter().collect()
+}
+
+/// The stream's beginning.
+fn embedded(dims: &Dims) -> Expr {
+    if dims.pos_embed {
+        embed() + pos_embed()
+    } else {
+        embed()
+    }
 }
 
 /// The stream that a norm reads.
@@ -62,7 +133,7 @@ fn stream(site: Site, dims: &Dims) -> Expr {
         Site::Ln2(l) => resid_mid(l),
         Site::LnFinal => match dims.n_layers.checked_sub(1) {
             Some(last) => resid_post(last),
-            None => embed() + pos_embed(),
+            None => embedded(dims),
         },
     }
 }
@@ -73,8 +144,9 @@ fn order(symbol: &Symbol) -> Option<(usize, usize)> {
         Symbol::Embed | Symbol::PosEmbed => (0, 0),
         Symbol::ResidPre(l) => (l, 1),
         Symbol::Normalized(Site::Ln1(l)) => (l, 2),
-        Symbol::Q(h) | Symbol::K(h) | Symbol::V(h) => (h.layer, 3),
-        Symbol::Z(h) => (h.layer, 4),
+        Symbol::Q(QueryHead { head: h, .. }) | Symbol::K(h) | Symbol::V(h) => (h.layer, 3),
+        Symbol::RotQ(QueryHead { head: h, .. }) | Symbol::RotK(h) => (h.layer, 4),
+        Symbol::Z(QueryHead { head: h, .. }) => (h.layer, 4),
         Symbol::Result(h) => (h.layer, 5),
         Symbol::AttnOut(l) => (l, 6),
         Symbol::ResidMid(l) => (l, 7),
@@ -99,10 +171,16 @@ pub fn unfolded(expr: &Expr, dims: &Dims) -> Result<Option<(Expr, Vec<Symbol>)>,
     let Some(latest) = values.filter_map(|s| order(s)).max() else {
         return Ok(None);
     };
-    let of = |symbol: &Symbol| {
-        let replaced = order(symbol) == Some(latest);
-        replaced.then(|| definition(symbol, dims)).flatten()
-    };
+    let positions = positions(expr, dims);
+    let mut definitions: HashMap<&Symbol, Expr> = HashMap::new();
+    for &symbol in symbols.iter().filter(|s| order(s) == Some(latest)) {
+        let defined = match symbol.unturned() {
+            Some(_) => Some(turned(symbol, dims, positions.iter().copied())?),
+            None => definition(symbol, dims),
+        };
+        definitions.extend(defined.map(|expr| (symbol, expr)));
+    }
+    let of = |symbol: &Symbol| definitions.get(symbol).cloned();
     let replaced = symbols.iter().filter(|s| order(s) == Some(latest));
     let replaced = replaced.map(|s| (*s).clone()).collect();
     Ok(Some((expr.substitute(&of)?, replaced)))

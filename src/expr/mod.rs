@@ -21,6 +21,7 @@
 mod ast;
 mod build;
 mod define;
+mod family;
 mod normal;
 mod parse;
 mod print;
@@ -31,8 +32,8 @@ mod typing;
 
 pub use build::*;
 pub use define::{definition, unfolded};
+pub use family::{Axis, Family, Statement};
 pub use normal::{Expr, Factor, Mismatch, Product, Rational, stack};
 pub use rules::Rule;
-pub use space::{Dims, Norms, Space};
-pub use symbol::{Indexed, Origin, Site, Symbol};
-pub use typing::{Axis, Family, Statement};
+pub use space::{Dims, Norms, Rotary, Space};
+pub use symbol::{Indexed, Origin, QueryHead, Site, Symbol};

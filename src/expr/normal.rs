@@ -4,7 +4,7 @@
 //! expressions that the rules can show to be equal *are* equal, and `==` is a proof.
 
 use super::rules::{self, Rule};
-use super::space::Space;
+use super::space::{Dims, Space};
 use super::symbol::Symbol;
 use num_rational::Ratio;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +18,7 @@ pub type Rational = Ratio<i128>;
 pub struct Factor {
     /// The matrix.
     pub symbol: Symbol,
-    /// Whether it is transposed. Never set for a symmetric one.
+    /// Whether it is transposed. Never set for a symmetric one, and of a rotation only until it is simplified.
     pub transposed: bool,
     /// Whether it is inverted. Only `scale` can be.
     pub inverse: bool,
@@ -380,6 +380,55 @@ impl Expr {
     #[track_caller]
     pub fn col(&self, j: i64) -> Expr {
         self * Expr::unit(self.cols.clone(), j)
+    }
+
+    /// The sum of expressions of one shape, of none at all zero.
+    ///
+    /// # Errors
+    /// When it has too many terms, or a coefficient no longer fits.
+    pub(super) fn try_sum(
+        rows: Space,
+        cols: Space,
+        all: impl IntoIterator<Item = Expr>,
+    ) -> Result<Expr, Mismatch> {
+        let mut sum = Expr::zero(rows, cols);
+        for expr in all {
+            sum.rules.extend(&expr.rules);
+            for (product, coefficient) in expr.terms {
+                sum.accumulate(product, coefficient)?;
+            }
+        }
+        Ok(sum)
+    }
+
+    /// The expression as a model of these sizes has it: keys and values that several heads share are one, by the
+    /// name of the first of these heads. What is read for a model from text is so already.
+    ///
+    /// ```
+    /// use pathsum::Head;
+    /// use pathsum::expr::{Dims, W_K};
+    /// let dims = Dims { n_heads: 4, groups: 2, ..Dims::default() };
+    /// let W_K = |head| W_K(Head { layer: 0, head }).grouped(&dims);
+    /// assert_eq!(W_K(2), W_K(3));
+    /// assert_ne!(W_K(1), W_K(2));
+    /// ```
+    pub fn grouped(&self, dims: &Dims) -> Expr {
+        if dims.groups == dims.n_heads {
+            return self.clone();
+        }
+        let mut grouped = Expr::zero(self.rows.grouped(dims), self.cols.grouped(dims));
+        grouped.rules = self.rules.clone();
+        for (product, coefficient) in &self.terms {
+            let of_group = |f: &Factor| Factor {
+                symbol: f.symbol.clone().grouped(dims),
+                ..*f
+            };
+            if let Some(product) = grouped.simplified(product.iter().map(of_group).collect()) {
+                let added = grouped.accumulate(product, *coefficient);
+                added.expect("no more terms than before, and sums of coefficients that fit");
+            }
+        }
+        grouped
     }
 
     /// The expression with symbols replaced by what they are defined as.

@@ -342,6 +342,7 @@ impl<'t> Parser<'t> {
         match name {
             "I" => return Ok(Node::Identity(space(self)?)),
             "ones" => return Ok(Node::Ones(space(self)?)),
+            "R" => return self.rotation(start, bracket),
             "sum" => {
                 self.expect("(", "and what to sum over its `*`")?;
                 let inner = self.sum()?;
@@ -371,7 +372,7 @@ impl<'t> Parser<'t> {
                 Indexed::BySite,
             ];
             let known = all.into_iter().flat_map(Symbol::names).copied();
-            let hint = nearest_hint(name, known.chain(["W_QK", "W_OV", "ones", "sum"]));
+            let hint = nearest_hint(name, known.chain(["W_QK", "W_OV", "R", "ones", "sum"]));
             let message = format!("there is no matrix called `{name}`{hint}");
             return Err(self.fail(start..self.at, message));
         };
@@ -379,7 +380,55 @@ impl<'t> Parser<'t> {
         Ok(Node::Symbol { name, index })
     }
 
+    /// What stands behind an `R`: `[3]`, `[-3]`, `[0..15]`, `[*]`, and perhaps the head whose space it turns.
+    fn rotation(&mut self, start: usize, bracket: bool) -> Result<Node> {
+        let message = "`R` needs a distance: `R[3]`, or `R[0..15]` for several; with the head whose space it turns \
+                       where nothing beside it says that, `R[3,head 1.0]`";
+        let distance = self.open_index(start, bracket, message, Self::distance)?;
+        let head = match self.eat(",").then(|| self.space_name()).transpose()? {
+            None => None,
+            Some(Space::Head(head)) => Some(head),
+            Some(_) => return Err(self.fail(start..self.at, message)),
+        };
+        self.expect("]", "to close the index")?;
+        Ok(Node::Rotation(distance, head))
+    }
+
+    fn distance(&mut self) -> Option<Index> {
+        if self.eat("*") {
+            return Some(Index::AnyDistance);
+        }
+        let first = self.integer()?;
+        let last = if self.eat("..") {
+            self.integer()?
+        } else {
+            first
+        };
+        (first <= last).then_some(Index::Distance(first, last))
+    }
+
+    /// Digits, with a minus before them or not.
+    fn integer(&mut self) -> Option<i64> {
+        let negative = self.eat("-") || self.eat("−");
+        self.space();
+        let digits: i64 = self.digits().parse().ok()?;
+        Some(if negative { -digits } else { digits })
+    }
+
     fn index(
+        &mut self,
+        start: usize,
+        bracket: bool,
+        message: &str,
+        read: fn(&mut Self) -> Option<Index>,
+    ) -> Result<Index> {
+        let index = self.open_index(start, bracket, message, read)?;
+        self.expect("]", "to close the index")?;
+        Ok(index)
+    }
+
+    /// What the index is, its bracket not closed yet.
+    fn open_index(
         &mut self,
         start: usize,
         bracket: bool,
@@ -396,7 +445,6 @@ impl<'t> Parser<'t> {
                 .map_or(self.text.len(), |i| start + i + 1);
             return Err(self.fail(start..rest, message));
         };
-        self.expect("]", "to close the index")?;
         Ok(index)
     }
 
@@ -482,10 +530,7 @@ impl<'t> Parser<'t> {
             if parser.eat(":") {
                 return Some(None);
             }
-            let negative = parser.eat("-") || parser.eat("−");
-            parser.space();
-            let index: i64 = parser.digits().parse().ok()?;
-            Some(Some(if negative { -index } else { index }))
+            parser.integer().map(Some)
         };
         let both = |parser: &mut Self| {
             let rows = one(parser)?;

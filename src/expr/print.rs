@@ -111,6 +111,7 @@ fn product_text(product: &[Factor], rows: &Space) -> String {
         // A row's number stands before the factor that it is a row of …
         let row = unit(&product[i], true);
         i += usize::from(row.is_some());
+        let first = i;
         let (word, taken) = match product.get(i) {
             Some(f) if unit(f, true).is_none() && unit(f, false).is_none() => {
                 let (word, taken) = folded(&product[i..]);
@@ -122,6 +123,15 @@ fn product_text(product: &[Factor], rows: &Space) -> String {
         // … and a column's behind it.
         let col = product.get(i).and_then(|f| unit(f, false));
         i += usize::from(col.is_some());
+        // What stands beside a rotation says which head's it is; not, what is selected of it.
+        let by_neighbours = row.is_none() && col.is_none() && product.len() > 1;
+        let word = match product.get(first) {
+            Some(Factor {
+                symbol: Symbol::R(_, n),
+                ..
+            }) if by_neighbours => Some(format!("R[{n}]")),
+            _ => word,
+        };
         let word = word.unwrap_or_else(|| {
             let (space, _) = row
                 .as_ref()
@@ -144,10 +154,18 @@ fn folded(product: &[Factor]) -> (String, usize) {
     if let [a, b, ..] = product {
         let turned = (a.transposed, b.transposed);
         let whole = match (&a.symbol, &b.symbol, turned) {
-            (Symbol::WQ(h), Symbol::WK(g), (false, true)) if h == g => Some(format!("W_QK[{h}]")),
-            (Symbol::WK(h), Symbol::WQ(g), (false, true)) if h == g => Some(format!("W_QK[{h}]^T")),
-            (Symbol::WV(h), Symbol::WO(g), (false, false)) if h == g => Some(format!("W_OV[{h}]")),
-            (Symbol::WO(h), Symbol::WV(g), (true, true)) if h == g => Some(format!("W_OV[{h}]^T")),
+            (Symbol::WQ(h), Symbol::WK(g), (false, true)) if h.keys == *g => {
+                Some(format!("W_QK[{h}]"))
+            }
+            (Symbol::WK(g), Symbol::WQ(h), (false, true)) if h.keys == *g => {
+                Some(format!("W_QK[{h}]^T"))
+            }
+            (Symbol::WV(g), Symbol::WO(h), (false, false)) if h.keys == *g => {
+                Some(format!("W_OV[{h}]"))
+            }
+            (Symbol::WO(h), Symbol::WV(g), (true, true)) if h.keys == *g => {
+                Some(format!("W_OV[{h}]^T"))
+            }
             _ => None,
         };
         if let Some(whole) = whole {

@@ -36,6 +36,13 @@ pub enum Rule {
     UnitVectors,
     /// `ones[s]ᵀ I[s][:,i] = 1`. *Condition*: none.
     OnesAtAnIndex,
+    /// `R[i] R[j] = R[i+j]`. *Condition*: both turn one head's space, so that they are of one layer and turn by
+    /// the same angles. *Source*: Su et al., "RoFormer" (2021), 3.2.
+    RotationsAdd,
+    /// `R[i]ᵀ = R[-i]`. *Condition*: none; rotations are orthogonal.
+    RotationBack,
+    /// `R[0] = I`. *Condition*: none.
+    RotationByNothing,
     /// Numbers commute with each other and are their own transposes. *Condition*: a part of the product
     /// between two spaces `one`.
     NumbersCommute,
@@ -43,7 +50,7 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Rule; 10] = [
+    pub const ALL: [Rule; 13] = [
         Rule::CentringTwice,
         Rule::CentringOnes,
         Rule::ScaleInverse,
@@ -53,6 +60,9 @@ impl Rule {
         Rule::StackParts,
         Rule::UnitVectors,
         Rule::OnesAtAnIndex,
+        Rule::RotationsAdd,
+        Rule::RotationBack,
+        Rule::RotationByNothing,
         Rule::NumbersCommute,
     ];
 
@@ -68,6 +78,9 @@ impl Rule {
             Rule::StackParts => "a stack's parts are what was stacked",
             Rule::UnitVectors => "unit vectors are orthonormal",
             Rule::OnesAtAnIndex => "an entry of ones is 1",
+            Rule::RotationsAdd => "R[i] R[j] = R[i+j]",
+            Rule::RotationBack => "R[i]^T = R[-i]",
+            Rule::RotationByNothing => "R[0] = I",
             Rule::NumbersCommute => "numbers commute and are their own transposes",
         }
     }
@@ -95,13 +108,18 @@ pub(super) fn simplify(
     Some(numbers_first(product, rows, used))
 }
 
-/// The rules that look at two neighbouring factors, until none applies.
+/// The rules that look at a factor or at two neighbouring ones, until none applies.
 fn neighbours(product: Product, used: &mut dyn FnMut(Rule)) -> Option<Product> {
     // From the left, each new factor against the one before it; what a rule makes of the two is put
     // before the rest again, since its neighbours are new.
     let mut rest: Product = product.into_iter().rev().collect();
     let mut done: Product = Vec::new();
     while let Some(right) = rest.pop() {
+        if let Some((rule, made)) = single(&right) {
+            used(rule);
+            rest.extend(made);
+            continue;
+        }
         let found = done.last().and_then(|left| pair(left, &right));
         match found {
             None => done.push(right),
@@ -118,8 +136,20 @@ fn neighbours(product: Product, used: &mut dyn FnMut(Rule)) -> Option<Product> {
     Some(done)
 }
 
+/// What a rule makes of one factor: another, or nothing where it is the identity.
+fn single(factor: &Factor) -> Option<(Rule, Option<Factor>)> {
+    match factor.symbol {
+        Symbol::R(_, 0) => Some((Rule::RotationByNothing, None)),
+        Symbol::R(head, n) if factor.transposed => {
+            let back = Factor::of(Symbol::R(head, n.checked_neg()?));
+            Some((Rule::RotationBack, Some(back)))
+        }
+        _ => None,
+    }
+}
+
 fn pair(left: &Factor, right: &Factor) -> Option<(Rule, Pair)> {
-    use Symbol::{C, Inject, Ones, Pattern, Scale, Tokens, Unit};
+    use Symbol::{C, Inject, Ones, Pattern, R, Scale, Tokens, Unit};
     let one_if = |equal: bool| {
         if equal {
             Pair::Becomes(Vec::new())
@@ -149,6 +179,13 @@ fn pair(left: &Factor, right: &Factor) -> Option<(Rule, Pair)> {
             Rule::DiagonalsCommute,
             Pair::Becomes(vec![right.clone(), left.clone()]),
         )),
+        (&R(head, i), &R(other, j)) if head == other && left.transposed == right.transposed => {
+            let sum = Factor {
+                symbol: R(head, i.checked_add(j)?),
+                ..left.clone()
+            };
+            Some((Rule::RotationsAdd, Pair::Becomes(vec![sum])))
+        }
         (Inject { stack: s, part: i }, Inject { stack: t, part: j })
             if left.transposed && !right.transposed && s == t =>
         {

@@ -16,7 +16,8 @@ pub enum Space {
     Pos,
     /// The residual stream, `d_model`.
     Model,
-    /// A head's queries, keys and values, `d_head`.
+    /// A head's queries, keys and values, `d_head`. Heads that share their keys and values share this space,
+    /// which then has the name of the first of them: [`Dims::keys_of`].
     Head(Head),
     /// A layer's neurons, `d_mlp`.
     Mlp(usize),
@@ -40,6 +41,17 @@ impl Space {
             Space::Out => dims.d_vocab_out,
             Space::One => 1,
             Space::Stack(parts) => parts.iter().map(|s| s.size(dims)).sum(),
+        }
+    }
+
+    /// The space as a model of these sizes names it: heads that share keys and values have one.
+    pub(super) fn grouped(&self, dims: &Dims) -> Space {
+        match self {
+            Space::Head(head) => Space::Head(dims.keys_of(*head)),
+            Space::Stack(parts) => Space::Stack(parts.iter().map(|s| s.grouped(dims)).collect()),
+            Space::Vocab | Space::Pos | Space::Model | Space::Mlp(_) | Space::Out | Space::One => {
+                self.clone()
+            }
         }
     }
 }
@@ -70,6 +82,8 @@ pub struct Dims {
     pub n_layers: usize,
     /// Heads a layer.
     pub n_heads: usize,
+    /// Keys and values a layer, each for as many heads in a row; `n_heads` where every head has its own.
+    pub groups: usize,
     /// Tokens.
     pub d_vocab: usize,
     /// Positions: `n_ctx`, or the length of a run's sequences.
@@ -84,6 +98,42 @@ pub struct Dims {
     pub d_vocab_out: usize,
     /// The norms before the layers and the unembedding.
     pub norms: Norms,
+    /// Whether positions have an embedding, which is added to the tokens'.
+    pub pos_embed: bool,
+    /// What of queries and keys is turned by their positions; `None` where nothing is.
+    pub rotary: Option<Rotary>,
+}
+
+/// Rotary positions: which entries of a head's queries and keys are turned together. All layers turn the same
+/// ones, by the same angles; how large these are is a model's own, and no expression's business.
+///
+/// ```
+/// use pathsum::expr::Rotary;
+/// assert_eq!(Rotary::halves(4).pairs, [(0, 2), (1, 3)]);
+/// assert_eq!(Rotary::neighbours(4).pairs, [(0, 1), (2, 3)]);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rotary {
+    /// The pairs, by frequency. An entry in none of them stays as it is.
+    pub pairs: Vec<(usize, usize)>,
+}
+
+impl Rotary {
+    /// Of the first `rotary_dim` entries each of the first half with its counterpart in the second, as GPT-NeoX and
+    /// LLaMA have it.
+    pub fn halves(rotary_dim: usize) -> Self {
+        let half = rotary_dim / 2;
+        Rotary {
+            pairs: (0..half).map(|f| (f, f + half)).collect(),
+        }
+    }
+
+    /// Of the first `rotary_dim` entries each even one with the next, as GPT-J has it.
+    pub fn neighbours(rotary_dim: usize) -> Self {
+        Rotary {
+            pairs: (0..rotary_dim / 2).map(|f| (2 * f, 2 * f + 1)).collect(),
+        }
+    }
 }
 
 /// What a model's norms are.
@@ -99,11 +149,12 @@ pub enum Norms {
 
 impl Default for Dims {
     /// The sizes that an expression is read with where no model is named: two layers of three heads, with
-    /// MLPs and LayerNorms, every size different from the others.
+    /// MLPs and LayerNorms, with positions that are added and that turn, every size different from the others.
     fn default() -> Self {
         Dims {
             n_layers: 2,
             n_heads: 3,
+            groups: 3,
             d_vocab: 19,
             pos: 11,
             d_model: 13,
@@ -111,6 +162,8 @@ impl Default for Dims {
             d_mlp: Some(17),
             d_vocab_out: 7,
             norms: Norms::Affine,
+            pos_embed: true,
+            rotary: Some(Rotary::halves(4)),
         }
     }
 }
@@ -121,6 +174,30 @@ impl Dims {
         let n_heads = self.n_heads;
         (0..self.n_layers).flat_map(move |layer| (0..n_heads).map(move |head| Head { layer, head }))
     }
+
+    /// The number of a head's keys and values among its layer's.
+    pub fn group(&self, head: Head) -> usize {
+        head.head / self.heads_a_group()
+    }
+
+    /// The first of the heads that have the same keys and values: the one in whose name they are written.
+    ///
+    /// ```
+    /// use pathsum::{Head, expr::Dims};
+    /// let dims = Dims { n_heads: 6, groups: 2, ..Dims::default() };
+    /// assert_eq!(dims.keys_of(Head { layer: 1, head: 5 }), Head { layer: 1, head: 3 });
+    /// ```
+    pub fn keys_of(&self, head: Head) -> Head {
+        Head {
+            layer: head.layer,
+            head: self.group(head) * self.heads_a_group(),
+        }
+    }
+
+    fn heads_a_group(&self) -> usize {
+        // In a model without heads nothing is asked of any.
+        self.n_heads.checked_div(self.groups).unwrap_or(1).max(1)
+    }
 }
 
 impl Config {
@@ -129,6 +206,7 @@ impl Config {
         Dims {
             n_layers: self.n_layers,
             n_heads: self.n_heads,
+            groups: self.n_heads,
             d_vocab: self.d_vocab,
             pos: self.n_ctx,
             d_model: self.d_model,
@@ -140,6 +218,8 @@ impl Config {
                 Some(NormKind::Plain) => Norms::Plain,
                 Some(NormKind::Affine) => Norms::Affine,
             },
+            pos_embed: true,
+            rotary: None,
         }
     }
 }

@@ -25,6 +25,29 @@ impl fmt::Display for Site {
     }
 }
 
+/// A head where its queries or its output are meant: with the head in whose name its keys and values are written,
+/// the first of its group ([`Dims::keys_of`]). Where every head has keys and values of its own, that is itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QueryHead {
+    /// The head.
+    pub head: Head,
+    /// The head whose keys and values these are.
+    pub keys: Head,
+}
+
+impl From<Head> for QueryHead {
+    /// A head with keys and values of its own.
+    fn from(head: Head) -> Self {
+        QueryHead { head, keys: head }
+    }
+}
+
+impl fmt::Display for QueryHead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.head.fmt(f)
+    }
+}
+
 /// What stands in the brackets behind a symbol's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Indexed {
@@ -53,7 +76,7 @@ macro_rules! symbols {
     (
         alone { $($(#[$ad:meta])* $A:ident = $an:literal: [$ar:expr, $ac:expr] $ao:ident,)* }
         by_layer { $($(#[$ld:meta])* $L:ident = $ln:literal: |$ll:pat_param| [$lr:expr, $lc:expr] $lo:ident,)* }
-        by_head { $($(#[$hd:meta])* $H:ident = $hn:literal: |$hh:pat_param| [$hr:expr, $hc:expr] $ho:ident,)* }
+        by_head { $($(#[$hd:meta])* $H:ident($ht:ty) = $hn:literal: |$hh:pat_param| [$hr:expr, $hc:expr] $ho:ident,)* }
         by_site { $($(#[$sd:meta])* $S:ident = $sn:literal: [$sr:expr, $sc:expr] $so:ident,)* }
     ) => {
         /// A matrix that an expression is made of.
@@ -61,8 +84,11 @@ macro_rules! symbols {
         pub enum Symbol {
             $($(#[$ad])* #[doc = concat!(" `", $an, "`")] $A,)*
             $($(#[$ld])* #[doc = concat!(" `", $ln, "[l]`")] $L(usize),)*
-            $($(#[$hd])* #[doc = concat!(" `", $hn, "[l.h]`")] $H(Head),)*
+            $($(#[$hd])* #[doc = concat!(" `", $hn, "[l.h]`")] $H($ht),)*
             $($(#[$sd])* #[doc = concat!(" `", $sn, "[site]`")] $S(Site),)*
+            /// `[head, head]`: turns a row of queries or keys by so many positions. The head is the one whose
+            /// space it acts on, and with its layer says by which angles. `R[n]`
+            R(Head, i64),
             /// `[space, one]`: a column of ones. `ones[space]`
             Ones(Space),
             /// `[space, one]`: the column that is 1 at an index and 0 elsewhere; a negative index counts
@@ -97,7 +123,7 @@ macro_rules! symbols {
             }
 
             pub(super) fn by_head(name: &str, head: Head) -> Option<Self> {
-                match name { $($hn => Some(Symbol::$H(head)),)* _ => None }
+                match name { $($hn => Some(Symbol::$H(head.into())),)* _ => None }
             }
 
             pub(super) fn by_site(name: &str, site: Site) -> Option<Self> {
@@ -111,6 +137,7 @@ macro_rules! symbols {
                     $(&Symbol::$L($ll) => ($lr, $lc),)*
                     $(&Symbol::$H($hh) => ($hr, $hc),)*
                     $(Symbol::$S(_) => ($sr, $sc),)*
+                    &Symbol::R(head, _) => (Space::Head(head), Space::Head(head)),
                     Symbol::Ones(space) | Symbol::Unit(space, _) => (space.clone(), Space::One),
                     Symbol::Inject { stack, part } => {
                         (Space::Stack(stack.clone()), stack[*part].clone())
@@ -125,6 +152,7 @@ macro_rules! symbols {
                     $(Symbol::$L(_) => Origin::$lo,)*
                     $(Symbol::$H(_) => Origin::$ho,)*
                     $(Symbol::$S(_) => Origin::$so,)*
+                    Symbol::R(..) => Origin::Weight,
                     Symbol::Ones(_) | Symbol::Unit(..) | Symbol::Inject { .. } => Origin::Constant,
                 }
             }
@@ -137,6 +165,7 @@ macro_rules! symbols {
                     $(Symbol::$L(l) => write!(f, "{}[{l}]", $ln),)*
                     $(Symbol::$H(h) => write!(f, "{}[{h}]", $hn),)*
                     $(Symbol::$S(s) => write!(f, "{}[{s}]", $sn),)*
+                    Symbol::R(head, n) => write!(f, "R[{n},head {head}]"),
                     Symbol::Ones(space) => write!(f, "ones[{space}]"),
                     Symbol::Unit(space, i) => write!(f, "I[{space}][:,{i}]"),
                     Symbol::Inject { stack, part } => {
@@ -199,31 +228,35 @@ symbols! {
     }
     by_head {
         /// Queries' weights.
-        WQ = "W_Q": |h| [Model, Space::Head(h)] Weight,
+        WQ(QueryHead) = "W_Q": |h| [Model, Space::Head(h.keys)] Weight,
         /// Keys' weights.
-        WK = "W_K": |h| [Model, Space::Head(h)] Weight,
+        WK(Head) = "W_K": |h| [Model, Space::Head(h)] Weight,
         /// Values' weights.
-        WV = "W_V": |h| [Model, Space::Head(h)] Weight,
+        WV(Head) = "W_V": |h| [Model, Space::Head(h)] Weight,
         /// A head's output weights.
-        WO = "W_O": |h| [Space::Head(h), Model] Weight,
+        WO(QueryHead) = "W_O": |h| [Space::Head(h.keys), Model] Weight,
         /// Queries' bias, a row.
-        BQ = "b_Q": |h| [One, Space::Head(h)] Weight,
+        BQ(QueryHead) = "b_Q": |h| [One, Space::Head(h.keys)] Weight,
         /// Keys' bias, a row.
-        BK = "b_K": |h| [One, Space::Head(h)] Weight,
+        BK(Head) = "b_K": |h| [One, Space::Head(h)] Weight,
         /// Values' bias, a row.
-        BV = "b_V": |h| [One, Space::Head(h)] Weight,
+        BV(Head) = "b_V": |h| [One, Space::Head(h)] Weight,
         /// Queries.
-        Q = "q": |h| [Pos, Space::Head(h)] Run,
+        Q(QueryHead) = "q": |h| [Pos, Space::Head(h.keys)] Run,
         /// Keys.
-        K = "k": |h| [Pos, Space::Head(h)] Run,
+        K(Head) = "k": |h| [Pos, Space::Head(h)] Run,
         /// Values.
-        V = "v": |h| [Pos, Space::Head(h)] Run,
+        V(Head) = "v": |h| [Pos, Space::Head(h)] Run,
+        /// Queries, each turned by its position.
+        RotQ(QueryHead) = "rot_q": |h| [Pos, Space::Head(h.keys)] Run,
+        /// Keys, each turned by its position.
+        RotK(Head) = "rot_k": |h| [Pos, Space::Head(h)] Run,
         /// The attention pattern, queries by keys.
-        Pattern = "pattern": |_| [Pos, Pos] Run,
+        Pattern(Head) = "pattern": |_| [Pos, Pos] Run,
         /// The values, weighted by the pattern.
-        Z = "z": |h| [Pos, Space::Head(h)] Run,
+        Z(QueryHead) = "z": |h| [Pos, Space::Head(h.keys)] Run,
         /// What the head writes; without `b_O`, with `b_V`.
-        Result = "result": |_| [Pos, Model] Run,
+        Result(Head) = "result": |_| [Pos, Model] Run,
     }
     by_site {
         /// A norm's weights, as a diagonal matrix.
@@ -248,6 +281,74 @@ impl Symbol {
         self.diagonal() || *self == Symbol::C
     }
 
+    /// The symbol as a model of these sizes has it: keys and values that several heads share, by the name of the
+    /// first of these.
+    pub fn grouped(self, dims: &Dims) -> Self {
+        let keys = |head: Head| dims.keys_of(head);
+        let query = |h: QueryHead| QueryHead {
+            head: h.head,
+            keys: keys(h.head),
+        };
+        match self {
+            Symbol::WQ(h) => Symbol::WQ(query(h)),
+            Symbol::WO(h) => Symbol::WO(query(h)),
+            Symbol::BQ(h) => Symbol::BQ(query(h)),
+            Symbol::Q(h) => Symbol::Q(query(h)),
+            Symbol::RotQ(h) => Symbol::RotQ(query(h)),
+            Symbol::Z(h) => Symbol::Z(query(h)),
+            Symbol::WK(h) => Symbol::WK(keys(h)),
+            Symbol::WV(h) => Symbol::WV(keys(h)),
+            Symbol::BK(h) => Symbol::BK(keys(h)),
+            Symbol::BV(h) => Symbol::BV(keys(h)),
+            Symbol::K(h) => Symbol::K(keys(h)),
+            Symbol::V(h) => Symbol::V(keys(h)),
+            Symbol::RotK(h) => Symbol::RotK(keys(h)),
+            Symbol::R(h, n) => Symbol::R(keys(h), n),
+            Symbol::Ones(space) => Symbol::Ones(space.grouped(dims)),
+            Symbol::Unit(space, i) => Symbol::Unit(space.grouped(dims), i),
+            Symbol::Inject { stack, part } => Symbol::Inject {
+                stack: stack.iter().map(|space| space.grouped(dims)).collect(),
+                part,
+            },
+            Symbol::WE
+            | Symbol::WPos
+            | Symbol::WU
+            | Symbol::BU
+            | Symbol::C
+            | Symbol::Tokens
+            | Symbol::Embed
+            | Symbol::PosEmbed
+            | Symbol::Logits
+            | Symbol::BO(_)
+            | Symbol::WIn(_)
+            | Symbol::BIn(_)
+            | Symbol::WOut(_)
+            | Symbol::BOut(_)
+            | Symbol::ResidPre(_)
+            | Symbol::AttnOut(_)
+            | Symbol::ResidMid(_)
+            | Symbol::Pre(_)
+            | Symbol::Post(_)
+            | Symbol::MlpOut(_)
+            | Symbol::ResidPost(_)
+            | Symbol::Pattern(_)
+            | Symbol::Result(_)
+            | Symbol::NormW(_)
+            | Symbol::NormB(_)
+            | Symbol::Scale(_)
+            | Symbol::Normalized(_) => self,
+        }
+    }
+
+    /// For queries and keys turned by their positions, those before they are turned.
+    pub(crate) fn unturned(&self) -> Option<Symbol> {
+        match *self {
+            Symbol::RotQ(h) => Some(Symbol::Q(h)),
+            Symbol::RotK(h) => Some(Symbol::K(h)),
+            _ => None,
+        }
+    }
+
     /// The hook whose value this is, for values of a run; the tokens and the logits have none.
     pub fn hook(&self) -> Option<Hook> {
         Some(match *self {
@@ -260,11 +361,11 @@ impl Symbol {
             Symbol::Post(l) => Hook::Post(l),
             Symbol::MlpOut(l) => Hook::MlpOut(l),
             Symbol::ResidPost(l) => Hook::ResidPost(l),
-            Symbol::Q(h) => Hook::Q(h.layer),
+            Symbol::Q(h) => Hook::Q(h.head.layer),
             Symbol::K(h) => Hook::K(h.layer),
             Symbol::V(h) => Hook::V(h.layer),
             Symbol::Pattern(h) => Hook::Pattern(h.layer),
-            Symbol::Z(h) => Hook::Z(h.layer),
+            Symbol::Z(h) => Hook::Z(h.head.layer),
             Symbol::Result(h) => Hook::Result(h.layer),
             Symbol::Scale(Site::Ln1(l)) => Hook::Ln1Scale(l),
             Symbol::Scale(Site::Ln2(l)) => Hook::Ln2Scale(l),
@@ -272,7 +373,32 @@ impl Symbol {
             Symbol::Normalized(Site::Ln1(l)) => Hook::Ln1Normalized(l),
             Symbol::Normalized(Site::Ln2(l)) => Hook::Ln2Normalized(l),
             Symbol::Normalized(Site::LnFinal) => Hook::LnFinalNormalized,
-            _ => return None,
+            // No model keeps these yet.
+            Symbol::RotQ(_) | Symbol::RotK(_) => return None,
+            Symbol::Tokens | Symbol::Logits => return None,
+            Symbol::WE
+            | Symbol::WPos
+            | Symbol::WU
+            | Symbol::BU
+            | Symbol::C
+            | Symbol::BO(_)
+            | Symbol::WIn(_)
+            | Symbol::BIn(_)
+            | Symbol::WOut(_)
+            | Symbol::BOut(_)
+            | Symbol::WQ(_)
+            | Symbol::WK(_)
+            | Symbol::WV(_)
+            | Symbol::WO(_)
+            | Symbol::BQ(_)
+            | Symbol::BK(_)
+            | Symbol::BV(_)
+            | Symbol::NormW(_)
+            | Symbol::NormB(_)
+            | Symbol::R(..)
+            | Symbol::Ones(_)
+            | Symbol::Unit(..)
+            | Symbol::Inject { .. } => return None,
         })
     }
 
@@ -297,6 +423,10 @@ impl Symbol {
             Site::Ln2(l) => mlp_there(l),
             Site::LnFinal => None,
         };
+        let turning = || {
+            let none = "this model has no rotary positions: its queries and keys are not turned";
+            dims.rotary.is_none().then(|| none.to_string())
+        };
         match *self {
             Symbol::WIn(l)
             | Symbol::BIn(l)
@@ -309,19 +439,23 @@ impl Symbol {
             Symbol::BO(l) | Symbol::ResidPre(l) | Symbol::AttnOut(l) | Symbol::ResidPost(l) => {
                 layer_there(l)
             }
-            Symbol::WQ(h)
-            | Symbol::WK(h)
+            Symbol::WQ(h) | Symbol::WO(h) | Symbol::BQ(h) | Symbol::Q(h) | Symbol::Z(h) => {
+                head_there(h.head)
+            }
+            Symbol::WK(h)
             | Symbol::WV(h)
-            | Symbol::WO(h)
-            | Symbol::BQ(h)
             | Symbol::BK(h)
             | Symbol::BV(h)
-            | Symbol::Q(h)
             | Symbol::K(h)
             | Symbol::V(h)
             | Symbol::Pattern(h)
-            | Symbol::Z(h)
             | Symbol::Result(h) => head_there(h),
+            Symbol::RotQ(h) => turning().or(head_there(h.head)),
+            Symbol::RotK(h) | Symbol::R(h, _) => turning().or(head_there(h)),
+            Symbol::WPos | Symbol::PosEmbed => {
+                let none = "this model adds no embedding of positions";
+                (!dims.pos_embed).then(|| none.to_string())
+            }
             Symbol::NormW(site) | Symbol::NormB(site) if dims.norms == Norms::Plain => {
                 site_there(site).or(Some("this model's norms have no parameters".to_string()))
             }
@@ -329,7 +463,16 @@ impl Symbol {
             | Symbol::NormB(site)
             | Symbol::Scale(site)
             | Symbol::Normalized(site) => site_there(site),
-            _ => None,
+            Symbol::WE
+            | Symbol::WU
+            | Symbol::BU
+            | Symbol::C
+            | Symbol::Tokens
+            | Symbol::Embed
+            | Symbol::Logits
+            | Symbol::Ones(_)
+            | Symbol::Unit(..)
+            | Symbol::Inject { .. } => None,
         }
     }
 }

@@ -1,8 +1,9 @@
 //! [`Ast`] to [`Expr`]: what the names mean, and whether the spaces meet.
 
 use super::ast::{Ast, Index, Node};
+use super::family::Axis;
 use super::normal::{Expr, Mismatch, Rational, try_stack};
-use super::parse::{error, parse, parse_statement};
+use super::parse::error;
 use super::space::{Dims, Space};
 use super::symbol::{Site, Symbol};
 use super::{W_OV, W_QK};
@@ -12,166 +13,69 @@ use crate::names::Head;
 /// The most members of a family.
 const MAX_MEMBERS: usize = 1 << 14;
 
-/// An expression, or one for every head or layer that its `*` stand for.
-#[derive(Clone, Debug)]
-pub struct Family {
-    /// What the members are counted by, from the outermost: empty where there is one member.
-    pub axes: Vec<Axis>,
-    /// The members, in the axes' order: `[axes[0].labels, axes[1].labels, …]`, the last fastest.
-    pub members: Vec<Expr>,
-}
+/// The head whose space rotations turn where nothing says whose: those of all heads are equal.
+pub(super) const FIRST: Head = Head { layer: 0, head: 0 };
 
-/// What a `*` stands for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Axis {
-    /// The heads (`0.1`) or layers (`0`).
-    pub labels: Vec<String>,
-}
-
-impl Family {
-    /// Reads an expression, for a model of these sizes.
-    ///
-    /// # Errors
-    /// With the place in the text: where it is not written right, where two spaces do not meet, where the
-    /// model has no such matrix.
-    pub fn parse(text: &str, dims: &Dims) -> Result<Family> {
-        let ast = parse(text)?;
-        let typing = Typing { text, dims };
-        let mut axes = Vec::new();
-        ast.wildcards(&mut axes);
-        let members = typing.members(&axes, &ast.span, |assigned| {
-            typing.matrix(&ast, assigned, None)
-        })?;
-        Ok(Family {
-            axes: typing.axes(&axes),
-            members,
-        })
-    }
-
-    /// A label for a member: `[0.1]`, or nothing where there is one.
-    pub fn label(&self, member: usize) -> String {
-        label(&self.axes, member)
-    }
-}
-
-fn label(axes: &[Axis], mut member: usize) -> String {
-    let mut labels = Vec::new();
-    for axis in axes.iter().rev() {
-        labels.push(axis.labels[member % axis.labels.len()].clone());
-        member /= axis.labels.len();
-    }
-    labels.reverse();
-    match labels.is_empty() {
-        true => String::new(),
-        false => format!("[{}]", labels.join(", ")),
-    }
-}
-
-/// `LHS == RHS`, for every head or layer that its `*` stand for.
-#[derive(Clone, Debug)]
-pub struct Statement {
-    /// As it was written.
-    pub text: String,
-    /// What the `*` stand for.
-    pub axes: Vec<Axis>,
-    /// The two sides, for each of them.
-    pub members: Vec<(Expr, Expr)>,
-}
-
-impl Statement {
-    /// Reads a statement, for a model of these sizes.
-    ///
-    /// # Errors
-    /// As [`Family::parse`]; or when the two sides have different spaces.
-    pub fn parse(text: &str, dims: &Dims) -> Result<Statement> {
-        let (left, right) = parse_statement(text)?;
-        let typing = Typing { text, dims };
-        let mut axes = Vec::new();
-        left.wildcards(&mut axes);
-        right.wildcards(&mut axes);
-        let span = left.span.start..right.span.end;
-        let members = typing.members(&axes, &span, |assigned| {
-            let (l, r) = (
-                typing.value(&left, assigned)?,
-                typing.value(&right, assigned)?,
-            );
-            // `I` and `0` are of the other side's shape.
-            let shape = [&l, &r].into_iter().find_map(|v| match v {
-                Value::Matrix(e) => Some((e.rows().clone(), e.cols().clone())),
-                _ => None,
-            });
-            let l = typing.shaped(l, &left, shape.as_ref())?;
-            let r = typing.shaped(r, &right, shape.as_ref())?;
-            match l.try_add(&-&r) {
-                Ok(_) => Ok((l, r)),
-                Err(Mismatch::Sum { .. }) => {
-                    let turned = (r.cols(), r.rows()) == (l.rows(), l.cols());
-                    let hint = match turned {
-                        true => format!("; did you mean `{}`?", typing.transposed(&right)),
-                        false => String::new(),
-                    };
-                    let message = format!(
-                        "the left side is [{}, {}], the right side [{}, {}]{hint}",
-                        l.rows(),
-                        l.cols(),
-                        r.rows(),
-                        r.cols()
-                    );
-                    Err(error(text, right.span.clone(), message))
-                }
-                Err(e) => Err(error(text, span.clone(), e)),
-            }
-        })?;
-        Ok(Statement {
-            text: text.trim().to_string(),
-            axes: typing.axes(&axes),
-            members,
-        })
-    }
-
-    /// The statement that two expressions are equal.
-    ///
-    /// # Panics
-    /// When their spaces differ.
-    #[track_caller]
-    pub fn equal(left: Expr, right: Expr) -> Statement {
-        let text = format!("{left} == {right}");
-        if let Err(e) = left.try_add(&-&right) {
-            panic!("{text}: {e}");
-        }
-        Statement {
-            text,
-            axes: Vec::new(),
-            members: vec![(left, right)],
-        }
-    }
-
-    /// A label for a member: `[0.1]`, or nothing where there is one.
-    pub fn label(&self, member: usize) -> String {
-        label(&self.axes, member)
-    }
-}
-
-/// What a `*` stands for in one member of a family.
+/// What a `*`, or a range of distances, stands for in one member of a family.
 #[derive(Clone, Copy)]
-enum Assigned {
+pub(super) enum Assigned {
     Layer(usize),
     Head(Head),
+    Distance(i64),
 }
 
-type Assignment = Vec<(Index, Assigned)>;
+/// What is decided of an expression before it is read.
+#[derive(Clone, Default)]
+pub(super) struct Assignment {
+    chosen: Vec<(Index, Assigned)>,
+    /// The head whose space rotations turn that do not say it themselves; `None` while that is open.
+    turned: Option<Head>,
+}
 
 /// A part of an expression whose space may still be open.
-enum Value {
+pub(super) enum Value {
     Number(Rational),
     /// A multiple of the identity, of whatever space fits.
     Identity(Rational),
+    /// Rotations, of whatever head stands beside them: to be read again when that is known.
+    Rotations,
     Matrix(Expr),
 }
 
-struct Typing<'a> {
-    text: &'a str,
-    dims: &'a Dims,
+impl Assignment {
+    /// What an axis stands for here.
+    fn to(&self, axis: Index) -> Assigned {
+        let found = self.chosen.iter().find(|(a, _)| *a == axis);
+        found.expect("every axis of the text is assigned").1
+    }
+
+    /// The same, with rotations turning a head's space.
+    fn turning(&self, head: Head) -> Assignment {
+        Assignment {
+            turned: Some(head),
+            ..self.clone()
+        }
+    }
+}
+
+impl Value {
+    /// Whether it is to be read again, once its head is known.
+    pub fn open(&self) -> bool {
+        matches!(self, Value::Rotations)
+    }
+
+    /// The spaces of a matrix.
+    pub fn shape(&self) -> Option<(Space, Space)> {
+        match self {
+            Value::Matrix(e) => Some((e.rows().clone(), e.cols().clone())),
+            Value::Number(_) | Value::Identity(_) | Value::Rotations => None,
+        }
+    }
+}
+
+pub(super) struct Typing<'a> {
+    pub text: &'a str,
+    pub dims: &'a Dims,
 }
 
 impl Typing<'_> {
@@ -183,14 +87,26 @@ impl Typing<'_> {
                 };
                 self.dims.heads().filter(fits).map(Assigned::Head).collect()
             }
-            _ => (0..self.dims.n_layers).map(Assigned::Layer).collect(),
+            Index::Distance(first, last) => {
+                // One more than a family can have is enough to refuse it.
+                let distances = (first..=last).take(MAX_MEMBERS + 1);
+                distances.map(Assigned::Distance).collect()
+            }
+            Index::AnyDistance => {
+                let distances = (0..).take(self.dims.pos.min(MAX_MEMBERS + 1));
+                distances.map(Assigned::Distance).collect()
+            }
+            Index::Layer(_) | Index::Ln1(_) | Index::Ln2(_) | Index::LnFinal => {
+                (0..self.dims.n_layers).map(Assigned::Layer).collect()
+            }
         }
     }
 
-    fn axes(&self, axes: &[Index]) -> Vec<Axis> {
+    pub fn axes(&self, axes: &[Index]) -> Vec<Axis> {
         let label = |a: Assigned| match a {
             Assigned::Layer(l) => l.to_string(),
             Assigned::Head(h) => h.to_string(),
+            Assigned::Distance(n) => n.to_string(),
         };
         let labels = |&axis| self.range(axis).into_iter().map(label).collect();
         axes.iter()
@@ -201,13 +117,17 @@ impl Typing<'_> {
     }
 
     /// `f` for every assignment of the axes, the last fastest.
-    fn members<R>(
+    pub fn members<R>(
         &self,
         axes: &[Index],
         span: &std::ops::Range<usize>,
+        turned: Option<Head>,
         mut f: impl FnMut(&Assignment) -> Result<R>,
     ) -> Result<Vec<R>> {
-        let mut assignments: Vec<Assignment> = vec![Vec::new()];
+        let mut assignments = vec![Assignment {
+            turned,
+            ..Assignment::default()
+        }];
         for &axis in axes {
             let range = self.range(axis);
             if range.is_empty() {
@@ -220,10 +140,10 @@ impl Typing<'_> {
             }
             let extended = |a: &Assignment| {
                 let a = a.clone();
-                range
-                    .clone()
-                    .into_iter()
-                    .map(move |r| [a.clone(), vec![(axis, r)]].concat())
+                range.clone().into_iter().map(move |r| Assignment {
+                    chosen: [a.chosen.clone(), vec![(axis, r)]].concat(),
+                    turned: a.turned,
+                })
             };
             assignments = assignments.iter().flat_map(extended).collect();
         }
@@ -235,7 +155,7 @@ impl Typing<'_> {
     }
 
     /// How the transpose of a part would be written.
-    fn transposed(&self, ast: &Ast) -> String {
+    pub fn transposed(&self, ast: &Ast) -> String {
         let text = self.text_of(ast);
         let bare = text.strip_suffix("^T").or_else(|| text.strip_suffix("ᵀ"));
         match (&ast.node, bare) {
@@ -267,8 +187,14 @@ impl Typing<'_> {
         error(self.text, right.span.clone(), message)
     }
 
-    /// The value as a matrix; `shape` is what an `I` or a `0` would be.
-    fn shaped(&self, value: Value, ast: &Ast, shape: Option<&(Space, Space)>) -> Result<Expr> {
+    /// The value as a matrix; `shape` is what an `I`, a `0` or rotations would be.
+    pub fn shaped(
+        &self,
+        value: Value,
+        ast: &Ast,
+        assigned: &Assignment,
+        shape: Option<&(Space, Space)>,
+    ) -> Result<Expr> {
         let fail = |message: String| Err(error(self.text, ast.span.clone(), message));
         match (value, shape) {
             (Value::Matrix(e), _) => Ok(e),
@@ -291,29 +217,47 @@ impl Typing<'_> {
             (Value::Identity(_), Some((rows, cols))) => fail(format!(
                 "`I` stands against [{rows}, {cols}], which is not square"
             )),
+            (Value::Rotations, Some((Space::Head(head), cols))) if Space::Head(*head) == *cols => {
+                self.matrix(ast, &assigned.turning(*head), shape)
+            }
+            (Value::Rotations, Some((rows, cols))) => fail(format!(
+                "`{}` turns a head's space and stands against [{rows}, {cols}]",
+                self.text_of(ast)
+            )),
+            (Value::Rotations, None) => self.matrix(ast, &assigned.turning(FIRST), None),
             (Value::Identity(_), None) => {
                 fail("`I` of which space? Say `I[model]`, `I[vocab]`, …".into())
             }
         }
     }
 
-    fn matrix(
+    pub fn matrix(
         &self,
         ast: &Ast,
         assigned: &Assignment,
         shape: Option<&(Space, Space)>,
     ) -> Result<Expr> {
-        self.shaped(self.value(ast, assigned)?, ast, shape)
+        self.shaped(self.value(ast, assigned)?, ast, assigned, shape)
     }
 
-    fn value(&self, ast: &Ast, assigned: &Assignment) -> Result<Value> {
+    pub fn value(&self, ast: &Ast, assigned: &Assignment) -> Result<Value> {
         let at = |e: Mismatch| error(self.text, ast.span.clone(), e);
+        let named = |space: &Space| space.grouped(self.dims);
         Ok(match &ast.node {
             Node::Number(x) => Value::Number(*x),
             Node::Identity(None) => Value::Identity(Rational::from_integer(1)),
-            Node::Identity(Some(space)) => Value::Matrix(Expr::identity(space.clone())),
-            Node::Ones(space) => Value::Matrix(Expr::ones(space.clone().unwrap_or(Space::Pos))),
-            Node::Zero(rows, cols) => Value::Matrix(Expr::zero(rows.clone(), cols.clone())),
+            Node::Identity(Some(space)) => Value::Matrix(Expr::identity(named(space))),
+            Node::Ones(None) => Value::Matrix(Expr::ones(Space::Pos)),
+            Node::Ones(Some(space)) => Value::Matrix(Expr::ones(named(space))),
+            Node::Zero(rows, cols) => Value::Matrix(Expr::zero(named(rows), named(cols))),
+            Node::Rotation(distance, head) => match head.or(assigned.turned) {
+                Some(head) => Value::Matrix(self.rotation(ast, *distance, head, assigned)?),
+                None => {
+                    // What is wrong whoever's it is, is said before the head is known.
+                    self.rotation(ast, *distance, FIRST, assigned)?;
+                    Value::Rotations
+                }
+            },
             Node::Symbol { name, index } => {
                 Value::Matrix(self.symbol(ast, name, *index, assigned)?)
             }
@@ -322,12 +266,14 @@ impl Typing<'_> {
                 match self.value(x, assigned)? {
                     Value::Number(x) => Value::Number(-x),
                     Value::Identity(x) => Value::Identity(-x),
+                    Value::Rotations => Value::Rotations,
                     Value::Matrix(e) => Value::Matrix(e.try_scale(minus).map_err(at)?),
                 }
             }
             Node::Transpose(x) => match self.value(x, assigned)? {
                 Value::Matrix(e) => Value::Matrix(e.t()),
-                other => other,
+                symmetric @ (Value::Number(_) | Value::Identity(_)) => symmetric,
+                Value::Rotations => Value::Rotations,
             },
             Node::Inverse(x) => {
                 let inverse = self.matrix(x, assigned, None)?.inverse();
@@ -370,7 +316,14 @@ impl Typing<'_> {
                     let message = "there is no `*` to sum over, as in `sum(W_OV[0.*])`";
                     return Err(error(self.text, ast.span.clone(), message));
                 }
-                let members = self.members(&axes, &ast.span, |a| self.matrix(x, a, None))?;
+                let values =
+                    self.members(&axes, &ast.span, assigned.turned, |a| self.value(x, a))?;
+                if values.iter().any(Value::open) {
+                    return Ok(Value::Rotations);
+                }
+                let matrix = |value| self.shaped(value, x, assigned, None);
+                let members = values.into_iter().map(matrix);
+                let members: Vec<Expr> = members.collect::<Result<_>>()?;
                 let mut members = members.into_iter();
                 let first = members.next().expect("an axis is not empty");
                 let sum = members.try_fold(first, |a, b| a.try_add(&b));
@@ -411,10 +364,32 @@ impl Typing<'_> {
     }
 
     fn product(&self, factors: &[Ast], assigned: &Assignment) -> Result<Value> {
-        let mut left = self.value(&factors[0], assigned)?;
-        for (i, factor) in factors.iter().enumerate().skip(1) {
+        let values = factors.iter().map(|factor| self.value(factor, assigned));
+        let mut values: Vec<Value> = values.collect::<Result<_>>()?;
+        // The nearest matrix beside a rotation says which head's it is.
+        while let Some(i) = values.iter().position(Value::open) {
+            let left = values[..i].iter().enumerate().rev();
+            let left = left.filter_map(|(n, v)| Some((n, v.shape()?.1))).next();
+            let right = values.iter().enumerate().skip(i + 1);
+            let right = right.filter_map(|(n, v)| Some((n, v.shape()?.0))).next();
+            let (n, space) = match (left, right) {
+                (Some(beside), _) | (None, Some(beside)) => beside,
+                (None, None) => return Ok(Value::Rotations),
+            };
+            let Space::Head(head) = space else {
+                let (this, beside) = (self.text_of(&factors[i]), self.text_of(&factors[n]));
+                let side = if n < i { "columns" } else { "rows" };
+                let message = format!(
+                    "`{this}` turns a head's space, `{beside}` beside it has {space} {side}"
+                );
+                return Err(error(self.text, factors[i].span.clone(), message));
+            };
+            values[i] = self.value(&factors[i], &assigned.turning(head))?;
+        }
+        let mut values = factors.iter().zip(values).enumerate();
+        let (_, (_, mut left)) = values.next().expect("a product has factors");
+        for (i, (factor, right)) in values {
             let at = |e: Mismatch| error(self.text, factor.span.clone(), e);
-            let right = self.value(factor, assigned)?;
             left = match (left, right) {
                 (Value::Number(x), Value::Number(y)) => {
                     let product = num_traits::CheckedMul::checked_mul(&x, &y);
@@ -435,16 +410,31 @@ impl Typing<'_> {
                         return Err(self.mismatch(e, &factors[i - 1], factor, turned));
                     }
                 },
+                (Value::Rotations, _) | (_, Value::Rotations) => {
+                    unreachable!("no rotation is left whose head is not known")
+                }
             };
         }
         Ok(left)
     }
 
     fn sum(&self, terms: &[Ast], assigned: &Assignment) -> Result<Value> {
-        let mut left = self.value(&terms[0], assigned)?;
-        for (i, term) in terms.iter().enumerate().skip(1) {
+        let values = terms.iter().map(|term| self.value(term, assigned));
+        let mut values: Vec<Value> = values.collect::<Result<_>>()?;
+        let known = values.iter().find_map(Value::shape);
+        for (value, term) in values.iter_mut().zip(terms) {
+            if value.open() {
+                let Some(known) = &known else {
+                    return Ok(Value::Rotations);
+                };
+                let shaped = self.shaped(Value::Rotations, term, assigned, Some(known))?;
+                *value = Value::Matrix(shaped);
+            }
+        }
+        let mut values = terms.iter().zip(values).enumerate();
+        let (_, (_, mut left)) = values.next().expect("a sum has terms");
+        for (i, (term, right)) in values {
             let at = |e: Mismatch| error(self.text, term.span.clone(), e);
-            let right = self.value(term, assigned)?;
             let shape = |e: &Expr| (e.rows().clone(), e.cols().clone());
             let add = |x: Rational, y: Rational| {
                 let sum = num_traits::CheckedAdd::checked_add(&x, &y);
@@ -461,7 +451,7 @@ impl Typing<'_> {
                     Value::Identity(y)
                 }
                 (Value::Matrix(a), b) => {
-                    let b = self.shaped(b, term, Some(&shape(&a)))?;
+                    let b = self.shaped(b, term, assigned, Some(&shape(&a)))?;
                     match a.try_add(&b) {
                         Ok(sum) => Value::Matrix(sum),
                         Err(e) => {
@@ -471,8 +461,11 @@ impl Typing<'_> {
                     }
                 }
                 (a, Value::Matrix(b)) => {
-                    let a = self.shaped(a, &terms[i - 1], Some(&shape(&b)))?;
+                    let a = self.shaped(a, &terms[i - 1], assigned, Some(&shape(&b)))?;
                     Value::Matrix(a.try_add(&b).map_err(at)?)
+                }
+                (Value::Rotations, _) | (_, Value::Rotations) => {
+                    unreachable!("no rotation is left whose head is not known")
                 }
             };
         }
@@ -486,15 +479,13 @@ impl Typing<'_> {
         index: Option<Index>,
         assigned: &Assignment,
     ) -> Result<Expr> {
-        let chosen = |axis: Index| {
-            let found = assigned.iter().find(|(a, _)| *a == axis);
-            found.expect("every `*` is assigned").1
-        };
         let layer = |l: Option<usize>| match l {
             Some(l) => l,
-            None => match chosen(Index::Layer(None)) {
+            None => match assigned.to(Index::Layer(None)) {
                 Assigned::Layer(l) => l,
-                Assigned::Head(h) => h.layer,
+                Assigned::Head(_) | Assigned::Distance(_) => {
+                    unreachable!("an axis of layers has layers")
+                }
             },
         };
         let expr = match index {
@@ -503,12 +494,17 @@ impl Typing<'_> {
             Some(Index::Ln1(l)) => Symbol::by_site(name, Site::Ln1(layer(l))).map(Expr::from),
             Some(Index::Ln2(l)) => Symbol::by_site(name, Site::Ln2(layer(l))).map(Expr::from),
             Some(Index::LnFinal) => Symbol::by_site(name, Site::LnFinal).map(Expr::from),
+            Some(Index::Distance(..) | Index::AnyDistance) => {
+                unreachable!("only rotations have distances")
+            }
             Some(Index::Head(l, h)) => {
                 let head = match (l, h) {
                     (Some(layer), Some(head)) => Head { layer, head },
-                    _ => match chosen(Index::Head(l, h)) {
+                    _ => match assigned.to(Index::Head(l, h)) {
                         Assigned::Head(head) => head,
-                        Assigned::Layer(_) => unreachable!("an axis of heads has heads"),
+                        Assigned::Layer(_) | Assigned::Distance(_) => {
+                            unreachable!("an axis of heads has heads")
+                        }
                     },
                 };
                 match name {
@@ -522,7 +518,31 @@ impl Typing<'_> {
         let absent = expr.symbols().into_iter().find_map(|s| s.absent(self.dims));
         match absent {
             Some(message) => Err(error(self.text, ast.span.clone(), message)),
-            None => Ok(expr),
+            None => Ok(expr.grouped(self.dims)),
+        }
+    }
+
+    /// The rotation of a head's space by a distance.
+    fn rotation(
+        &self,
+        ast: &Ast,
+        distance: Index,
+        head: Head,
+        assigned: &Assignment,
+    ) -> Result<Expr> {
+        let n = match distance {
+            Index::Distance(n, last) if n == last => n,
+            axis => match assigned.to(axis) {
+                Assigned::Distance(n) => n,
+                Assigned::Layer(_) | Assigned::Head(_) => {
+                    unreachable!("an axis of distances has distances")
+                }
+            },
+        };
+        let symbol = Symbol::R(head, n);
+        match symbol.absent(self.dims) {
+            Some(message) => Err(error(self.text, ast.span.clone(), message)),
+            None => Ok(Expr::from(symbol.grouped(self.dims))),
         }
     }
 }

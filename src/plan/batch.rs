@@ -139,10 +139,10 @@ fn of_a_head(operand: &Operand) -> Option<String> {
         return None;
     };
     let (name, head) = match symbol {
-        Symbol::WQ(h) => ("q", h),
+        Symbol::WQ(h) => ("q", &h.head),
         Symbol::WK(h) => ("k", h),
         Symbol::WV(h) => ("v", h),
-        Symbol::WO(h) => ("o", h),
+        Symbol::WO(h) => ("o", &h.head),
         _ => return None,
     };
     Some(format!("{name}{}{transposed}", head.layer))

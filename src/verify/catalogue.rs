@@ -23,20 +23,25 @@ impl RunIdentity {
     /// ```
     pub fn statements(self, dims: &Dims) -> Option<Vec<Statement>> {
         let symbols: Vec<Symbol> = match self {
-            RunIdentity::Embeddings => vec![Symbol::Embed, Symbol::PosEmbed],
+            RunIdentity::Embeddings if dims.pos_embed => vec![Symbol::Embed, Symbol::PosEmbed],
+            RunIdentity::Embeddings => vec![Symbol::Embed],
             RunIdentity::Projections => {
                 let all = dims.heads();
-                all.flat_map(|h| [Symbol::Q(h), Symbol::K(h), Symbol::V(h)])
+                all.flat_map(|h| [Symbol::Q(h.into()), Symbol::K(h), Symbol::V(h)])
                     .collect()
             }
             RunIdentity::AttnOut => (0..dims.n_layers).map(Symbol::AttnOut).collect(),
             RunIdentity::Neurons => (0..dims.n_layers).map(Symbol::Pre).collect(),
             RunIdentity::MlpOut => (0..dims.n_layers).map(Symbol::MlpOut).collect(),
-            RunIdentity::HeadResults => return Some(dims.heads().flat_map(head_results).collect()),
+            RunIdentity::HeadResults => {
+                let all = dims.heads().flat_map(|h| head_results(h, dims));
+                return Some(all.collect());
+            }
             RunIdentity::ResidualSum => return Some(residual_sums(dims)),
             _ => return None,
         };
         let is_its_definition = |symbol: Symbol| {
+            let symbol = symbol.grouped(dims);
             let definition = expr::definition(&symbol, dims);
             let definition = definition.expect("each of these is made of others");
             Statement::equal(Expr::from(symbol), definition)
@@ -46,17 +51,22 @@ impl RunIdentity {
 }
 
 /// The forward pass mixes the values first; in the second statement each is written out first.
-fn head_results(h: Head) -> [Statement; 2] {
+fn head_results(h: Head, dims: &Dims) -> [Statement; 2] {
     let mixed = expr::pattern(h) * expr::v(h);
+    let result = &mixed * expr::W_O(h);
     [
-        Statement::equal(expr::z(h), mixed.clone()),
-        Statement::equal(expr::result(h), mixed * expr::W_O(h)),
+        Statement::equal(expr::z(h).grouped(dims), mixed.grouped(dims)),
+        Statement::equal(expr::result(h), result.grouped(dims)),
     ]
 }
 
 /// The stream at every place where it has a hook, by head.
 fn residual_sums(dims: &Dims) -> Vec<Statement> {
-    let mut sum = expr::embed() + expr::pos_embed();
+    let mut sum = if dims.pos_embed {
+        expr::embed() + expr::pos_embed()
+    } else {
+        expr::embed()
+    };
     let mut all = Vec::new();
     let bias = |b: Expr| expr::ones(Space::Pos) * b;
     for l in 0..dims.n_layers {

@@ -124,8 +124,10 @@ pub(super) fn decide(left: &Expr, right: &Expr, dims: &Dims, seed: u64) -> Optio
     let mut point = Point {
         dims: &small,
         units: &units,
+        positions: positions(&small, dims, &units),
         rng: ChaCha8Rng::seed_from_u64(seed),
         known: HashMap::new(),
+        turns: Vec::new(),
     };
     let (a, b) = (point.expression(left)?, point.expression(right)?);
     let mut places = (0..a.rows).flat_map(|i| (0..a.cols).map(move |j| (i, j)));
@@ -136,7 +138,7 @@ pub(super) fn decide(left: &Expr, right: &Expr, dims: &Dims, seed: u64) -> Optio
             left: a.at(i, j),
             right: b.at(i, j),
         }),
-        error: degree as f64 / P as f64,
+        error: degree.whole(dims) as f64 / P as f64,
         dims: small,
     })
 }
@@ -145,37 +147,89 @@ pub(super) fn decide(left: &Expr, right: &Expr, dims: &Dims, seed: u64) -> Optio
 /// others than the model's: what holds there says nothing of the model.
 pub(super) fn of_other_sizes(left: &Expr, right: &Expr, dims: &Dims) -> bool {
     let symbols = left.symbols().into_iter().chain(right.symbols());
-    let mut sizes = symbols.filter(|s| matches!(s, Symbol::Ones(_) | Symbol::C));
+    // Queries and keys are turned by as many positions as there are.
+    let mut sizes =
+        symbols.filter(|s| matches!(s, Symbol::Ones(_) | Symbol::C) || s.unturned().is_some());
     let degree = degree(left, dims).max(degree(right, dims));
     sizes.next().is_some() && reduced(left, right, dims, degree).0 != *dims
 }
 
+/// The degree of a polynomial: in the entries of what is random, and how far its rotations turn.
+#[derive(Clone, Copy, Default)]
+struct Degree {
+    /// In the entries of generic matrices, rotations counted as one of them each.
+    entries: u64,
+    /// The positions by which one product's rotations turn, all in all.
+    turns: u64,
+}
+
+impl Degree {
+    fn times(self, other: Self) -> Self {
+        Degree {
+            entries: self.entries.saturating_add(other.entries),
+            turns: self.turns.saturating_add(other.turns),
+        }
+    }
+
+    fn max(self, other: Self) -> Self {
+        Degree {
+            entries: self.entries.max(other.entries),
+            turns: self.turns.max(other.turns),
+        }
+    }
+
+    /// The degree in all that is chosen at random. A rotation by `n` positions turns pair `f` by an entry of degree
+    /// `2 n` in `t_f`, over `(1 + t_f²)^n`: multiplied by what all denominators have in common, no term has more than
+    /// `2 n` of each `t_f`.
+    fn whole(self, dims: &Dims) -> u64 {
+        let pairs = dims.rotary.as_ref().map_or(0, |r| r.pairs.len() as u64);
+        let of_turns = self.turns.saturating_mul(2).saturating_mul(pairs);
+        self.entries.saturating_add(of_turns).max(1)
+    }
+}
+
 /// The degree in the symbols' entries, those of a run counted as what they are made of. An inverse counts
 /// twice: multiplied out, it raises every other term's degree.
-fn degree(expr: &Expr, dims: &Dims) -> u64 {
-    fn of(symbol: &Symbol, dims: &Dims, known: &mut HashMap<Symbol, u64>) -> u64 {
+fn degree(expr: &Expr, dims: &Dims) -> Degree {
+    fn of(symbol: &Symbol, dims: &Dims, known: &mut HashMap<Symbol, Degree>) -> Degree {
+        let single = Degree {
+            entries: 1,
+            turns: 0,
+        };
         if symbol.origin() == Origin::Constant {
-            return 0;
+            return Degree::default();
+        }
+        if let Symbol::R(_, n) = *symbol {
+            return Degree {
+                turns: n.unsigned_abs(),
+                ..single
+            };
         }
         if let Some(&degree) = known.get(symbol) {
             return degree;
         }
-        let degree = definition(symbol, dims).map_or(1, |e| whole(&e, dims, known));
+        let degree = match symbol.unturned() {
+            Some(straight) => of(&straight, dims, known).times(Degree {
+                turns: dims.pos as u64,
+                ..single
+            }),
+            None => definition(symbol, dims).map_or(single, |e| whole(&e, dims, known)),
+        };
         known.insert(symbol.clone(), degree);
         degree
     }
-    fn whole(expr: &Expr, dims: &Dims, known: &mut HashMap<Symbol, u64>) -> u64 {
-        let mut largest = 0;
+    fn whole(expr: &Expr, dims: &Dims, known: &mut HashMap<Symbol, Degree>) -> Degree {
+        let mut largest = Degree::default();
         for (product, _) in expr.terms() {
             let each = product.iter().map(|f| {
-                let twice = if f.inverse { 2 } else { 1 };
-                of(&f.symbol, dims, known).saturating_mul(twice)
+                let once = of(&f.symbol, dims, known);
+                if f.inverse { once.times(once) } else { once }
             });
-            largest = largest.max(each.fold(0, u64::saturating_add));
+            largest = largest.max(each.fold(Degree::default(), Degree::times));
         }
         largest
     }
-    whole(expr, dims, &mut HashMap::new()).max(1)
+    whole(expr, dims, &mut HashMap::new())
 }
 
 /// The largest size that a space is given here: enough for every statement about a small model to be decided at
@@ -192,7 +246,7 @@ fn reduced(
     left: &Expr,
     right: &Expr,
     dims: &Dims,
-    degree: u64,
+    degree: Degree,
 ) -> (Dims, BTreeMap<(Space, i64), usize>) {
     let mut selected: BTreeMap<Space, BTreeSet<i64>> = BTreeMap::new();
     for symbol in left.symbols().into_iter().chain(right.symbols()) {
@@ -202,20 +256,30 @@ fn reduced(
             selected.entry(space.clone()).or_default().insert(resolved);
         }
     }
-    let degree = usize::try_from(degree).unwrap_or(usize::MAX);
+    let enough_entries = usize::try_from(degree.entries.saturating_add(1)).unwrap_or(usize::MAX);
+    let enough_entries = LARGE.max(enough_entries);
+    let turning = |symbol: &&Symbol| matches!(symbol, Symbol::R(..)) || symbol.unturned().is_some();
+    let turned = left
+        .symbols()
+        .into_iter()
+        .chain(right.symbols())
+        .find(turning)
+        .is_some();
     let enough = |space: Space, size: usize| {
         // One more than the statement selects: so that a selection is never the whole.
         let selections = selected.get(&space).map_or(0, BTreeSet::len);
-        size.min(LARGE.max(degree.saturating_add(1)).max(selections + 1))
+        size.min(enough_entries.max(selections + 1))
     };
     let small = Dims {
         d_vocab: enough(Space::Vocab, dims.d_vocab),
         pos: enough(Space::Pos, dims.pos),
         d_model: enough(Space::Model, dims.d_model),
-        d_head: dims.d_head.min(LARGE.max(degree.saturating_add(1))),
-        d_mlp: dims
-            .d_mlp
-            .map(|n| n.min(LARGE.max(degree.saturating_add(1)))),
+        // A rotation is no generic matrix: it turns its pairs, and stays whole.
+        d_head: match turned {
+            true => dims.d_head,
+            false => dims.d_head.min(enough_entries),
+        },
+        d_mlp: dims.d_mlp.map(|n| n.min(enough_entries)),
         d_vocab_out: enough(Space::Out, dims.d_vocab_out),
         ..dims.clone()
     };
@@ -236,10 +300,54 @@ fn reduced(
     (small, units)
 }
 
+/// The positions that the rows of a run's values stand for: those that the statement selects keep their own.
+fn positions(small: &Dims, dims: &Dims, units: &BTreeMap<(Space, i64), usize>) -> Vec<i64> {
+    let mut positions: Vec<Option<i64>> = vec![None; small.pos];
+    for ((space, index), &new) in units {
+        if *space == Space::Pos && *index >= 0 {
+            positions[new] = Some(*index);
+        }
+    }
+    let taken: BTreeSet<i64> = positions.iter().flatten().copied().collect();
+    let mut free = (0..dims.pos as i64).filter(|i| !taken.contains(i));
+    let position = |chosen: Option<i64>| {
+        let next = || free.next().expect("no more rows than positions");
+        chosen.unwrap_or_else(next)
+    };
+    positions.into_iter().map(position).collect()
+}
+
+/// A number and another in its place `i`, where `i² = -1`: of modulus one, a point of the circle.
+type Turn = (u64, u64);
+
+fn after((c, s): Turn, (d, t): Turn) -> Turn {
+    let minus = P - mul(s, t);
+    (add(mul(c, d), minus), add(mul(c, t), mul(s, d)))
+}
+
+/// The turn, `n` times; the other way where `n` is negative.
+fn turned((c, s): Turn, n: i64) -> Turn {
+    let mut base = if n < 0 { (c, add(0, P - s)) } else { (c, s) };
+    let mut rest = n.unsigned_abs();
+    let mut result = (1, 0);
+    while rest > 0 {
+        if rest & 1 == 1 {
+            result = after(result, base);
+        }
+        base = after(base, base);
+        rest >>= 1;
+    }
+    result
+}
+
 /// A random value for every symbol.
 struct Point<'a> {
     dims: &'a Dims,
     units: &'a BTreeMap<(Space, i64), usize>,
+    /// What position each row of a run's values has.
+    positions: Vec<i64>,
+    /// By what one position turns each pair of queries and keys; empty until it is asked for.
+    turns: Vec<Turn>,
     rng: ChaCha8Rng,
     known: HashMap<Symbol, Matrix>,
 }
@@ -287,12 +395,59 @@ impl Point<'_> {
         if let Some(known) = self.known.get(symbol) {
             return Some(known.clone());
         }
-        let value = match definition(symbol, self.dims) {
-            Some(expr) => self.expression(&expr)?,
-            None => self.random(symbol),
+        let value = if let Symbol::R(_, n) = *symbol {
+            self.rotation(n)
+        } else if let Some(straight) = symbol.unturned() {
+            let mut rows = self.symbol(&straight)?;
+            for i in 0..rows.rows {
+                let rotation = self.rotation(self.positions[i]);
+                let at = i * rows.cols..(i + 1) * rows.cols;
+                let row = Matrix {
+                    rows: 1,
+                    cols: rows.cols,
+                    entries: rows.entries[at.clone()].to_vec(),
+                };
+                rows.entries[at].copy_from_slice(&row.times(&rotation).entries);
+            }
+            rows
+        } else {
+            match definition(symbol, self.dims) {
+                Some(expr) => self.expression(&expr)?,
+                None => self.random(symbol),
+            }
         };
         self.known.insert(symbol.clone(), value.clone());
         Some(value)
+    }
+
+    /// A rotation, of which every pair turns by its own rational point of the circle, so that what is true of all
+    /// rotations is true of it.
+    fn rotation(&mut self, n: i64) -> Matrix {
+        let pairs = self.dims.rotary.as_ref().map_or(&[][..], |r| &r.pairs);
+        if self.turns.is_empty() {
+            let rng = &mut self.rng;
+            let mut point = || {
+                let t = rng.random_range(0..P);
+                let square = mul(t, t);
+                // -1 is no square modulo a prime that is 3 modulo 4: the denominator is not zero.
+                let denominator = inverse(add(1, square));
+                (
+                    mul(add(1, P - square), denominator),
+                    mul(add(t, t), denominator),
+                )
+            };
+            self.turns = pairs.iter().map(|_| point()).collect();
+        }
+        let d = self.dims.d_head;
+        let mut matrix = Matrix::from_fn(d, d, |i, j| u64::from(i == j));
+        for (&(a, b), &turn) in pairs.iter().zip(&self.turns) {
+            let (c, s) = turned(turn, n);
+            matrix.entries[a * d + a] = c;
+            matrix.entries[b * d + a] = add(0, P - s);
+            matrix.entries[a * d + b] = s;
+            matrix.entries[b * d + b] = c;
+        }
+        matrix
     }
 
     fn random(&mut self, symbol: &Symbol) -> Matrix {

@@ -5,9 +5,9 @@
 //! magnitudes of the exact value: the same expression over the absolute values of its numbers.
 //! *Source*: Higham (2002), 3.1 to 3.5.
 
-use super::bounded::{gamma, rounded_up, sizes};
+use super::bounded::{ELEMENTARY, gamma, rounded_up, sizes};
 use crate::error::Result;
-use crate::eval::{Matrix, Source, coefficient};
+use crate::eval::{Matrix, Rotation, Source, coefficient};
 use crate::expr::{Dims, Expr, Origin, Product, Rational, Symbol, definition};
 use crate::linalg::product;
 use crate::tensor::Scalar;
@@ -32,6 +32,46 @@ impl<T: Scalar> Measured<T> {
             value,
             roundings: 0,
         }
+    }
+
+    /// A rotation's matrix for `n` positions. Entries that turn are within the roundings of one: the angle's, relative to
+    /// itself, the cosine's or sine's, both in f64, and one to the precision of the computation.
+    fn rotation(rotation: &Rotation, n: i64) -> Self {
+        let mut measured = Self::exact(rotation.matrix(n));
+        for &(a, b) in rotation.pairs() {
+            for at in [(a, a), (a, b), (b, a), (b, b)] {
+                measured.magnitude[at] = T::ONE;
+            }
+        }
+        let in_double = (rotation.angle(n) + ELEMENTARY) * f64::EPSILON / T::EPSILON.to_f64();
+        // Whoever has no angles, or turns by none, has an identity, which is exact.
+        if rotation.angle(n) > 0.0 {
+            measured.roundings = 1 + in_double.ceil() as usize;
+        }
+        measured
+    }
+
+    /// The rows, each turned by its number.
+    fn rows_turned(&self, rotation: &Rotation) -> Self {
+        let mut turned = Measured {
+            value: Mat::zeros(self.value.nrows(), self.value.ncols()),
+            magnitude: Mat::zeros(self.value.nrows(), self.value.ncols()),
+            roundings: 0,
+            largest: T::ZERO,
+        };
+        for i in 0..self.value.nrows() {
+            let row = |M: &Mat<T>| M.subrows(i, 1).to_owned();
+            let row = Measured {
+                value: row(&self.value),
+                magnitude: row(&self.magnitude),
+                ..*self
+            };
+            let row = row.times(&Self::rotation(rotation, i as i64));
+            turned.value.subrows_mut(i, 1).copy_from(&row.value);
+            turned.magnitude.subrows_mut(i, 1).copy_from(&row.magnitude);
+            turned.roundings = turned.roundings.max(row.roundings);
+        }
+        turned
     }
 
     /// How far off an entry may be.
@@ -237,8 +277,15 @@ impl<'a, T: Scalar> Measuring<'a, T> {
             };
             let dense = symbol.origin() == Origin::Run
                 && defined
-                && definition(symbol, &self.dims).is_some();
-            items.push(if dense {
+                && (symbol.unturned().is_some() || definition(symbol, &self.dims).is_some());
+            items.push(if let Symbol::R(_, n) = *symbol {
+                let turned = Measured::rotation(&self.source.rotation(), n);
+                Item::Dense(if factor.transposed {
+                    turned.t()
+                } else {
+                    turned
+                })
+            } else if dense {
                 let value = self.made(symbol)?;
                 Item::Dense(if factor.transposed { value.t() } else { value })
             } else {
@@ -296,8 +343,17 @@ impl<'a, T: Scalar> Measuring<'a, T> {
         if let Some(known) = self.known.get(symbol) {
             return Ok(known.clone());
         }
-        let expr = definition(symbol, &self.dims).expect("asked for one that has one");
-        let mut measured = self.expression(&expr, None)?;
+        let mut measured = match symbol.unturned() {
+            // Row by row, rather than as a sum of one term a row.
+            Some(straight) => {
+                let straight = self.expression(&Expr::from(straight), None)?;
+                straight.rows_turned(&self.source.rotation())
+            }
+            None => {
+                let expr = definition(symbol, &self.dims).expect("asked for one that has one");
+                self.expression(&expr, None)?
+            }
+        };
         let plain = crate::expr::Factor::of(symbol.clone());
         // A run that did not keep the value has none to take its place.
         if let Ok(value) = self.source.matrix(&plain) {
@@ -371,4 +427,51 @@ fn join<'a, T: Scalar>(left: Item<'a, T>, right: Item<'a, T>) -> Item<'a, T> {
         (Item::Cheap(m, inverse), right) => act(&m, inverse, &dense(right)),
         (Item::View(_), _) | (_, Item::View(_)) => unreachable!("made dense just before"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Neighbours of a head of five, of which one entry is not turned.
+    fn rotation() -> Rotation {
+        Rotation::new(5, vec![(0, 1), (2, 3)], vec![1.0, 0.01])
+    }
+
+    /// Products of rotations, computed in f32, are the rotation by the sum within the bounds, and f64's rotation by
+    /// another distance is not.
+    #[test]
+    fn bounds_of_rotations_hold_and_tell() {
+        fn check<T: Scalar>() {
+            let of = |n| Measured::<T>::rotation(&rotation(), n);
+            let outside = |a: &Measured<T>, b: &Measured<T>| {
+                let places = (0..5).flat_map(|i| (0..5).map(move |j| (i, j)));
+                let apart = |&(i, j): &(usize, usize)| {
+                    (a.value[(i, j)] - b.value[(i, j)]).abs() > a.error(i, j) + b.error(i, j)
+                };
+                places.filter(apart).count()
+            };
+            for (i, j) in [(2, 3), (500, -37), (12, -12), (0, 4)] {
+                let product = of(i).times(&of(j));
+                assert_eq!(outside(&product, &of(i + j)), 0, "{i} {j}");
+                assert!(outside(&product, &of(i + j + 1)) >= 8, "{i} {j}");
+            }
+            assert_eq!(of(0).roundings, 0);
+        }
+        check::<f32>();
+        check::<f64>();
+    }
+
+    #[test]
+    fn rows_are_turned_by_their_numbers() {
+        let x = Measured::exact(Mat::<f64>::from_fn(4, 5, |i, j| (i + 2 * j) as f64 - 3.0));
+        let turned = x.rows_turned(&rotation());
+        for i in 0..4 {
+            let by_hand = x.value.subrows(i, 1) * rotation().matrix::<f64>(i as i64);
+            for j in 0..5 {
+                assert!((turned.value[(i, j)] - by_hand[(0, j)]).abs() <= turned.error(i, j));
+                assert!(turned.error(i, j) < 1000.0 * f64::EPSILON);
+            }
+        }
+    }
 }

@@ -124,7 +124,7 @@ fn symbolic(left: &Expr, right: &Expr, dims: &Dims) -> Result<Symbolic> {
 /// # Errors
 /// When a coefficient is too large for the field.
 pub fn prove(statement: &Statement, dims: &Dims, seed: u64) -> Result<Proven> {
-    decide(statement, |label, left, right| {
+    decide(statement, dims, |label, left, right| {
         let symbolic = symbolic(left, right, dims)?;
         without_model(&symbolic, label, left, right, dims, seed)
     })
@@ -173,11 +173,14 @@ fn without_model(
 /// The verdicts of a statement's members as one.
 fn decide(
     statement: &Statement,
+    dims: &Dims,
     mut f: impl FnMut(&str, &Expr, &Expr) -> Result<Proof>,
 ) -> Result<Proven> {
     let mut all: Option<Proof> = None;
     for (member, (left, right)) in statement.members.iter().enumerate() {
-        let proof = f(&statement.label(member), left, right)?;
+        // Text was read for the model's groups; expressions made by functions know of none.
+        let (left, right) = (left.grouped(dims), right.grouped(dims));
+        let proof = f(&statement.label(member), &left, &right)?;
         all = Some(match all {
             None => proof,
             Some(before) => weakest(before, proof),
@@ -255,7 +258,7 @@ pub fn prove_on<T: Scalar>(
     seed: u64,
 ) -> Result<Proven> {
     let dims = dims(model, run);
-    decide(statement, |label, left, right| {
+    decide(statement, &dims, |label, left, right| {
         let symbolic = symbolic(left, right, &dims)?;
         let proof = without_model(&symbolic, label, left, right, &dims, seed)?;
         let elsewhere = matches!(proof, Proof::ProvedInField { .. })
@@ -279,7 +282,7 @@ pub fn compare_on<T: Scalar>(
     seed: u64,
 ) -> Result<Proven> {
     let dims = dims(model, run);
-    decide(statement, |label, left, right| {
+    decide(statement, &dims, |label, left, right| {
         let symbolic = symbolic(left, right, &dims)?;
         numeric(&symbolic, label, left, right, model, run, seed)
     })
@@ -510,4 +513,205 @@ fn side_by_side<T: Scalar>(
         telling |= least < largest || least == 0.0 || largest == 0.0;
     }
     Ok(telling)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::expr::Rotary;
+
+    fn decided(text: &str, dims: &Dims) -> Proof {
+        let statement = Statement::parse(text, dims).unwrap_or_else(|e| panic!("{e}"));
+        prove(&statement, dims, 0)
+            .unwrap_or_else(|e| panic!("{e}"))
+            .proof
+    }
+
+    /// Positions that turn all but one entry of a head.
+    fn turning(pairing: fn(usize) -> Rotary) -> Dims {
+        Dims {
+            rotary: Some(pairing(4)),
+            ..Dims::default()
+        }
+    }
+
+    #[test]
+    fn rotations_are_proved_by_their_rules() {
+        let dims = turning(Rotary::halves);
+        for (text, rules) in [
+            (
+                "W_Q[0.0] R[2] R[3] W_K[0.0]^T == W_Q[0.0] R[5] W_K[0.0]^T",
+                vec!["R[i] R[j] = R[i+j]"],
+            ),
+            (
+                "(W_Q[1.0] R[2] W_K[1.0]^T)^T == W_K[1.0] R[-2] W_Q[1.0]^T",
+                vec!["R[i]^T = R[-i]"],
+            ),
+            ("W_Q[0.1] R[0] W_K[0.1]^T == W_QK[0.1]", vec!["R[0] = I"]),
+        ] {
+            let proof = decided(text, &dims);
+            let by_definition = false;
+            assert_eq!(
+                proof,
+                Proof::Proved {
+                    rules,
+                    by_definition
+                },
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_field_turns_as_rotations_do() {
+        for dims in [turning(Rotary::halves), turning(Rotary::neighbours)] {
+            let (a, b) = dims.rotary.as_ref().expect("positions turn").pairs[1];
+            // Beyond the rules: what one pair's entries are to each other, and what is not turned at all.
+            for text in [
+                format!("R[3][{a},{a}] == R[3][{b},{b}]"),
+                format!("R[3][{a},{b}] == -R[3][{b},{a}]"),
+                format!("R[3][{a},{b}] R[3][{a},{b}] + R[3][{a},{a}] R[3][{a},{a}] == 1"),
+                format!("R[2][{a},{a}] == 2 R[1][{a},{a}] R[1][{a},{a}] - 1"),
+                "R[7][4,4] == 1".into(),
+                "R[7][4,0] == 0".into(),
+                "R[2,head 0.0][0,0] == R[2,head 1.1][0,0]".into(),
+            ] {
+                let proof = decided(&text, &dims);
+                let Proof::ProvedInField {
+                    probability_of_error,
+                    ..
+                } = proof
+                else {
+                    panic!("{text}: {proof:?}")
+                };
+                assert!(probability_of_error * (field::P as f64) < 1000.0, "{text}");
+            }
+            for text in [
+                "R[1] == R[-1]",
+                "R[1] == I",
+                "R[2] == R[1]",
+                "R[1][0,0] == R[1][1,1] R[1][4,4] R[2][4,4] + R[1][0,4]",
+                "W_Q[0.0] R[2] W_K[0.0]^T == W_QK[0.0]",
+                "(W_Q[0.0] R[2] W_K[0.0]^T)^T == W_K[0.0] R[2] W_Q[0.0]^T",
+            ] {
+                let neighbours = dims.rotary == Some(Rotary::neighbours(4));
+                if neighbours && text.starts_with("R[1][0,0]") {
+                    // There the first two entries are one pair.
+                    continue;
+                }
+                let proof = decided(text, &dims);
+                assert!(
+                    matches!(proof, Proof::RefutedInField { .. }),
+                    "{text}: {proof:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn scores_see_how_far_a_key_is_behind_a_query() {
+        let dims = turning(Rotary::halves);
+        let by_definition = |text: &str, dims: &Dims| {
+            let proof = decided(text, dims);
+            let Proof::Proved { by_definition, .. } = proof else {
+                panic!("{text}: {proof:?}")
+            };
+            by_definition
+        };
+        let text = "rot_q[0.1][7] rot_k[0.1][3]^T == q[0.1][7] R[4] k[0.1][3]^T";
+        assert!(by_definition(text, &dims));
+        assert!(by_definition("rot_k[1.0][5] == k[1.0][5] R[5]", &dims));
+        assert!(by_definition("rot_q[1.0][0] == q[1.0][0]", &dims));
+        // However long the context is, a row is one term.
+        let long = Dims {
+            pos: 1 << 20,
+            ..dims.clone()
+        };
+        let text = "rot_q[0.1][900000] rot_k[0.1][3]^T == q[0.1][900000] R[899997] k[0.1][3]^T";
+        assert!(by_definition(text, &long));
+        // In the field a selected row is turned by the position that it had.
+        let medium = Dims {
+            pos: 100,
+            ..dims.clone()
+        };
+        let text = "rot_q[0.1][90] rot_q[0.1][90]^T + R[1][0,0] R[1][0,0] == q[0.1][90] q[0.1][90]^T + 1 - R[1][0,2] R[1][0,2]";
+        assert!(matches!(
+            decided(text, &medium),
+            Proof::ProvedInField { .. }
+        ));
+        let text = "rot_q[0.1][90] ones[head 0.1] == q[0.1][90] R[89] ones[head 0.1]";
+        assert!(decided(text, &medium).refuted());
+        for text in [
+            "rot_q[0.1] == q[0.1]",
+            "rot_q[0.1] == q[0.1] R[1]",
+            "rot_q[0.1] rot_k[0.1]^T == q[0.1] k[0.1]^T",
+            "rot_q[0.1][7] rot_k[0.1][3]^T == q[0.1][7] R[3] k[0.1][3]^T",
+        ] {
+            assert!(decided(text, &dims).refuted(), "{text}");
+        }
+    }
+
+    #[test]
+    fn heads_of_a_group_have_one_key() {
+        let own = Dims {
+            n_heads: 4,
+            groups: 4,
+            ..Dims::default()
+        };
+        let shared = Dims {
+            groups: 2,
+            ..own.clone()
+        };
+        for (text, with_groups) in [
+            ("W_K[0.0] W_K[0.0]^T == W_K[0.1] W_K[0.1]^T", true),
+            ("pattern[0.1] v[0.0] W_O[0.1] == result[0.1]", true),
+            ("W_K[0.0] == W_K[0.1]", true),
+            ("b_V[1.2] == b_V[1.3]", true),
+            ("result[0.1] == result[0.0]", false),
+            ("W_QK[0.0] == W_QK[0.1]", false),
+            ("W_K[0.1] W_K[0.1]^T == W_K[0.2] W_K[0.2]^T", false),
+        ] {
+            let proof = decided(text, &shared);
+            assert_eq!(
+                matches!(proof, Proof::Proved { .. }),
+                with_groups,
+                "{text}: {proof:?}"
+            );
+            // Without groups these are other spaces, or other matrices.
+            let not = match Statement::parse(text, &own) {
+                Ok(statement) => prove(&statement, &own, 0).is_ok_and(|p| p.proof.refuted()),
+                Err(_) => true,
+            };
+            assert!(not, "{text}");
+        }
+        // Made by functions, of heads that know of no groups.
+        let h = crate::names::Head { layer: 0, head: 1 };
+        let (left, right) = (
+            crate::expr::z(h),
+            crate::expr::pattern(h) * crate::expr::v(h),
+        );
+        let statement = Statement::equal(left, right);
+        let proof = prove(&statement, &shared, 0).unwrap().proof;
+        assert!(matches!(proof, Proof::Proved { .. }), "{proof:?}");
+    }
+
+    #[test]
+    fn every_definition_holds_in_the_field_with_groups_and_rotations() {
+        let dims = Dims {
+            n_heads: 4,
+            groups: 2,
+            pos_embed: false,
+            ..Dims::default()
+        };
+        for identity in crate::verify::RunIdentity::ALL {
+            for statement in identity.statements(&dims).unwrap_or_default() {
+                let proof = prove(&statement, &dims, 0).unwrap().proof;
+                assert!(
+                    matches!(proof, Proof::Proved { .. }),
+                    "{}: {proof:?}",
+                    statement.text
+                );
+            }
+        }
+    }
 }
