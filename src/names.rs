@@ -30,8 +30,11 @@ impl FromStr for Head {
                 head: index(head)?,
             })
         };
-        parse()
-            .ok_or_else(|| Error::Request(format!("head `{s}`: expected `layer.head`, as in 1.0")))
+        parse().ok_or_else(|| Error::Malformed {
+            kind: "head",
+            text: s.into(),
+            expected: "`layer.head`, as in 1.0",
+        })
     }
 }
 

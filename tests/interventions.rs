@@ -941,7 +941,7 @@ fn bad_requests_get_a_clear_line() {
     .unwrap_err();
     assert_eq!(
         error.to_string(),
-        "head 2.0: this model has heads 0.0 to 1.0"
+        "head 2.0: this model has 2 layers of 1 heads"
     );
     assert_eq!(
         Grid::new(

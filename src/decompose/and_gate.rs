@@ -82,7 +82,7 @@ pub fn and_gate<T: Scalar>(points: MatRef<'_, T>, labels: &[bool], par: Par) -> 
         .map(|i| [points[(i, 0)].to_f64(), points[(i, 1)].to_f64()])
         .collect();
     if points.is_empty() || points.iter().flatten().any(|x| !x.is_finite()) {
-        return Err(Error::Request(format!(
+        return Err(Error::Numeric(format!(
             "a gate for {} points, expected some, and finite ones",
             points.len()
         )));

@@ -29,7 +29,7 @@ pub fn attribution_patching<T: Scalar>(
     par: Par,
 ) -> Result<Cache<T>> {
     if (tokens.batch(), tokens.pos()) != (source.batch(), source.pos()) {
-        return Err(Error::Request(format!(
+        return Err(Error::Mismatch(format!(
             "the source has [{}, {}] tokens, expected [{}, {}], as the batch has",
             source.batch(),
             source.pos(),
@@ -98,7 +98,11 @@ pub fn integrated_gradients<T: Scalar>(
         });
     }
     if steps == 0 {
-        return Err(Error::Request("0 steps: expected one at least".into()));
+        return Err(Error::TooFew {
+            found: 0,
+            least: 1,
+            message: "0 steps: expected one at least".into(),
+        });
     }
     let between = |t: f64| {
         let t = T::from_f64(t);

@@ -102,25 +102,29 @@ impl Intervention {
     ) -> Result<Selection> {
         let hook = self.hook;
         if !config.hooks().contains(&hook) {
-            return Err(Error::Request(format!("this model has no `{hook}`")));
+            return Err(Error::NotInModel(format!("`{hook}`")));
         }
         let selection = Selection::new(config, hook, &self.part, batch, pos)?;
         let direction = |direction: &[f64]| {
             let units = selection.last().len();
             if direction.len() != units {
-                return Err(Error::Request(format!(
-                    "`{hook}`: a direction of {} numbers, expected {units}",
-                    direction.len()
-                )));
+                return Err(Error::Intervention {
+                    hook,
+                    reason: format!(
+                        "a direction of {} numbers, expected {units}",
+                        direction.len()
+                    ),
+                });
             }
             finite(hook, direction)
         };
         match &self.change {
             Change::Zero | Change::Mean(_) => {}
             Change::Resample { .. } if batch < 2 => {
-                return Err(Error::Request(format!(
-                    "`{hook}`: there is no other sequence to resample from"
-                )));
+                return Err(Error::Intervention {
+                    hook,
+                    reason: "there is no other sequence to resample from".into(),
+                });
             }
             Change::Resample { .. } => {}
             Change::Set(values) => {
@@ -128,25 +132,29 @@ impl Intervention {
                 let fits = (0..=counts.len())
                     .any(|i| counts[i..].iter().product::<usize>() == values.len());
                 if !fits {
-                    return Err(Error::Request(format!(
-                        "`{hook}`: {} values to set, expected as many as the part {counts:?} or its last axes have",
-                        values.len()
-                    )));
+                    return Err(Error::Intervention {
+                        hook,
+                        reason: format!(
+                            "{} values to set, expected as many as the part {counts:?} or its last axes have",
+                            values.len()
+                        ),
+                    });
                 }
                 finite(hook, values)?;
             }
             Change::Patch => {
                 let Some(source) = source else {
-                    return Err(Error::Request(format!(
-                        "`{hook}`: there is no source run to patch from"
-                    )));
+                    return Err(Error::Intervention {
+                        hook,
+                        reason: "there is no source run to patch from".into(),
+                    });
                 };
                 let (found, expected) = (
                     source.require(hook)?.shape(),
                     config.hook_shape(hook, batch, pos),
                 );
                 if found != expected {
-                    return Err(Error::Request(format!(
+                    return Err(Error::Mismatch(format!(
                         "the source run's `{hook}` has shape {found:?}, expected {expected:?}"
                     )));
                 }
@@ -161,9 +169,10 @@ impl Intervention {
             Change::ProjectOut { direction: d } => {
                 direction(d)?;
                 if d.iter().all(|&x| x == 0.0) {
-                    return Err(Error::Request(format!(
-                        "`{hook}`: the zero vector is no direction"
-                    )));
+                    return Err(Error::Intervention {
+                        hook,
+                        reason: "the zero vector is no direction".into(),
+                    });
                 }
             }
             Change::Interpolate { x, .. } => finite(hook, &[*x])?,
@@ -175,9 +184,10 @@ impl Intervention {
 fn finite(hook: Hook, numbers: &[f64]) -> Result<()> {
     match numbers.iter().find(|x| !x.is_finite()) {
         None => Ok(()),
-        Some(x) => Err(Error::Request(format!(
-            "`{hook}`: {x} is not a number to compute with"
-        ))),
+        Some(x) => Err(Error::Intervention {
+            hook,
+            reason: format!("{x} is not a number to compute with"),
+        }),
     }
 }
 

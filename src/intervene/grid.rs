@@ -112,7 +112,9 @@ impl By {
         let has = |by: By| axes.contains(&by);
         for (i, &by) in axes.iter().enumerate() {
             if by != By::Head && axes[..i].contains(&by) {
-                return Err(Error::Request(format!("two axes of {by}s, expected one")));
+                return Err(Error::Experiment(format!(
+                    "two axes of {by}s, expected one"
+                )));
             }
         }
         // Each of these names its layer.
@@ -120,7 +122,7 @@ impl By {
             .into_iter()
             .filter(|&by| has(by));
         match in_layers.collect::<Vec<By>>()[..] {
-            [a, b, ..] => Err(Error::Request(format!(
+            [a, b, ..] => Err(Error::Experiment(format!(
                 "axes of {a}s and {b}s, expected one of them: each {b} is of one layer"
             ))),
             _ => Ok(()),
@@ -211,7 +213,7 @@ impl Grid {
         change: &Change,
     ) -> Result<Self> {
         if !(0..config.n_layers).any(|l| config.hooks().contains(&site.hook(l))) {
-            return Err(Error::Request(format!("this model has no site `{site}`")));
+            return Err(Error::NotInModel(format!("site `{site}`")));
         }
         By::check(by)?;
         scope.check(config, pos)?;
@@ -242,7 +244,7 @@ impl Grid {
         };
         match grid.cells.iter().flatten().next() {
             Some(_) => Ok(grid),
-            None => Err(Error::Request(format!(
+            None => Err(Error::Experiment(format!(
                 "nothing of `{site}` is left to change"
             ))),
         }
@@ -272,24 +274,21 @@ impl Grid {
 
 impl Scope {
     fn check(&self, config: &Config, pos: usize) -> Result<()> {
-        let within = |name: &str, places: &Option<Vec<usize>>, n: usize| {
+        let within = |name: &'static str, places: &Option<Vec<usize>>, n: usize| {
             let wrong = places.iter().flatten().find(|&&i| i >= n);
-            wrong.map_or(Ok(()), |i| {
-                Err(Error::Request(format!(
-                    "{name} {i}: there are 0..={}",
-                    n.saturating_sub(1)
-                )))
+            wrong.map_or(Ok(()), |&i| {
+                Err(Error::out_of_range(name, i, "", "there", 0..n))
             })
         };
         within("layer", &self.layers, config.n_layers)?;
         within("position", &self.positions, pos)?;
         for head in self.heads.iter().flatten() {
             if head.layer >= config.n_layers || head.head >= config.n_heads {
-                return Err(Error::Request(format!(
-                    "head {head}: this model has heads 0.0 to {}.{}",
-                    config.n_layers.saturating_sub(1),
-                    config.n_heads.saturating_sub(1)
-                )));
+                return Err(Error::NoSuchHead {
+                    head: *head,
+                    layers: config.n_layers,
+                    heads: config.n_heads,
+                });
             }
         }
         Ok(())

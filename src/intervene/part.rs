@@ -112,16 +112,25 @@ impl Selection {
         for (axis, name, places) in given {
             let Some(places) = places else { continue };
             let Some(at) = axes.iter().position(|a| *a == axis) else {
-                return Err(Error::Request(format!("`{hook}` has no {name}s")));
+                return Err(Error::WrongHook {
+                    hook,
+                    reason: format!("has no {name}s"),
+                });
             };
-            if let Some(wrong) = places.iter().find(|&&i| i >= shape[at]) {
-                return Err(Error::Request(format!(
-                    "{name} {wrong} of `{hook}`: there are 0..={}",
-                    shape[at].saturating_sub(1)
-                )));
+            if let Some(&wrong) = places.iter().find(|&&i| i >= shape[at]) {
+                return Err(Error::out_of_range(
+                    name,
+                    wrong,
+                    format!(" of `{hook}`"),
+                    "there",
+                    0..shape[at],
+                ));
             }
             if places.is_empty() {
-                return Err(Error::Request(format!("`{hook}`: no {name}s are chosen")));
+                return Err(Error::Intervention {
+                    hook,
+                    reason: format!("no {name}s are chosen"),
+                });
             }
             chosen[at] = places.clone();
             chosen[at].sort_unstable();

@@ -29,16 +29,16 @@ impl Story {
         let mut steps = BTreeSet::new();
         let mut pictures = BTreeSet::new();
         for step in &self.steps {
-            name(&step.id).map_err(|e| Error::Request(format!("step {e}")))?;
+            name(&step.id).map_err(|e| Error::Story(format!("step {e}")))?;
             if !steps.insert(&step.id) {
-                return Err(Error::Request(format!("step `{}`: there are two", step.id)));
+                return Err(Error::Story(format!("step `{}`: there are two", step.id)));
             }
             for table in &step.tables {
-                rows(table).map_err(|e| Error::Request(format!("table `{}`: {e}", table.title)))?;
+                rows(table).map_err(|e| Error::Story(format!("table `{}`: {e}", table.title)))?;
             }
             for picture in &step.pictures {
-                name(&picture.id).map_err(|e| Error::Request(format!("picture {e}")))?;
-                let of = |e| Error::Request(format!("picture `{}`: {e}", picture.id));
+                name(&picture.id).map_err(|e| Error::Story(format!("picture {e}")))?;
+                let of = |e| Error::Story(format!("picture `{}`: {e}", picture.id));
                 view(picture).map_err(of)?;
                 if !pictures.insert(&picture.id) {
                     return Err(of("there are two".into()));

@@ -77,9 +77,11 @@ impl Folder {
             let (shape, ids) = TensorFile::open(&path)?.integer(name)?;
             match shape[..] {
                 [batch, pos] if batch > 0 => Ok(Tokens::new(batch, pos, ids)),
-                _ => Err(Error::Request(format!(
-                    "`{name}` has shape {shape:?}, expected [sequences, positions]"
-                ))),
+                _ => Err(Error::Axes {
+                    name: name.into(),
+                    found: shape,
+                    expected: "[sequences, positions]",
+                }),
             }
         };
         read().map(Some).map_err(|e| self.of(set, e))

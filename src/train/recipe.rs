@@ -233,12 +233,12 @@ impl Recipe {
     /// When a field is missing, unknown or makes no sense, by its name.
     pub fn from_json(json: &str) -> Result<Self> {
         let recipe: Recipe =
-            serde_json::from_str(json).map_err(|e| Error::Request(format!("recipe: {e}")))?;
+            serde_json::from_str(json).map_err(|e| Error::Recipe(e.to_string()))?;
         match recipe.data {
             Data::Fresh { batch: 0, .. }
             | Data::Fresh { held_out: 0, .. }
-            | Data::Half { batch: 0 } => Err(Error::Request(
-                "recipe: data: 0 sequences, expected one at least".into(),
+            | Data::Half { batch: 0 } => Err(Error::Recipe(
+                "data: 0 sequences, expected one at least".into(),
             )),
             _ => Ok(recipe),
         }
@@ -295,7 +295,7 @@ impl Recipe {
             }
             Data::Half { batch } => {
                 let inputs = task.inputs().ok_or_else(|| {
-                    Error::Request(format!(
+                    Error::Recipe(format!(
                         "half of all inputs: those of {} are too many to enumerate, expected fresh data",
                         task.name()
                     ))

@@ -222,10 +222,13 @@ impl<'a, T: Scalar> Paths<'a, T> {
             unreachable!("a stream is [batch, pos, d]")
         };
         if sequence >= batch {
-            return Err(Error::Request(format!(
-                "sequence {sequence}: the run's sequences are 0..={}",
-                batch.saturating_sub(1)
-            )));
+            return Err(Error::out_of_range(
+                "sequence",
+                sequence,
+                "",
+                "the run's sequences",
+                0..batch,
+            ));
         }
         let rows = |hook: Hook| Ok(Cow::Borrowed(cache.require(hook)?.slice(&[sequence])));
         let scale = |hook: Hook| match c.normalization_type {

@@ -144,9 +144,11 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
     /// each set of heads looked below, `2 pos d_head (d_head + pos + starts)` for each head before it.
     pub fn top(&self, k: usize, budget: usize) -> Result<Top<T>> {
         if k == 0 {
-            return Err(Error::Request(
-                "the 0 largest paths: ask for at least 1".into(),
-            ));
+            return Err(Error::TooFew {
+                found: 0,
+                least: 1,
+                message: "the 0 largest paths: ask for at least 1".into(),
+            });
         }
         let total = self.total();
         if !total.value.is_finite() {

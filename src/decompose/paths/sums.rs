@@ -103,10 +103,13 @@ impl<'a, T: Scalar> Paths<'a, T> {
     pub(super) fn check_position(&self, position: usize) -> Result<()> {
         match position < self.pos {
             true => Ok(()),
-            false => Err(Error::Request(format!(
-                "position {position}: the sequence's positions are 0..={}",
-                self.pos - 1
-            ))),
+            false => Err(Error::out_of_range(
+                "position",
+                position,
+                "",
+                "the sequence's positions",
+                0..self.pos,
+            )),
         }
     }
 

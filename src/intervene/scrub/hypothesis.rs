@@ -154,7 +154,7 @@ impl Classes {
             Agree::Anything => vec![0; inputs],
             Agree::Itself => (0..inputs).collect(),
             Agree::Class(labels) if labels.len() != inputs => {
-                return Err(Error::Request(format!(
+                return Err(Error::Mismatch(format!(
                     "{whose}: {} labels of what inputs agree on, expected {inputs}, as there are inputs",
                     labels.len()
                 )));
@@ -199,11 +199,11 @@ fn body<T: Scalar>(
     for node in children {
         let hook = node.hook;
         let Some(place) = config.hooks().iter().position(|h| *h == hook) else {
-            return Err(Error::Request(format!("this model has no `{hook}`")));
+            return Err(Error::NotInModel(format!("`{hook}`")));
         };
         let name = format!("`{hook}`");
         if place >= own.1 {
-            return Err(Error::Request(format!(
+            return Err(Error::NotUpstream(format!(
                 "{} does not depend on {name}, which is not before it",
                 own.0
             )));
@@ -216,7 +216,7 @@ fn body<T: Scalar>(
             tokens.pos(),
         )?;
         if checked.iter().any(|other| other.site.overlaps(&site)) {
-            return Err(Error::Request(format!(
+            return Err(Error::Experiment(format!(
                 "two nodes below {} take the same part of {name}, or directions that are not orthogonal",
                 own.0
             )));

@@ -123,10 +123,14 @@ impl Data {
         };
         for kind in Kind::ALL {
             if data.of_kind(kind).is_empty() {
-                return Err(Error::Request(format!(
-                    "none of the {} sequences that start with ( is of the kind \"{kind}\", expected some of each",
-                    data.starting_open().len()
-                )));
+                return Err(Error::TooFew {
+                    found: 0,
+                    least: 1,
+                    message: format!(
+                        "none of the {} sequences that start with ( is of the kind \"{kind}\", expected some of each",
+                        data.starting_open().len()
+                    ),
+                });
             }
         }
         Ok(data)

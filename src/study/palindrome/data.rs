@@ -92,7 +92,7 @@ impl Data {
         let pairs = match (side("palindromic")?, side("nonpalindromic")?) {
             (Some(palindromic), Some(nonpalindromic)) => {
                 if palindromic.batch() != nonpalindromic.batch() {
-                    let uneven = Error::Request(format!(
+                    let uneven = Error::Mismatch(format!(
                         "{} palindromic and {} nonpalindromic sequences, expected as many",
                         palindromic.batch(),
                         nonpalindromic.batch()

@@ -35,9 +35,11 @@ impl<'a> Lab<'a> {
         check(model, &task)?;
         let classes = data.dataset.sequences.answers.classes().unwrap_or_default();
         if ![OTHER, PALINDROME].iter().all(|c| classes.contains(c)) {
-            return Err(Error::Request(
-                "the dataset is all of one class, expected palindromes and others".into(),
-            ));
+            return Err(Error::TooFew {
+                found: 1,
+                least: 2,
+                message: "the dataset is all of one class, expected palindromes and others".into(),
+            });
         }
         let mut model = model.clone();
         for step in Step::DEFAULT {
