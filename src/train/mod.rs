@@ -36,7 +36,6 @@ mod trainer;
 pub use adam::AdamW;
 pub use data::TrainingSet;
 pub use evaluate::{Evaluation, Target, evaluate};
-pub(crate) use initialise::Normal;
 pub use initialise::initialise;
 pub use recipe::{Data, Drawn, Recipe, Trained};
 pub use schedule::{Decay, Schedule};
