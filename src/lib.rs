@@ -109,7 +109,7 @@ pub use error::{Error, Result};
 pub use factored::Factored;
 pub use linalg::Par;
 pub use model::{Cache, Config, Model, Run, RunOutput, Tokens, Weights};
-pub use names::{Head, Hook, HookPattern};
+pub use names::{Head, Hook, HookPattern, HookQuery};
 pub use tensor::{Precision, Scalar, Tensor, TensorFile, write_safetensors};
 
 /// The README's examples are tests.

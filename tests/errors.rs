@@ -54,10 +54,18 @@ fn what_the_model_or_the_run_lacks() {
             ..
         }
     );
-    assert_kind!(
-        model.run(&out.tokens, Run::new().cache("hook_emned")),
-        Error::Unknown { kind: "hook", .. }
-    );
+    // A hook as it is, a name, a pattern: what is wrong with them is told when the run starts.
+    let asked: [fn() -> Run<'static, f64>; 3] = [
+        || Run::new().cache(Hook::Z(2)),
+        || Run::new().cache("hook_emned"),
+        || Run::new().hook("blocks.*.mlp.*", |_, _| ()),
+    ];
+    for run in asked {
+        assert_kind!(
+            model.run(&out.tokens, run()),
+            Error::Unknown { kind: "hook", .. }
+        );
+    }
 }
 
 #[test]
