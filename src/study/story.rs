@@ -42,6 +42,25 @@ impl Story {
         }
     }
 
+    /// A step by its id.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[track_caller]
+    pub fn step(&self, id: &str) -> &Step {
+        let step = self.steps.iter().find(|s| s.id == id);
+        step.unwrap_or_else(|| panic!("there is no step `{id}`"))
+    }
+
+    /// Whether a step's claim holds.
+    ///
+    /// # Panics
+    /// As [`Story::step`].
+    #[track_caller]
+    pub fn holds(&self, id: &str) -> bool {
+        self.step(id).verdict.outcome == Outcome::Holds
+    }
+
     /// Records a figure.
     ///
     /// # Panics

@@ -64,10 +64,10 @@ impl BracketsStudy {
             }
         }
         // After what it is made of, before what fools it.
-        let circuit = self.circuit(&story.steps);
+        let circuit = self.circuit(&story);
         let at = story.steps.iter().position(|s| s.id == "adversarial");
         story.steps.insert(at.expect("it is there"), circuit);
-        story.summary = self.summary(&story.steps);
+        story.summary = self.summary(&story);
         self.figures(&mut story);
         story.publish(include_str!("../published.json"));
         story
