@@ -137,7 +137,7 @@ fn what_does_not_go_together() {
             ..
         }
     );
-    let twice = [intervene::By::Layer, intervene::By::Layer];
+    let twice = [intervene::Each::Layer, intervene::Each::Layer];
     let grid = Grid::new(
         model.config(),
         4,

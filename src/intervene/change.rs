@@ -1,6 +1,6 @@
 //! Interventions as values: what is done to which part of a hook's value.
 
-use super::part::{Axis, Part, Selection, Window};
+use super::part::{Part, Selection, ValueAxis, Window};
 use crate::error::{Error, Result};
 use crate::model::{Cache, Config};
 use crate::names::Hook;
@@ -194,10 +194,10 @@ fn finite(hook: Hook, numbers: &[f64]) -> Result<()> {
 /// A change whose numbers are known, so that it can be made sequence by sequence.
 pub(super) struct Prepared<'a, T: Scalar> {
     selection: Selection,
-    how: How<'a, T>,
+    how: Prepare<'a, T>,
 }
 
-enum How<'a, T: Scalar> {
+enum Prepare<'a, T: Scalar> {
     Zero,
     /// `mean + x (value - mean)`, with the mean of each place of one sequence; the mean itself without `x`.
     Mean(Cow<'a, Tensor<T>>, Option<T>),
@@ -222,27 +222,27 @@ impl<'a, T: Scalar> Prepared<'a, T> {
     ) -> Self {
         let narrow = |xs: &[f64]| xs.iter().map(|&x| T::from_f64(x)).collect::<Vec<T>>();
         let how = match &intervention.change {
-            Change::Zero => How::Zero,
-            Change::Mean(over) => How::Mean(mean(*over), None),
-            Change::Interpolate { over, x } => How::Mean(mean(*over), Some(T::from_f64(*x))),
+            Change::Zero => Prepare::Zero,
+            Change::Mean(over) => Prepare::Mean(mean(*over), None),
+            Change::Interpolate { over, x } => Prepare::Mean(mean(*over), Some(T::from_f64(*x))),
             Change::Resample { seed } => {
                 let values = arriving();
                 let from = one_cycle(values.shape()[0], *seed);
-                How::Permute(values, from)
+                Prepare::Permute(values, from)
             }
             Change::Patch => {
                 let value = &source.expect("checked: there is a source")[intervention.hook];
                 let own = (0..value.shape()[0]).collect();
-                How::Permute(Cow::Borrowed(value), own)
+                Prepare::Permute(Cow::Borrowed(value), own)
             }
-            Change::Set(values) => How::Set(narrow(values)),
+            Change::Set(values) => Prepare::Set(narrow(values)),
             Change::Add { direction, times } => {
-                How::Add(direction.iter().map(|d| T::from_f64(times * d)).collect())
+                Prepare::Add(direction.iter().map(|d| T::from_f64(times * d)).collect())
             }
             Change::ProjectOut { direction } => {
                 let square: f64 = direction.iter().map(|d| d * d).sum();
                 let over_square: Vec<f64> = direction.iter().map(|d| d / square).collect();
-                How::ProjectOut(narrow(direction), narrow(&over_square))
+                Prepare::ProjectOut(narrow(direction), narrow(&over_square))
             }
         };
         Prepared { selection, how }
@@ -255,7 +255,7 @@ impl<'a, T: Scalar> Prepared<'a, T> {
 
     /// The heads that are changed, where the value has heads.
     pub fn heads(&self) -> Option<&[usize]> {
-        self.selection.chosen(Axis::Head)
+        self.selection.chosen(ValueAxis::Head)
     }
 
     /// Makes the change in a piece of the value.
@@ -263,8 +263,8 @@ impl<'a, T: Scalar> Prepared<'a, T> {
         let units = self.selection.last();
         self.selection
             .rows(window, data, |whole, rank, row| match &self.how {
-                How::Zero => units.iter().for_each(|&u| row[u] = T::ZERO),
-                How::Mean(mean, x) => {
+                Prepare::Zero => units.iter().for_each(|&u| row[u] = T::ZERO),
+                Prepare::Mean(mean, x) => {
                     let mean = &mean.data()[whole * row.len() % mean.len()..];
                     match x {
                         None if units.len() == row.len() => row.copy_from_slice(&mean[..row.len()]),
@@ -274,18 +274,18 @@ impl<'a, T: Scalar> Prepared<'a, T> {
                             .for_each(|&u| row[u] = mean[u] + *x * (row[u] - mean[u])),
                     }
                 }
-                How::Permute(values, from) => {
+                Prepare::Permute(values, from) => {
                     let each = values.len() / from.len();
                     let at = whole * row.len();
                     let there = &values.data()[from[at / each] * each + at % each..];
                     units.iter().for_each(|&u| row[u] = there[u]);
                 }
-                How::Set(values) => {
+                Prepare::Set(values) => {
                     let at = |i: usize| values[(rank * units.len() + i) % values.len()];
                     units.iter().enumerate().for_each(|(i, &u)| row[u] = at(i));
                 }
-                How::Add(by) => units.iter().zip(by).for_each(|(&u, &by)| row[u] += by),
-                How::ProjectOut(direction, over_square) => {
+                Prepare::Add(by) => units.iter().zip(by).for_each(|(&u, &by)| row[u] += by),
+                Prepare::ProjectOut(direction, over_square) => {
                     let along: T = units
                         .iter()
                         .zip(over_square)

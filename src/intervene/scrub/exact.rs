@@ -78,7 +78,7 @@ fn distribution<T: Scalar>(
     every_run(
         scrub,
         &child.body,
-        &Read::Site(&child.site),
+        &Read::Piece(&child.site),
         budget,
         |inputs, probability, value| {
             let bits = value.iter().map(|x| x.to_f64().to_bits()).collect();

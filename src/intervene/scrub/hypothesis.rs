@@ -1,6 +1,6 @@
 //! Hypotheses: which activations the output depends on, and which inputs they do not tell apart.
 
-use super::site::Site;
+use super::site::Piece;
 use crate::error::{Error, Result};
 use crate::intervene::Part;
 use crate::model::{Config, Tokens};
@@ -135,7 +135,7 @@ pub(super) struct Body<T: Scalar> {
 }
 
 pub(super) struct Child<T: Scalar> {
-    pub site: Site<T>,
+    pub site: Piece<T>,
     pub agree: Classes,
     pub body: Body<T>,
 }
@@ -208,7 +208,7 @@ fn body<T: Scalar>(
                 own.0
             )));
         }
-        let site = Site::new(
+        let site = Piece::new(
             config,
             hook,
             &node.part,

@@ -9,7 +9,7 @@ use crate::names::Hook;
 use crate::tensor::{Scalar, Tensor};
 
 /// A part of a value: some of its places, or of each row what lies in a subspace.
-pub(super) struct Site<T: Scalar> {
+pub(super) struct Piece<T: Scalar> {
     pub hook: Hook,
     selection: Selection,
     /// An orthonormal basis of the subspace.
@@ -18,7 +18,7 @@ pub(super) struct Site<T: Scalar> {
     rows: usize,
 }
 
-impl<T: Scalar> Site<T> {
+impl<T: Scalar> Piece<T> {
     /// # Errors
     /// When the value has no such part, or the directions are not of its size, not finite or not independent.
     pub fn new(
@@ -38,7 +38,7 @@ impl<T: Scalar> Site<T> {
         let counts = selection.counts();
         let (&units, outer) = counts.split_last().expect("a value has axes");
         let basis = along.map(|directions| orthonormal(hook, directions, units));
-        Ok(Site {
+        Ok(Piece {
             hook,
             basis: basis.transpose()?,
             rows: outer[1..].iter().product(),
@@ -100,7 +100,7 @@ impl<T: Scalar> Site<T> {
     }
 
     /// Whether what is put into one would change the other: they share a place, and no subspaces keep them apart.
-    pub fn overlaps(&self, other: &Site<T>) -> bool {
+    pub fn overlaps(&self, other: &Piece<T>) -> bool {
         if self.hook != other.hook || !self.selection.meets(&other.selection) {
             return false;
         }

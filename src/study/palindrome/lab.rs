@@ -3,7 +3,7 @@
 use super::Data;
 use crate::decompose::summary;
 use crate::error::{Error, Result};
-use crate::intervene::{By, Change, Grid, Scope, Site, Sweep, SweepResult};
+use crate::intervene::{Change, Each, Grid, Scope, Site, Sweep, SweepResult};
 use crate::linalg::Par;
 use crate::metric::{Answers, Metric, Standard, per_sequence};
 use crate::model::process::Step;
@@ -87,7 +87,7 @@ impl<'a> Lab<'a> {
     pub fn sweep(
         &self,
         site: Site,
-        by: &[By],
+        by: &[Each],
         scope: &Scope,
         change: &Change,
         metric: Standard,
@@ -107,7 +107,7 @@ impl<'a> Lab<'a> {
         &self,
         data: &Labelled,
         site: Site,
-        by: &[By],
+        by: &[Each],
         scope: &Scope,
         change: &Change,
         metric: Standard,

@@ -3,7 +3,7 @@
 use super::lab::Lab;
 use super::roles::Roles;
 use crate::error::Result;
-use crate::intervene::{By, Change, Over, Scope, Site};
+use crate::intervene::{Change, Each, Over, Scope, Site};
 use crate::linalg::Normal;
 use crate::metric::{Standard, mean, per_sequence};
 use crate::model::Run;
@@ -75,7 +75,7 @@ impl Losses {
         let hundred = &lab.data.hundred.sequences;
         let ablate = |data: &Labelled, site: Site, change: &Change| -> Result<(f64, PerHead)> {
             let scope = Scope::default();
-            let found = lab.sweep_on(data, site, &[By::Head], &scope, change, Standard::Loss)?;
+            let found = lab.sweep_on(data, site, &[Each::Head], &scope, change, Standard::Loss)?;
             let n = lab.model.config().n_heads;
             let of = |h: &Head| {
                 let loss = found.values[h.layer * n + h.head];

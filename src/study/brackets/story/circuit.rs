@@ -3,7 +3,7 @@
 use super::pictures::number;
 use crate::study::brackets::BracketsStudy;
 use crate::study::words::percent;
-use crate::study::{Diagram, Picture, Step, Story, Verdict};
+use crate::study::{Conclusion, Diagram, Picture, Step, Story};
 
 /// What may be left of what the MLPs write without the count, if it is the count that they read.
 const HALF: f64 = 0.5;
@@ -90,7 +90,7 @@ impl BracketsStudy {
             "circuit",
             "The circuit",
             "One head counts, MLPs make a yes or no of the count at every position, one head of the last layer carries that of the whole string to position 0, and the other looks for a negative one.",
-            Verdict::of(
+            Conclusion::of(
                 missing.is_empty(),
                 match missing.is_empty() {
                     true => format!(

@@ -9,7 +9,7 @@ mod seeking;
 use super::{CloseTriple, Shown, SortedListStudy};
 use crate::study::words::percent;
 use crate::study::{
-    Attention, Axis, Chart, HeatMap, Number, Origin, Scale, Sequence, Story, Weighting,
+    AttentionView, Axis, Chart, HeatMap, Number, Provenance, Scale, Sequence, Story, Weighting,
 };
 use serde_json::{Value, json};
 
@@ -206,7 +206,7 @@ impl SortedListStudy {
         story.figure("close_triples", close);
         story.figure("advex.published", &self.adversarial.published);
 
-        let mut drawn = |id: &str, value: Value| story.figure_of(Origin::Generated, id, value);
+        let mut drawn = |id: &str, value: Value| story.figure_of(Provenance::Generated, id, value);
         if let Some(t) = &self.triples {
             drawn("triples.further", json!(t.further));
             drawn("triples.right", json!(t.right));
@@ -288,12 +288,12 @@ impl SortedListStudy {
     }
 
     /// Patterns to look through.
-    fn patterns(&self, shown: &Shown) -> Attention {
+    fn patterns(&self, shown: &Shown) -> AttentionView {
         let sequences = shown.sequences.iter().map(|tokens| {
             let list = self.words(&tokens[..self.length]);
             Sequence::new(list, tokens.iter().map(|&t| self.name(t)))
         });
-        Attention {
+        AttentionView {
             sequences: sequences.collect(),
             heads: self.heads(),
             weightings: vec![Weighting::new("attention", shown.patterns.clone())],
