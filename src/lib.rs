@@ -67,8 +67,8 @@
 //! - `train` (with `tasks`): training models of them, [`train`].
 //! - `studies` (with `tasks`): the published analyses, [`study`].
 //! - `report` (with `studies`): a study's story as a page.
-//! - `fixtures`: the trained models that [`fixture`] embeds, 1.5 MB.
-//! - `cli` (default): the program, with all of the above.
+//! - `fixtures`: the trained models that [`fixture`] embeds, 2 MB.
+//! - `cli` (default): the program, with `train`, `report` and `fixtures`.
 //! - `proptest`: strategies for random configurations, models and tokens, for property tests.
 //! - `nalgebra`: conversions between [`Tensor`] and nalgebra's matrices.
 
