@@ -3,7 +3,7 @@
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main};
-use pathsum::intervene::{By, Change, Grid, Over, Scope, Site, Sweep};
+use pathsum::intervene::{Change, Each, Grid, Over, Scope, Site, Sweep};
 use pathsum::metric::{Answers, Standard};
 use pathsum::{Model, Run, TensorFile, Tokens};
 use std::path::Path;
@@ -36,7 +36,7 @@ fn ablate_heads(group: &mut BenchmarkGroup<WallTime>, root: &Path) {
         model.config(),
         tokens.pos(),
         Site::Result,
-        &[By::Head],
+        &[Each::Head],
         &scope,
         &change,
     );
@@ -69,9 +69,9 @@ fn patch(group: &mut BenchmarkGroup<WallTime>, root: &Path, which: Brackets) {
     let model: Model<f32> = Model::load(&folder).expect("a reference model");
     let file = TensorFile::open(folder.join("dataset.safetensors")).expect("its dataset");
     let (clean, corrupt, answers) = brackets(&file, which);
-    for (site, by) in [(Site::ResidPre, By::Layer), (Site::Z, By::Head)] {
+    for (site, by) in [(Site::ResidPre, Each::Layer), (Site::Z, Each::Head)] {
         let scope = Scope::default();
-        let by = [by, By::Position];
+        let by = [by, Each::Position];
         let grid = Grid::new(
             model.config(),
             clean.pos(),

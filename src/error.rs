@@ -1,8 +1,22 @@
 //! What can be wrong with a user's input, each said in one line: what, where, and what was expected.
 
+use crate::names::{Head, Hook};
 use std::path::{Path, PathBuf};
 
 /// An error that a user's input can cause.
+///
+/// A variant is a kind: what a program would do about it. Its message is for people, and says more.
+///
+/// ```
+/// use pathsum::{Error, Hook, Run, Tokens, fixture};
+/// let model = fixture::induction::<f64>();
+/// let out = model.run(&Tokens::from_rows(&[[7, 3, 9, 7]]), Run::new())?;
+/// match out.cache.require(Hook::Z(0)) {
+///     Err(Error::NotCached(hook)) => assert_eq!(hook, Hook::Z(0)), // run again, and keep it
+///     _ => unreachable!("nothing was kept"),
+/// }
+/// # Ok::<(), pathsum::Error>(())
+/// ```
 ///
 /// Broken internal contracts (two matrices whose shapes do not meet, say) panic instead.
 #[derive(Debug, thiserror::Error)]
@@ -113,10 +127,130 @@ pub enum Error {
         /// Where in it, in bytes.
         span: std::ops::Range<usize>,
     },
-    /// A request that cannot be met on this model or input.
+    /// A text that is not written as what it should say: a head, a form.
+    #[error("{kind} `{text}`: expected {expected}")]
+    Malformed {
+        /// What it should be: head, form…
+        kind: &'static str,
+        /// The text given.
+        text: String,
+        /// How it is written.
+        expected: &'static str,
+    },
+    /// A value at a hook that the run kept nothing of: run again with the hook in the cache.
+    #[error("the run kept no `{0}`: cache it")]
+    NotCached(Hook),
+    /// A value of a run in an expression, where there is no run: give tokens.
+    #[error("`{0}` is a value of a run, and no tokens were given to run the model on")]
+    NeedsRun(String),
+    /// A head that the model does not have.
+    #[error("head {head}: this model has {layers} layers of {heads} heads")]
+    NoSuchHead {
+        /// The head asked for.
+        head: Head,
+        /// The model's layers.
+        layers: usize,
+        /// The heads of each.
+        heads: usize,
+    },
+    /// Something that this kind of model, or one with so many layers, does not have: a hook, a norm, an MLP's weights.
+    #[error("this model has no {0}")]
+    NotInModel(String),
+    /// An index beyond what there is: a layer, position, sequence, logit…
+    #[error("{what} {index}{of}: {whose} are {}..={}", range.start, range.end.saturating_sub(1))]
+    OutOfRange {
+        /// What is counted: layer, position, sequence, logit…
+        what: &'static str,
+        /// The index asked for.
+        index: usize,
+        /// What it is a part of, ` of …`, where that needs saying.
+        of: String,
+        /// The indices there are, in words.
+        whose: &'static str,
+        /// The indices there are.
+        range: std::ops::Range<usize>,
+    },
+    /// A hook whose value is not of the kind that is needed there.
+    #[error("`{hook}` {reason}")]
+    WrongHook {
+        /// The hook.
+        hook: Hook,
+        /// What it is not, and which hooks would do.
+        reason: String,
+    },
+    /// One place of the model asked for what reaches it from another that is not before it.
     #[error("{0}")]
-    Request(String),
-    /// A numerical routine did not get there.
+    NotUpstream(String),
+    /// A tensor with another number of axes than expected.
+    #[error("tensor `{name}` has shape {found:?}, expected {expected}")]
+    Axes {
+        /// The tensor's name.
+        name: String,
+        /// The shape it has.
+        found: Vec<usize>,
+        /// The axes it should have.
+        expected: &'static str,
+    },
+    /// Two inputs that belong together and are not of one size: answers and tokens, a source and a batch, a direction
+    /// and what it is a direction of.
+    #[error("{0}")]
+    Mismatch(String),
+    /// More than the caller allows: allow more, or take the other way that the message names.
+    #[error("{message}")]
+    TooMany {
+        /// How many there are, at least.
+        found: u128,
+        /// How many are allowed.
+        most: u128,
+        /// Of what, and what to do instead.
+        message: String,
+    },
+    /// Fewer data, or a smaller number, than it takes.
+    #[error("{message}")]
+    TooFew {
+        /// How many there are.
+        found: usize,
+        /// How many it takes.
+        least: usize,
+        /// Of what.
+        message: String,
+    },
+    /// A circuit whose value has not the form asked for: no square matrix, not one matrix.
+    #[error("{0}")]
+    Form(String),
+    /// A statement that nothing decides.
+    #[error("{0}")]
+    Undecided(String),
+    /// A metric that cannot be read, or differentiated, on these answers and logits.
+    #[error("{0}")]
+    Metric(String),
+    /// A change of a hook's value that cannot be made.
+    #[error("`{hook}`: {reason}")]
+    Intervention {
+        /// The hook.
+        hook: Hook,
+        /// What is wrong, and what was expected.
+        reason: String,
+    },
+    /// An experiment whose parts do not go together: the axes of a grid, the shards of a sweep, the nodes of a
+    /// hypothesis.
+    #[error("{0}")]
+    Experiment(String),
+    /// A sequence that has not its task's form.
+    #[error("{message}")]
+    Sequence {
+        /// Which of a batch it is, from 0; `None` for one alone.
+        sequence: Option<usize>,
+        /// What is wrong, and what was expected.
+        message: String,
+    },
+    /// A training recipe that makes no sense.
+    #[error("recipe: {0}")]
+    Recipe(String),
+    /// A study's story whose parts do not fit together.
+    #[error("{0}")]
+    Story(String),
+    /// Numbers that cannot be computed with, or a numerical routine that did not get there.
     #[error("{0}")]
     Numeric(String),
 }
@@ -143,6 +277,23 @@ impl Error {
         Error::Format {
             path: path.into(),
             reason: reason.to_string(),
+        }
+    }
+
+    /// An index of a kind of thing that there are `range` of; `of` says of what in particular, or nothing.
+    pub(crate) fn out_of_range(
+        what: &'static str,
+        index: usize,
+        of: impl ToString,
+        whose: &'static str,
+        range: std::ops::Range<usize>,
+    ) -> Self {
+        Error::OutOfRange {
+            what,
+            index,
+            of: of.to_string(),
+            whose,
+            range,
         }
     }
 

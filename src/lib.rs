@@ -59,11 +59,24 @@
 //! `docs/ARCHITECTURE.md` in the repository says how these rooms lean on one another.
 //!
 //! # Features
-//! - `cli` (default): the program. A library user turns it off with `default-features = false`.
-//! - `report` (with `cli`): a study's story as a page.
+//! Without any of them (`default-features = false`) the library is the core: models and runs, decompositions, circuits,
+//! verification, interventions, gradients.
+//!
 //! - `torch` (default): reading PyTorch state dicts.
+//! - `tasks`: the algorithmic tasks, [`task`].
+//! - `train` (with `tasks`): training models of them, [`train`].
+//! - `studies` (with `tasks`): the published analyses, [`study`].
+//! - `report` (with `studies`): a study's story as a page.
+//! - `fixtures`: the trained models that [`fixture`] embeds, 2 MB.
+//! - `cli` (default): the program, with `train`, `report` and `fixtures`.
 //! - `proptest`: strategies for random configurations, models and tokens, for property tests.
 //! - `nalgebra`: conversions between [`Tensor`] and nalgebra's matrices.
+
+// Without a feature there is nothing to link to.
+#![cfg_attr(
+    not(all(feature = "studies", feature = "train")),
+    allow(rustdoc::broken_intra_doc_links)
+)]
 
 pub mod decompose;
 pub mod diagram;
@@ -86,9 +99,12 @@ pub mod report;
 mod resume;
 #[cfg(feature = "proptest")]
 pub mod strategies;
+#[cfg(feature = "studies")]
 pub mod study;
+#[cfg(feature = "tasks")]
 pub mod task;
 pub mod tensor;
+#[cfg(feature = "train")]
 pub mod train;
 pub mod verify;
 
@@ -98,7 +114,7 @@ pub use error::{Error, Result};
 pub use factored::Factored;
 pub use linalg::Par;
 pub use model::{Cache, Config, Model, Run, RunOutput, Tokens, Weights};
-pub use names::{Head, Hook, HookPattern};
+pub use names::{Head, Hook, HookPattern, HookQuery};
 pub use tensor::{Precision, Scalar, Tensor, TensorFile, write_safetensors};
 
 /// The README's examples are tests.

@@ -1,4 +1,4 @@
-//! Typed names: heads, hooks and hook patterns, spelled exactly as TransformerLens spells them.
+//! Typed names: heads, hooks, and which hooks are meant, spelled exactly as TransformerLens spells them.
 
 use crate::error::{Error, Result, nearest_hint};
 use std::fmt;
@@ -30,8 +30,11 @@ impl FromStr for Head {
                 head: index(head)?,
             })
         };
-        parse()
-            .ok_or_else(|| Error::Request(format!("head `{s}`: expected `layer.head`, as in 1.0")))
+        parse().ok_or_else(|| Error::Malformed {
+            kind: "head",
+            text: s.into(),
+            expected: "`layer.head`, as in 1.0",
+        })
     }
 }
 
@@ -205,18 +208,20 @@ impl HookPattern {
     /// When it covers none, with the nearest name there is.
     pub fn select(&self, all: &[Hook]) -> Result<Vec<Hook>> {
         let covered: Vec<Hook> = all.iter().copied().filter(|&h| self.matches(h)).collect();
-        if !covered.is_empty() {
-            return Ok(covered);
+        match covered.is_empty() {
+            true => Err(not_among(&self.0, all)),
+            false => Ok(covered),
         }
-        let names: Vec<String> = all.iter().map(Hook::to_string).collect();
-        Err(Error::Unknown {
-            kind: "hook",
-            name: self.0.clone(),
-            hint: format!(
-                " in this model{}",
-                nearest_hint(&self.0, names.iter().map(String::as_str))
-            ),
-        })
+    }
+}
+
+fn not_among(name: &str, all: &[Hook]) -> Error {
+    let names: Vec<String> = all.iter().map(Hook::to_string).collect();
+    let hint = nearest_hint(name, names.iter().map(String::as_str));
+    Error::Unknown {
+        kind: "hook",
+        name: name.into(),
+        hint: format!(" in this model{hint}"),
     }
 }
 
@@ -231,15 +236,75 @@ impl FromStr for HookPattern {
     }
 }
 
-impl From<Hook> for HookPattern {
-    fn from(hook: Hook) -> Self {
-        HookPattern(hook.to_string())
-    }
-}
-
 impl fmt::Display for HookPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// Which hooks are meant: one, those of a pattern, or those of a text, which is read as a pattern when it is asked for
+/// them. Whoever takes `impl Into<HookQuery>` takes any of these, or a reference to one.
+///
+/// ```
+/// use pathsum::names::{Hook, HookQuery};
+/// let all = [Hook::Embed, Hook::Z(0), Hook::Z(1)];
+/// assert_eq!(HookQuery::from(Hook::Z(1)).select(&all)?, [Hook::Z(1)]);
+/// assert_eq!(HookQuery::from("*hook_z").select(&all)?, [Hook::Z(0), Hook::Z(1)]);
+/// assert!(HookQuery::from("hook_z").select(&all).is_err());
+/// # Ok::<(), pathsum::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HookQuery(Meant);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Meant {
+    Hook(Hook),
+    Pattern(HookPattern),
+    Text(String),
+}
+
+impl HookQuery {
+    /// The hooks of `all` that are meant.
+    ///
+    /// # Errors
+    /// When there are none, or the text is no name and no pattern.
+    pub fn select(&self, all: &[Hook]) -> Result<Vec<Hook>> {
+        match &self.0 {
+            Meant::Hook(hook) if all.contains(hook) => Ok(vec![*hook]),
+            Meant::Hook(hook) => Err(not_among(&hook.to_string(), all)),
+            Meant::Pattern(pattern) => pattern.select(all),
+            Meant::Text(text) => text.parse::<HookPattern>()?.select(all),
+        }
+    }
+}
+
+impl From<Hook> for HookQuery {
+    fn from(hook: Hook) -> Self {
+        HookQuery(Meant::Hook(hook))
+    }
+}
+
+impl From<HookPattern> for HookQuery {
+    fn from(pattern: HookPattern) -> Self {
+        HookQuery(Meant::Pattern(pattern))
+    }
+}
+
+impl From<String> for HookQuery {
+    fn from(text: String) -> Self {
+        HookQuery(Meant::Text(text))
+    }
+}
+
+impl From<&str> for HookQuery {
+    fn from(text: &str) -> Self {
+        text.to_string().into()
+    }
+}
+
+impl<Q: Clone + Into<HookQuery>> From<&Q> for HookQuery {
+    fn from(query: &Q) -> Self {
+        query.clone().into()
     }
 }
 

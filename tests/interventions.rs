@@ -2,7 +2,7 @@
 //! their documentation says of them.
 
 use pathsum::intervene::{
-    By, Change, Grid, GridAxis, Intervention, Over, Part, Receiver, Scope, Site, Sweep,
+    Change, Each, Grid, GridAxis, Intervention, Over, Part, Receiver, Scope, Site, Sweep,
     SweepResult, intervene, path_patch,
 };
 use pathsum::metric::{Answers, Kl, Metric, Standard, mean, per_sequence};
@@ -75,7 +75,7 @@ fn only(grid: Vec<Intervention>) -> Grid {
 /// A grid that is a list; its axis has to have some name.
 fn list(cells: Vec<Vec<Intervention>>) -> Grid {
     let axis = GridAxis {
-        by: By::Position,
+        by: Each::Position,
         labels: (0..cells.len()).map(|i| i.to_string()).collect(),
     };
     Grid::from_cells(vec![axis], cells)
@@ -98,7 +98,7 @@ fn published_ablations_of_the_palindrome_model() {
             model.config(),
             tokens.pos(),
             Site::Result,
-            &[By::Head],
+            &[Each::Head],
             &Scope::default(),
             &change,
         )
@@ -177,7 +177,7 @@ fn published_ablations_of_the_sorted_list_model() {
         model.config(),
         tokens.pos(),
         Site::Result,
-        &[By::Head],
+        &[Each::Head],
         &Scope::default(),
         &change,
     );
@@ -271,8 +271,8 @@ fn largest(values: &[Vec<f64>]) -> f64 {
     values.iter().flatten().fold(0f64, |m, x| m.max(x.abs()))
 }
 
-fn axes_of(site: Site) -> Vec<Vec<By>> {
-    use By::{Head, Key, Layer, Neuron, Position};
+fn axes_of(site: Site) -> Vec<Vec<Each>> {
+    use Each::{Head, Key, Layer, Neuron, Position};
     match site {
         Site::Q | Site::K | Site::V | Site::Z | Site::Result => {
             vec![
@@ -553,7 +553,7 @@ fn shards_are_the_whole() {
     let tokens = fixture::repeated_sequences(8, 4, 1);
     let answers = Answers::next_tokens(&tokens, &[4, 5, 6]).unwrap();
     let change = Change::Mean(Over::Sequences);
-    let by = [By::Head, By::Position];
+    let by = [Each::Head, Each::Position];
     let grid = Grid::new(
         model.config(),
         tokens.pos(),
@@ -934,21 +934,21 @@ fn bad_requests_get_a_clear_line() {
         model.config(),
         8,
         Site::Z,
-        &[By::Head],
+        &[Each::Head],
         &scope,
         &Change::Zero,
     )
     .unwrap_err();
     assert_eq!(
         error.to_string(),
-        "head 2.0: this model has heads 0.0 to 1.0"
+        "head 2.0: this model has 2 layers of 1 heads"
     );
     assert_eq!(
         Grid::new(
             model.config(),
             8,
             Site::MlpOut,
-            &[By::Layer],
+            &[Each::Layer],
             &Scope::default(),
             &Change::Zero
         )

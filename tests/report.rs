@@ -141,9 +141,14 @@ fn pages_of_large_pictures_stay_small() {
     };
     let mut story = Story::new("large", "Large pictures", "none");
     story.steps.push(
-        Step::new("one", "One", "It is large.", Verdict::of(true, "113 > 100"))
-            .picture(Picture::new("frames", "Frames", view))
-            .picture(Picture::new("points", "Points", Chart::Xy(vec![scatter]))),
+        Step::new(
+            "one",
+            "One",
+            "It is large.",
+            Conclusion::of(true, "113 > 100"),
+        )
+        .picture(Picture::new("frames", "Frames", view))
+        .picture(Picture::new("points", "Points", Chart::Xy(vec![scatter]))),
     );
     let page = report::html(&story);
     println!("{} bytes", page.len());

@@ -3,7 +3,7 @@
 use pathsum::metric::Answers;
 use pathsum::task::{BuiltIn, Labelled};
 use pathsum::train::{
-    AdamW, Decay, Evaluation, Progress, Recipe, Schedule, Settings, Target, Trainer, TrainingSet,
+    AdamW, Decay, Evaluation, Goal, Progress, Recipe, Schedule, Settings, Trainer, TrainingSet,
     evaluate,
 };
 use pathsum::{Config, Model, Par, TensorFile, Tokens};
@@ -125,10 +125,10 @@ fn sorting_is_learned_anew() {
     recipe.settings.seed = 1;
     recipe.settings.steps = 250;
     recipe.settings.evaluate_every = 50;
-    let target = Target {
+    let target = Goal {
         loss: Some(0.15),
         probability: Some(0.9),
-        ..Target::default()
+        ..Goal::default()
     };
     recipe.settings.target = Some(target);
     let drawn = recipe.draw().unwrap();
@@ -186,9 +186,9 @@ fn the_number_of_threads_changes_no_bit() {
 #[test]
 fn a_met_target_ends_it_and_what_is_frozen_stays() {
     let settings = Settings {
-        target: Some(Target {
+        target: Some(Goal {
             accuracy: Some(0.5),
-            ..Target::default()
+            ..Goal::default()
         }),
         frozen: vec!["*.attn.b_*".into(), "unembed.b_U".into()],
         ..settings(300)

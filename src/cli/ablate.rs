@@ -1,10 +1,10 @@
 //! `pathsum ablate`: a metric with parts of the model ablated, one after the other.
 
 use super::args::{Common, ModelArg};
-use super::batch::Sequences;
-use super::sweep::{Grids, How, Outcome, Reading, Request, What};
+use super::batch::SequenceArgs;
+use super::sweep::{Ablation, Grids, Reading, Request, SweepFile, What};
 use anyhow::{Result, bail};
-use pathsum::intervene::{By, Change, Over, Site, Sweep};
+use pathsum::intervene::{Change, Each, Over, Site, Sweep};
 use pathsum::{Precision, Scalar};
 use std::process::ExitCode;
 
@@ -20,12 +20,12 @@ pub struct Args {
     #[command(flatten)]
     model: ModelArg,
     #[command(flatten)]
-    sequences: Sequences,
+    sequences: SequenceArgs,
     #[command(flatten)]
     reading: Reading,
     /// What comes in the value's place
     #[arg(long, value_name = "HOW", value_enum, default_value = "mean")]
-    how: How,
+    how: Ablation,
     /// What resample draws from (0 unless given)
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -36,7 +36,7 @@ pub struct Args {
 impl Args {
     fn seed(&self) -> Result<Option<u64>> {
         match (self.how, self.seed) {
-            (How::Resample, seed) => Ok(Some(seed.unwrap_or(0))),
+            (Ablation::Resample, seed) => Ok(Some(seed.unwrap_or(0))),
             (_, None) => Ok(None),
             (_, Some(_)) => bail!("--seed: nothing is drawn at random but with --how resample"),
         }
@@ -45,22 +45,22 @@ impl Args {
     fn change(&self) -> Result<Change> {
         let seed = self.seed()?;
         Ok(match self.how {
-            How::Mean => Change::Mean(Over::Sequences),
-            How::MeanAll => Change::Mean(Over::Positions),
-            How::Zero => Change::Zero,
-            How::Resample => Change::Resample {
+            Ablation::Mean => Change::Mean(Over::Sequences),
+            Ablation::MeanAll => Change::Mean(Over::Positions),
+            Ablation::Zero => Change::Zero,
+            Ablation::Resample => Change::Resample {
                 seed: seed.unwrap_or(0),
             },
         })
     }
 
-    fn by(&self) -> By {
+    fn by(&self) -> Each {
         match self.grids.site() {
-            Site::Q | Site::K | Site::V | Site::Z | Site::Result => By::Head,
-            Site::AttnScores | Site::Pattern => By::Head,
-            Site::Pre | Site::Post => By::Neuron,
-            Site::ResidPre | Site::ResidMid | Site::ResidPost => By::Layer,
-            Site::AttnOut | Site::MlpOut => By::Layer,
+            Site::Q | Site::K | Site::V | Site::Z | Site::Result => Each::Head,
+            Site::AttnScores | Site::Pattern => Each::Head,
+            Site::Pre | Site::Post => Each::Neuron,
+            Site::ResidPre | Site::ResidMid | Site::ResidPost => Each::Layer,
+            Site::AttnOut | Site::MlpOut => Each::Layer,
         }
     }
 }
@@ -102,6 +102,6 @@ fn ablate<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
         labels: args.reading.labels_name(),
     };
     args.grids
-        .finish(common, Outcome::ablated(request, result))?;
+        .finish(common, SweepFile::ablated(request, result))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,6 +1,6 @@
 //! The arguments that several subcommands share, and what they become.
 
-use super::batch::Sequences;
+use super::batch::SequenceArgs;
 use anyhow::{Result, anyhow, bail};
 use clap::ArgAction;
 use clap::builder::{BoolValueParser, TypedValueParser};
@@ -160,7 +160,7 @@ pub struct CircuitArg {
     #[arg(long = "as", value_name = "FORM", default_value = "dense")]
     form: Form,
     #[command(flatten)]
-    sequences: Sequences,
+    sequences: SequenceArgs,
 }
 
 impl CircuitArg {

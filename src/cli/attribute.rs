@@ -1,7 +1,7 @@
 //! `pathsum attribute`: direct logit attribution.
 
 use super::args::{Common, ModelArg};
-use super::batch::Sequences;
+use super::batch::SequenceArgs;
 use super::direction::Direction;
 use super::output::{progress, report, table, text};
 use super::places::Places;
@@ -26,7 +26,7 @@ pub struct Args {
     #[command(flatten)]
     model: ModelArg,
     #[command(flatten)]
-    sequences: Sequences,
+    sequences: SequenceArgs,
     /// A logit, or one less another
     #[arg(long, value_name = "I[-J]")]
     logit: Direction,
@@ -114,7 +114,7 @@ fn components<T: Scalar>(
     model: &Model<T>,
     tokens: &Tokens,
     positions: &[usize],
-) -> Result<(Spread, Vec<(String, Spread)>)> {
+) -> Result<(Welford, Vec<(String, Welford)>)> {
     let config = model.config();
     let by = args.by.by();
     let Some(last) = config.n_layers.checked_sub(1) else {
@@ -129,15 +129,15 @@ fn components<T: Scalar>(
     let each = count(config, by) * tokens.pos() * config.d_model * size_of::<T>();
     let piece = (MEMORY / each.max(1)).clamp(1, tokens.batch());
     let bar = progress(common, "running", tokens.batch());
-    let mut whole = Spread::default();
-    let mut components: Vec<(String, Spread)> = Vec::new();
+    let mut whole = Welford::default();
+    let mut components: Vec<(String, Welford)> = Vec::new();
     for first in (0..tokens.batch()).step_by(piece) {
         let tokens = tokens.slice(first, piece.min(tokens.batch() - first));
         let run = keep.iter().fold(Run::new(), |run, &hook| run.cache(hook));
         let out = model.run(&tokens, run)?;
         let stack = residual_stack(model, &out.cache, Hook::ResidPost(last), by)?;
         let parts = direct_logit_attribution(model, &out.cache, stack, &[args.logit.logit()])?;
-        let parts = Parts {
+        let parts = Attributed {
             sources: match args.by {
                 Cut::Source => (0..config.n_layers)
                     .map(|l| source_attribution(model, &out.cache, l, args.logit.logit()))
@@ -148,7 +148,7 @@ fn components<T: Scalar>(
         };
         if components.is_empty() {
             let labels = parts.labels().into_iter();
-            components = labels.map(|label| (label, Spread::default())).collect();
+            components = labels.map(|label| (label, Welford::default())).collect();
         }
         for sequence in 0..tokens.batch() {
             let logit = |p: &usize| args.logit.along(out.logits.slice(&[sequence, *p])).to_f64();
@@ -165,13 +165,13 @@ fn components<T: Scalar>(
 }
 
 /// What a piece of the batch's components add to the logit.
-struct Parts<T: Scalar> {
+struct Attributed<T: Scalar> {
     whole: Stack<T>,
     /// For each layer what its heads add by source, where they are cut so.
     sources: Vec<Tensor<T>>,
 }
 
-impl<T: Scalar> Parts<T> {
+impl<T: Scalar> Attributed<T> {
     fn labels(&self) -> Vec<String> {
         let of = |label: &Component| match (label, self.sources.first()) {
             (Component::Head(_), Some(source)) => (0..source.shape()[3])
@@ -216,14 +216,14 @@ fn count(config: &Config, by: By) -> usize {
 
 /// Mean and standard deviation of numbers that come one by one (Welford's recurrence).
 #[derive(Clone, Copy, Default)]
-struct Spread {
+struct Welford {
     n: f64,
     mean: f64,
     /// The sum of the squared deviations from the mean.
     squares: f64,
 }
 
-impl Spread {
+impl Welford {
     fn add(&mut self, x: f64) {
         self.n += 1.0;
         let before = x - self.mean;
@@ -237,12 +237,12 @@ impl Spread {
     }
 }
 
-fn deviation(spread: &Spread) -> String {
+fn deviation(spread: &Welford) -> String {
     spread.std().map_or("-".into(), |std| format!("{std:.4}"))
 }
 
 /// The largest first.
-fn listing(mut components: Vec<(String, Spread)>) -> String {
+fn listing(mut components: Vec<(String, Welford)>) -> String {
     components.sort_by(|a, b| b.1.mean.abs().total_cmp(&a.1.mean.abs()));
     let rest = components.split_off(components.len().min(MAX_ROWS));
     let mut t = table(["component", "adds", "std"]);

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 /// Where sequences come from.
 #[derive(clap::Args)]
-pub struct Sequences {
+pub struct SequenceArgs {
     /// A safetensors file with `tokens`, [batch, pos]
     #[arg(long, value_name = "FILE")]
     tokens: Option<PathBuf>,
@@ -20,7 +20,7 @@ pub struct Sequences {
     sequence: Vec<String>,
 }
 
-impl Sequences {
+impl SequenceArgs {
     /// Whether there are any.
     pub fn given(&self) -> bool {
         self.tokens.is_some() || !self.sequence.is_empty()
@@ -73,7 +73,7 @@ pub fn task_of(config: &Config) -> Option<Box<dyn Task>> {
 /// Sequences, as many as were asked for, and where they are from.
 pub struct Batch {
     name: String,
-    source: Source,
+    source: LabelSource,
     /// Which of all these are.
     chosen: Vec<usize>,
     /// The sequences that were asked for.
@@ -81,7 +81,7 @@ pub struct Batch {
 }
 
 /// Where labels are looked up.
-enum Source {
+enum LabelSource {
     File(TensorFile, Tokens),
     Typed(Option<Answers>, Option<String>),
 }
@@ -104,7 +104,7 @@ impl Batch {
         let (all, tokens) = read().with_context(|| name.clone())?;
         Ok(Batch {
             name,
-            source: Source::File(file, all),
+            source: LabelSource::File(file, all),
             chosen: (0..tokens.batch()).collect(),
             tokens,
         })
@@ -143,7 +143,7 @@ impl Batch {
         let key = task.and_then(|t| t.label_key().map(String::from));
         Ok(Batch {
             name: texts[..tokens.batch()].join("; "),
-            source: Source::Typed(answers, key),
+            source: LabelSource::Typed(answers, key),
             chosen: (0..tokens.batch()).collect(),
             tokens,
         })
@@ -184,29 +184,29 @@ impl Batch {
     /// Sequences and positions of all there are.
     pub fn shape(&self) -> [usize; 2] {
         match &self.source {
-            Source::File(_, all) => [all.batch(), all.pos()],
-            Source::Typed(..) => [self.tokens.batch(), self.tokens.pos()],
+            LabelSource::File(_, all) => [all.batch(), all.pos()],
+            LabelSource::Typed(..) => [self.tokens.batch(), self.tokens.pos()],
         }
     }
 
     /// The labels of the sequences that were asked for: those in the file, or the task's own.
     pub fn labels(&self, key: &str, positions: &[usize]) -> Result<Answers> {
         match &self.source {
-            Source::File(file, all) => {
+            LabelSource::File(file, all) => {
                 let answers = Answers::from_file(file, key, all, positions);
                 let answers = answers.with_context(|| self.name.clone())?;
                 Ok(answers.select(&self.chosen))
             }
-            Source::Typed(Some(answers), Some(own))
+            LabelSource::Typed(Some(answers), Some(own))
                 if own == key && answers.positions() == positions =>
             {
                 Ok(answers.clone())
             }
-            Source::Typed(Some(answers), Some(own)) => bail!(
+            LabelSource::Typed(Some(answers), Some(own)) => bail!(
                 "--labels {key}: of typed sequences expected {own}, read at {:?}",
                 answers.positions()
             ),
-            Source::Typed(..) => {
+            LabelSource::Typed(..) => {
                 bail!("--labels {key}: typed sequences have none here, expected next or --tokens")
             }
         }

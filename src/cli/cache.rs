@@ -1,7 +1,7 @@
 //! `pathsum cache`: the values at hooks.
 
 use super::args::{Common, ModelArg};
-use super::batch::Sequences;
+use super::batch::SequenceArgs;
 use super::output::{progress, report};
 use anyhow::Result;
 use pathsum::{HookPattern, Precision, Run, Scalar, write_safetensors};
@@ -18,7 +18,7 @@ pub struct Args {
     #[command(flatten)]
     model: ModelArg,
     #[command(flatten)]
-    sequences: Sequences,
+    sequences: SequenceArgs,
     /// Hooks by name; * stands for any characters, ? for one
     #[arg(long, value_name = "PATTERN", num_args = 1.., required = true)]
     names: Vec<String>,

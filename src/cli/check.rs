@@ -1,7 +1,7 @@
 //! `pathsum check`: the identities of a model.
 
 use super::args::{Common, ModelArg};
-use super::batch::Sequences;
+use super::batch::SequenceArgs;
 use super::output::{progress, report, table, text};
 use anyhow::Result;
 use comfy_table::{Attribute, Cell, Color};
@@ -21,7 +21,7 @@ pub struct Args {
     #[command(flatten)]
     model: ModelArg,
     #[command(flatten)]
-    sequences: Sequences,
+    sequences: SequenceArgs,
 }
 
 pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {

@@ -1,7 +1,7 @@
 //! `pathsum merge`: the shards of one sweep, put together.
 
 use super::args::Common;
-use super::sweep::Outcome;
+use super::sweep::SweepFile;
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -27,12 +27,12 @@ pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
         let outcome = read(path).with_context(|| name.clone())?;
         Ok((name, outcome))
     });
-    let merged = Outcome::merge(shards.collect::<Result<_>>()?)?;
+    let merged = SweepFile::merge(shards.collect::<Result<_>>()?)?;
     merged.finish(common, args.out.as_deref())?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn read(path: &Path) -> Result<Outcome> {
+fn read(path: &Path) -> Result<SweepFile> {
     let json = std::fs::read_to_string(path)?;
     serde_json::from_str(&json).context("is not what ablate or patch writes")
 }

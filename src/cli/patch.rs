@@ -2,9 +2,9 @@
 
 use super::args::{Common, ModelArg};
 use super::batch::Batch;
-use super::sweep::{Grids, Outcome, Reading, Request, What};
+use super::sweep::{Grids, Reading, Request, SweepFile, What};
 use anyhow::{Result, bail};
-use pathsum::intervene::{By, Change, Site, Sweep};
+use pathsum::intervene::{Change, Each, Site, Sweep};
 use pathsum::metric::{mean, per_sequence};
 use pathsum::{Hook, Precision, Run, Scalar};
 use std::path::PathBuf;
@@ -37,13 +37,13 @@ pub struct Args {
 }
 
 impl Args {
-    fn by(&self) -> &'static [By] {
+    fn by(&self) -> &'static [Each] {
         match self.grids.site() {
-            Site::Q | Site::K | Site::V | Site::Z | Site::Result => &[By::Head, By::Position],
-            Site::AttnScores | Site::Pattern => &[By::Head],
-            Site::Pre | Site::Post => &[By::Neuron],
-            Site::ResidPre | Site::ResidMid | Site::ResidPost => &[By::Layer, By::Position],
-            Site::AttnOut | Site::MlpOut => &[By::Layer, By::Position],
+            Site::Q | Site::K | Site::V | Site::Z | Site::Result => &[Each::Head, Each::Position],
+            Site::AttnScores | Site::Pattern => &[Each::Head],
+            Site::Pre | Site::Post => &[Each::Neuron],
+            Site::ResidPre | Site::ResidMid | Site::ResidPost => &[Each::Layer, Each::Position],
+            Site::AttnOut | Site::MlpOut => &[Each::Layer, Each::Position],
         }
     }
 }
@@ -99,6 +99,6 @@ fn patch<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
     };
     let clean = mean(&per_sequence(&*metric, &answers, &rows));
     args.grids
-        .finish(common, Outcome::patched(request, clean, result))?;
+        .finish(common, SweepFile::patched(request, clean, result))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,7 +1,7 @@
 //! `pathsum paths`: what each path adds to a logit, and what each pair of parts adds to a score.
 
 use super::args::{Common, ModelArg};
-use super::batch::Sequences;
+use super::batch::SequenceArgs;
 use super::direction::Direction;
 use super::output::{report, table, text};
 use anyhow::{Result, bail};
@@ -24,7 +24,7 @@ pub struct Args {
     #[command(flatten)]
     model: ModelArg,
     #[command(flatten)]
-    sequences: Sequences,
+    sequences: SequenceArgs,
     /// The position, from 0; from the end where negative
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     position: isize,

@@ -67,7 +67,7 @@ fn execute<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
 
 /// One order, predicted and measured.
 #[derive(serde::Serialize)]
-struct Measured {
+struct Timing {
     order: String,
     planned: bool,
     flops: u64,
@@ -85,7 +85,7 @@ fn measure<T: Scalar>(
     plan: &Plan,
     circuit: &Circuit<'_, T>,
     common: &Common,
-) -> Result<Vec<Measured>> {
+) -> Result<Vec<Timing>> {
     let source = circuit.source();
     let mut plans = match circuit.family().members.as_slice() {
         [expr] => Plan::orders(expr, &source.dims(), plan.form),
@@ -124,7 +124,7 @@ fn measure<T: Scalar>(
     let (work, time) = (plans[at].cost().work() as f64, medians[at]);
     let all = plans.iter().zip(&medians).enumerate();
     Ok(all
-        .map(|(i, (plan, &median))| Measured {
+        .map(|(i, (plan, &median))| Timing {
             order: plan.parenthesised(),
             planned: i == at,
             flops: plan.cost().flops,
@@ -172,7 +172,7 @@ fn totals_text(best: &Explained, naive: &Explained, size: u64) -> String {
     text(&t)
 }
 
-fn measured_text(orders: &[Measured]) -> String {
+fn measured_text(orders: &[Timing]) -> String {
     if orders.is_empty() {
         return String::new();
     }

@@ -1,7 +1,7 @@
 //! `pathsum prove`: statements, decided.
 
 use super::args::{Common, ModelArg};
-use super::batch::Sequences;
+use super::batch::SequenceArgs;
 use super::output::report;
 use anyhow::{Result, bail};
 use comfy_table::{Attribute, Cell, Color};
@@ -31,7 +31,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE", requires = "model")]
     config: Option<PathBuf>,
     #[command(flatten)]
-    sequences: Sequences,
+    sequences: SequenceArgs,
     /// The seed of the point in the finite field
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,

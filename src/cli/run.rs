@@ -1,7 +1,7 @@
 //! `pathsum run`: a batch's logits.
 
 use super::args::{Common, ModelArg};
-use super::batch::Sequences;
+use super::batch::SequenceArgs;
 use super::output::{progress, report};
 use anyhow::Result;
 use pathsum::{Precision, Run, Scalar, write_safetensors};
@@ -18,7 +18,7 @@ pub struct Args {
     #[command(flatten)]
     model: ModelArg,
     #[command(flatten)]
-    sequences: Sequences,
+    sequences: SequenceArgs,
     /// The safetensors file to write
     #[arg(long, value_name = "FILE")]
     out: PathBuf,

@@ -1,7 +1,7 @@
 //! `pathsum score`: a model's answers to a task, marked.
 
 use super::args::{Common, ModelArg};
-use super::batch::{Sequences, task_of};
+use super::batch::{SequenceArgs, task_of};
 use super::output::{progress, report, table, text};
 use anyhow::{Result, anyhow, bail};
 use pathsum::metric::{Grade, grades};
@@ -27,7 +27,7 @@ pub struct Args {
     #[arg(long, value_name = "TASK")]
     task: Option<BuiltIn>,
     #[command(flatten)]
-    sequences: Sequences,
+    sequences: SequenceArgs,
     /// Every input there is, of a task whose inputs can be enumerated
     #[arg(long, conflicts_with_all = ["tokens", "sequence"])]
     all: bool,

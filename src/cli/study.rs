@@ -1,7 +1,7 @@
 //! `pathsum study`: a published analysis done again, and its report.
 
 use super::args::{Common, Json, ModelArg};
-use super::batch::Sequences;
+use super::batch::SequenceArgs;
 use super::output::{print, progress};
 use super::report::summary;
 use super::train::RECIPE;
@@ -34,7 +34,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE", requires = "model")]
     config: Option<PathBuf>,
     #[command(flatten)]
-    sequences: Sequences,
+    sequences: SequenceArgs,
     /// A folder with a write-up's own sequences by their names, dataset.safetensors (for palindromes also dataset_100,
     /// dataset_500 and pairs; for two-integer labels.safetensors); what is not there is generated
     #[arg(long, value_name = "DIR", conflicts_with_all = ["tokens", "sequence", "labels"])]
@@ -152,7 +152,7 @@ fn held_out(model: &str) -> Option<Tokens> {
     } else {
         Recipe::open(Path::new(model).join(RECIPE)).ok()?
     };
-    let half = matches!(recipe.data, pathsum::train::Data::Half { .. });
+    let half = matches!(recipe.data, pathsum::train::TrainingData::Half { .. });
     // The recipe of another task, or one whose labels are no longer there, says nothing of the pairs.
     let known = half && recipe.task.built_in() == BuiltIn::TwoInteger;
     known

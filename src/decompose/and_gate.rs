@@ -82,15 +82,15 @@ pub fn and_gate<T: Scalar>(points: MatRef<'_, T>, labels: &[bool], par: Par) -> 
         .map(|i| [points[(i, 0)].to_f64(), points[(i, 1)].to_f64()])
         .collect();
     if points.is_empty() || points.iter().flatten().any(|x| !x.is_finite()) {
-        return Err(Error::Request(format!(
+        return Err(Error::Numeric(format!(
             "a gate for {} points, expected some, and finite ones",
             points.len()
         )));
     }
-    let search = Search::new(&points, labels);
+    let search = GateSearch::new(&points, labels);
     let finalists = search.first_look(par);
-    let look = |&(i, j): &(usize, usize)| search.close_look([i, j].map(Search::angle));
-    let found: Vec<Found> = match par {
+    let look = |&(i, j): &(usize, usize)| search.close_look([i, j].map(GateSearch::angle));
+    let found: Vec<FoundThresholds> = match par {
         Par::Rayon => finalists.par_iter().map(look).collect(),
         Par::Seq => finalists.iter().map(look).collect(),
     };
@@ -106,7 +106,7 @@ pub fn and_gate<T: Scalar>(points: MatRef<'_, T>, labels: &[bool], par: Par) -> 
 }
 
 /// The points, scaled to the same spread along both axes.
-struct Search {
+struct GateSearch {
     points: Vec<[f64; 2]>,
     /// One for points that should pass, minus one for those that should not.
     weights: Vec<i32>,
@@ -115,14 +115,14 @@ struct Search {
 
 /// The best thresholds for two directions.
 #[derive(Clone, Copy)]
-struct Found {
+struct FoundThresholds {
     angles: [f64; 2],
     thresholds: [f64; 2],
     /// The weights of the points that pass, summed.
     passing: i32,
 }
 
-impl Search {
+impl GateSearch {
     fn new(points: &[[f64; 2]], labels: &[bool]) -> Self {
         let n = points.len() as f64;
         let spread = [0, 1].map(|axis| {
@@ -131,7 +131,7 @@ impl Search {
             let variance = of().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
             if variance > 0.0 { variance.sqrt() } else { 1.0 }
         });
-        Search {
+        GateSearch {
             points: (points.iter())
                 .map(|p| [p[0] / spread[0], p[1] / spread[1]])
                 .collect(),
@@ -204,7 +204,7 @@ impl Search {
     }
 
     /// The best that small turns of the two directions lead to.
-    fn close_look(&self, angles: [f64; 2]) -> Found {
+    fn close_look(&self, angles: [f64; 2]) -> FoundThresholds {
         let mut best = self.thresholds(angles);
         let mut step = Self::angle(1) / 2.0;
         for _ in 0..HALVINGS {
@@ -229,12 +229,12 @@ impl Search {
 
     /// The best thresholds for two directions, exactly: the first threshold is lowered past point after point, and
     /// a tree over the points' order along the second direction keeps the best second threshold.
-    fn thresholds(&self, angles: [f64; 2]) -> Found {
+    fn thresholds(&self, angles: [f64; 2]) -> FoundThresholds {
         let along = angles.map(|angle| self.along(angle));
-        let [first, second] = [Order::of(&along[0]), Order::of(&along[1])];
+        let [first, second] = [Ranking::of(&along[0]), Ranking::of(&along[1])];
         let mut tree = SuffixSums::new(second.values.len());
         // Beyond all points nothing passes.
-        let mut best = Found {
+        let mut best = FoundThresholds {
             angles,
             thresholds: [first.end(0), second.end(0)],
             passing: 0,
@@ -256,7 +256,7 @@ impl Search {
     }
 
     /// The gate in the plane's own coordinates.
-    fn gate(&self, found: &Found) -> AndGate {
+    fn gate(&self, found: &FoundThresholds) -> AndGate {
         let scaled = found
             .angles
             .map(|a| [a.cos() / self.spread[0], a.sin() / self.spread[1]]);
@@ -272,7 +272,7 @@ impl Search {
 
 /// Each value's bin, of about as many values each; equal values share one.
 fn bins_of(values: &[f64]) -> Vec<u8> {
-    let order = Order::of(values);
+    let order = Ranking::of(values);
     let mut below = vec![0usize; order.values.len() + 1];
     for &rank in &order.rank {
         below[rank + 1] += 1;
@@ -285,7 +285,7 @@ fn bins_of(values: &[f64]) -> Vec<u8> {
 }
 
 /// Some numbers in order.
-struct Order {
+struct Ranking {
     /// Which number comes when.
     sorted: Vec<usize>,
     /// The distinct values, ascending.
@@ -294,7 +294,7 @@ struct Order {
     rank: Vec<usize>,
 }
 
-impl Order {
+impl Ranking {
     fn of(numbers: &[f64]) -> Self {
         let mut keyed: Vec<(f64, usize)> = numbers.iter().copied().zip(0..).collect();
         keyed.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
@@ -305,7 +305,7 @@ impl Order {
             }
             rank[i] = values.len() - 1;
         }
-        Order {
+        Ranking {
             sorted: keyed.into_iter().map(|(_, i)| i).collect(),
             values,
             rank,
@@ -403,7 +403,7 @@ mod tests {
     fn thresholds_are_the_best_there_are() {
         for seed in 0..40 {
             let (points, labels) = random(seed, 30);
-            let search = Search::new(&points, &labels);
+            let search = GateSearch::new(&points, &labels);
             let negatives = labels.iter().filter(|&&l| !l).count();
             for angles in [[0.0, 1.7], [2.0, 5.5], [0.3, 0.3]] {
                 let found = search.thresholds(angles);

@@ -45,10 +45,14 @@ pub fn best_threshold<T: Scalar>(values: &[T], labels: &[bool]) -> Result<Thresh
         .collect();
     sorted.sort_by(|a, b| a.0.total_cmp(&b.0));
     let (Some(&(low, _)), Some(&(high, _))) = (sorted.first(), sorted.last()) else {
-        return Err(Error::Request("a threshold for no values".into()));
+        return Err(Error::TooFew {
+            found: 0,
+            least: 1,
+            message: "a threshold for no values".into(),
+        });
     };
     if !low.is_finite() || !high.is_finite() {
-        return Err(Error::Request(
+        return Err(Error::Numeric(
             "a threshold for values of which one is NaN or infinite".into(),
         ));
     }
@@ -116,9 +120,11 @@ impl Boundary {
     pub fn least_squares<T: Scalar>(X: MatRef<'_, T>, labels: &[bool]) -> Result<Self> {
         assert_eq!(X.nrows(), labels.len(), "a label for each point");
         if labels.iter().all(|&l| l) || !labels.contains(&true) {
-            return Err(Error::Request(
-                "a boundary for points of one class, expected two".into(),
-            ));
+            return Err(Error::TooFew {
+                found: 1,
+                least: 2,
+                message: "a boundary for points of one class, expected two".into(),
+            });
         }
         let classes = Mat::from_fn(
             labels.len(),

@@ -207,8 +207,8 @@ impl<T: Scalar> Half<T> {
 
     /// Blocks of `M Mᵀ`, each row-major, one after the other from the beginning of `out`; those that stand for their
     /// mirror images too are multiplied by `mirrored`.
-    fn gram(&self, blocks: &[Block], mirrored: T, mut out: &mut [T]) {
-        for Block { rows, columns } in blocks {
+    fn gram(&self, blocks: &[GramBlock], mirrored: T, mut out: &mut [T]) {
+        for GramBlock { rows, columns } in blocks {
             let left = self.M.mat(&[]).subrows(rows.start, rows.len());
             let right = self
                 .transposed
@@ -253,14 +253,14 @@ impl<T: Scalar> Halves<T> {
 }
 
 /// A block of a Gram matrix: on its diagonal, or above it.
-struct Block {
+struct GramBlock {
     rows: Range<usize>,
     columns: Range<usize>,
 }
 
 /// The blocks of a tile: of one on the diagonal, which is symmetric, without its lower left quarter.
-fn blocks_of(rows: Range<usize>, columns: Range<usize>) -> Vec<Block> {
-    let block = |rows: &Range<usize>, columns: &Range<usize>| Block {
+fn blocks_of(rows: Range<usize>, columns: Range<usize>) -> Vec<GramBlock> {
+    let block = |rows: &Range<usize>, columns: &Range<usize>| GramBlock {
         rows: rows.clone(),
         columns: columns.clone(),
     };

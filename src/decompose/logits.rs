@@ -43,15 +43,18 @@ impl<T: Scalar> Logit<'_, T> {
     pub(super) fn check(&self, d_vocab_out: usize) -> Result<()> {
         let there = |i: usize| match i < d_vocab_out {
             true => Ok(()),
-            false => Err(Error::Request(format!(
-                "logit {i}: this model's logits are 0..={}",
-                d_vocab_out - 1
-            ))),
+            false => Err(Error::out_of_range(
+                "logit",
+                i,
+                "",
+                "this model's logits",
+                0..d_vocab_out,
+            )),
         };
         match *self {
             Logit::Of(i) => there(i),
             Logit::Difference(i, j) => there(i).and_then(|()| there(j)),
-            Logit::Along(weights) if weights.len() != d_vocab_out => Err(Error::Request(format!(
+            Logit::Along(weights) if weights.len() != d_vocab_out => Err(Error::Mismatch(format!(
                 "a direction of {} weights, expected one for each of the {d_vocab_out} logits",
                 weights.len()
             ))),
@@ -84,16 +87,19 @@ pub fn layer_norm_stack<T: Scalar>(
         weights
             .blocks
             .get(l)
-            .ok_or_else(|| Error::Request(format!("`{scale_hook}`: no such layer")))
+            .ok_or_else(|| Error::NotInModel(format!("`{scale_hook}`")))
     };
     let norm: Option<&Norm<T>> = match scale_hook {
         Hook::Ln1Scale(l) => block(l)?.ln1.as_ref(),
         Hook::Ln2Scale(l) => block(l)?.ln2.as_ref(),
         Hook::LnFinalScale => weights.ln_final.as_ref(),
         _ => {
-            return Err(Error::Request(format!(
-                "`{scale_hook}` is the scale of no norm on the residual stream, expected ln1, ln2 or ln_final"
-            )));
+            return Err(Error::WrongHook {
+                hook: scale_hook,
+                reason:
+                    "is the scale of no norm on the residual stream, expected ln1, ln2 or ln_final"
+                        .into(),
+            });
         }
     };
     let scale = cache.require(scale_hook)?;

@@ -73,11 +73,7 @@ fn ends(config: &Config, site: Site) -> Result<(Hook, Hook)> {
     };
     let all = config.hooks();
     let there = hooks.filter(|(input, output)| all.contains(input) && all.contains(output));
-    there.ok_or_else(|| {
-        Error::Request(format!(
-            "this model has no norm `{site}` with a hook before it"
-        ))
-    })
+    there.ok_or_else(|| Error::NotInModel(format!("norm `{site}` with a hook before it")))
 }
 
 /// The chosen positions' values: `[batch, chosen, d]`.
@@ -86,10 +82,7 @@ fn at_positions<T: Scalar>(values: &Tensor<T>, positions: &[usize]) -> Result<Te
         unreachable!("the stream has three axes")
     };
     if let Some(p) = positions.iter().find(|&&p| p >= pos) {
-        return Err(Error::Request(format!(
-            "position {p}: the run's are 0..={}",
-            pos - 1
-        )));
+        return Err(Error::out_of_range("position", *p, "", "the run's", 0..pos));
     }
     let mut data = Vec::with_capacity(batch * positions.len() * d);
     for sequence in 0..batch {

@@ -95,14 +95,15 @@ pub fn source_attribution_through<T: Scalar>(
     for head in [earlier, later] {
         check_layer(model, head.layer)?;
         if head.head >= model.config().n_heads {
-            return Err(Error::Request(format!(
-                "head {head}: this model has {} a layer",
-                model.config().n_heads
-            )));
+            return Err(Error::NoSuchHead {
+                head,
+                layers: model.config().n_layers,
+                heads: model.config().n_heads,
+            });
         }
     }
     if earlier.layer >= later.layer {
-        return Err(Error::Request(format!(
+        return Err(Error::NotUpstream(format!(
             "head {later} reads nothing of head {earlier}, expected one of a later layer"
         )));
     }
@@ -126,10 +127,13 @@ pub fn source_attribution_through<T: Scalar>(
         unreachable!("a pattern has four axes")
     };
     if query >= pos {
-        return Err(Error::Request(format!(
-            "position {query}: the run's are 0..={}",
-            pos - 1
-        )));
+        return Err(Error::out_of_range(
+            "position",
+            query,
+            "",
+            "the run's",
+            0..pos,
+        ));
     }
     let mut out = Tensor::zeros(&[batch, pos, pos]);
     for sequence in 0..batch {
@@ -191,10 +195,13 @@ pub fn info_weighted_pattern<T: Scalar>(
 fn check_layer<T: Scalar>(model: &Model<T>, layer: usize) -> Result<()> {
     match layer < model.config().n_layers {
         true => Ok(()),
-        false => Err(Error::Request(format!(
-            "there is no layer {layer}: this model has {}",
-            model.config().n_layers
-        ))),
+        false => Err(Error::out_of_range(
+            "layer",
+            layer,
+            "",
+            "this model's layers",
+            0..model.config().n_layers,
+        )),
     }
 }
 

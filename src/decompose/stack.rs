@@ -174,9 +174,11 @@ pub fn residual_stack<T: Scalar>(
         Hook::ResidMid(l) if l < c.n_layers && c.mlp.is_some() => (l + 1, l),
         Hook::ResidPost(l) if l < c.n_layers => (l + 1, l + 1),
         _ => {
-            return Err(Error::Request(format!(
-                "`{at}` is no place in this model's residual stream, expected blocks.L.hook_resid_pre, _mid or _post"
-            )));
+            let reason = "is no place in this model's residual stream, expected blocks.L.hook_resid_pre, _mid or _post";
+            return Err(Error::WrongHook {
+                hook: at,
+                reason: reason.into(),
+            });
         }
     };
     let embed = cache.require(Hook::Embed)?;

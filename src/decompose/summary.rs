@@ -46,7 +46,7 @@ pub struct Summary {
 pub fn summary<T: Scalar>(values: &[T]) -> Result<Summary> {
     let mut sorted: Vec<f64> = values.iter().map(|x| x.to_f64()).collect();
     if sorted.is_empty() || sorted.iter().any(|x| x.is_nan()) {
-        return Err(Error::Request(
+        return Err(Error::Numeric(
             "a summary of no values, or of one that is not a number".into(),
         ));
     }
@@ -147,7 +147,7 @@ pub fn histogram_by_class<C: Ord + Copy, T: Scalar>(
     bins: usize,
 ) -> Result<Histogram<C>> {
     if values.is_empty() || bins == 0 || values.iter().any(|x| !x.is_finite()) {
-        return Err(Error::Request(format!(
+        return Err(Error::Numeric(format!(
             "a histogram of {} values in {bins} bins, expected finite values and bins",
             values.len()
         )));

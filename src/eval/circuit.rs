@@ -83,7 +83,7 @@ impl<'a, T: Scalar> Circuit<'a, T> {
     pub fn dense(&self, par: Par) -> Result<Mat<T>> {
         match self.family.members.len() {
             1 => Ok(self.each_dense(par)?.swap_remove(0)),
-            n => Err(Error::Request(format!(
+            n => Err(Error::Form(format!(
                 "the expression stands for {n} matrices, expected one"
             ))),
         }

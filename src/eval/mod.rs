@@ -169,7 +169,7 @@ impl<'a, T: Scalar> Source<'a, T> {
                 let n = space.size(&dims);
                 let i = if index < 0 { index + n as i64 } else { index };
                 let i = usize::try_from(i).ok().filter(|&i| i < n).ok_or_else(|| {
-                    Error::Request(format!("index {index} of {space}: it has {n}"))
+                    Error::NotInModel(format!("index {index} of {space}: it has {n}"))
                 })?;
                 Matrix::Selection {
                     rows: n,
@@ -192,9 +192,7 @@ impl<'a, T: Scalar> Source<'a, T> {
 
     fn value_of_run(&self, symbol: &Symbol) -> Result<Matrix<'a, T>> {
         let Some((out, b)) = self.run else {
-            return Err(Error::Request(format!(
-                "`{symbol}` is a value of a run, and no tokens were given to run the model on"
-            )));
+            return Err(Error::NeedsRun(symbol.to_string()));
         };
         match symbol {
             Symbol::Tokens => {
@@ -233,7 +231,7 @@ impl<'a, T: Scalar> From<&'a Model<T>> for Source<'a, T> {
 }
 
 fn missing(symbol: &Symbol) -> Error {
-    Error::Request(format!("this model has no `{symbol}`"))
+    Error::NotInModel(format!("`{symbol}`"))
 }
 
 /// The hooks that an expression's values are found at.
@@ -258,7 +256,7 @@ pub(crate) fn coefficient<T: Scalar>(x: &Rational) -> T {
 pub fn evaluate<T: Scalar>(plan: &Plan, source: &Source<'_, T>, par: Par) -> Result<Vec<Value<T>>> {
     for output in &plan.outputs {
         if plan.form.square() && output.rows != output.cols {
-            return Err(Error::Request(format!(
+            return Err(Error::Form(format!(
                 "form `{}` needs a square matrix, this one is [{}, {}]",
                 plan.form, output.rows, output.cols
             )));

@@ -5,9 +5,8 @@ use crate::error::{Error, Result};
 use crate::linalg::Par;
 use crate::metric::{Answers, Metric, mean, per_sequence};
 use crate::model::{Cache, Model, Run, Tokens};
-use crate::names::Hook;
+use crate::names::{Hook, HookQuery};
 use crate::tensor::{Scalar, Tensor};
-use std::fmt::Display;
 
 /// For every entry of the hooks' values, about how much the metric's mean would change if the run on `tokens` had the
 /// entry of the run on `source` instead: the difference times the derivative.
@@ -25,11 +24,11 @@ pub fn attribution_patching<T: Scalar>(
     source: &Tokens,
     metric: &dyn Metric,
     answers: &Answers,
-    hooks: &[impl Display],
+    hooks: &[impl Clone + Into<HookQuery>],
     par: Par,
 ) -> Result<Cache<T>> {
     if (tokens.batch(), tokens.pos()) != (source.batch(), source.pos()) {
-        return Err(Error::Request(format!(
+        return Err(Error::Mismatch(format!(
             "the source has [{}, {}] tokens, expected [{}, {}], as the batch has",
             source.batch(),
             source.pos(),
@@ -98,7 +97,11 @@ pub fn integrated_gradients<T: Scalar>(
         });
     }
     if steps == 0 {
-        return Err(Error::Request("0 steps: expected one at least".into()));
+        return Err(Error::TooFew {
+            found: 0,
+            least: 1,
+            message: "0 steps: expected one at least".into(),
+        });
     }
     let between = |t: f64| {
         let t = T::from_f64(t);

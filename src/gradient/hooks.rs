@@ -7,11 +7,10 @@ use crate::error::Result;
 use crate::linalg::Par;
 use crate::metric::{self, Answers, Metric};
 use crate::model::{Cache, Model, STRETCH, Sequences, Tape, Tokens};
-use crate::names::{Hook, HookPattern};
+use crate::names::{Hook, HookQuery};
 use crate::op::Layout;
 use crate::tensor::{Scalar, Tensor, lanes};
 use rayon::prelude::*;
-use std::fmt::Display;
 
 /// What [`hook_gradients`] finds.
 #[derive(Clone, Debug)]
@@ -22,7 +21,7 @@ pub struct HookGradients<T: Scalar> {
     pub gradients: Cache<T>,
 }
 
-/// The derivative of a metric's mean over the answers by the values of the hooks that the names or patterns cover.
+/// The derivative of a metric's mean over the answers by the values of hooks, or of those that names or patterns cover.
 ///
 /// The batch is split into stretches, each run forward and back while its values are in a core's own cache; nothing is
 /// kept but what is asked for.
@@ -50,13 +49,13 @@ pub fn hook_gradients<T: Scalar>(
     tokens: &Tokens,
     metric: &dyn Metric,
     answers: &Answers,
-    hooks: &[impl Display],
+    hooks: &[impl Clone + Into<HookQuery>],
     par: Par,
 ) -> Result<HookGradients<T>> {
     let all = model.config().hooks();
     let mut asked = Vec::new();
-    for name in hooks {
-        asked.extend(name.to_string().parse::<HookPattern>()?.select(&all)?);
+    for meant in hooks {
+        asked.extend(HookQuery::from(meant).select(&all)?);
     }
     let asked = all.into_iter().filter(|h| asked.contains(h));
     gradients_with(model, tokens, metric, answers, asked.collect(), None, par)

@@ -1,6 +1,6 @@
 //! Interventions as values: what is done to which part of a hook's value.
 
-use super::part::{Axis, Part, Selection, Window};
+use super::part::{Part, Selection, ValueAxis, Window};
 use crate::error::{Error, Result};
 use crate::model::{Cache, Config};
 use crate::names::Hook;
@@ -102,25 +102,29 @@ impl Intervention {
     ) -> Result<Selection> {
         let hook = self.hook;
         if !config.hooks().contains(&hook) {
-            return Err(Error::Request(format!("this model has no `{hook}`")));
+            return Err(Error::NotInModel(format!("`{hook}`")));
         }
         let selection = Selection::new(config, hook, &self.part, batch, pos)?;
         let direction = |direction: &[f64]| {
             let units = selection.last().len();
             if direction.len() != units {
-                return Err(Error::Request(format!(
-                    "`{hook}`: a direction of {} numbers, expected {units}",
-                    direction.len()
-                )));
+                return Err(Error::Intervention {
+                    hook,
+                    reason: format!(
+                        "a direction of {} numbers, expected {units}",
+                        direction.len()
+                    ),
+                });
             }
             finite(hook, direction)
         };
         match &self.change {
             Change::Zero | Change::Mean(_) => {}
             Change::Resample { .. } if batch < 2 => {
-                return Err(Error::Request(format!(
-                    "`{hook}`: there is no other sequence to resample from"
-                )));
+                return Err(Error::Intervention {
+                    hook,
+                    reason: "there is no other sequence to resample from".into(),
+                });
             }
             Change::Resample { .. } => {}
             Change::Set(values) => {
@@ -128,25 +132,29 @@ impl Intervention {
                 let fits = (0..=counts.len())
                     .any(|i| counts[i..].iter().product::<usize>() == values.len());
                 if !fits {
-                    return Err(Error::Request(format!(
-                        "`{hook}`: {} values to set, expected as many as the part {counts:?} or its last axes have",
-                        values.len()
-                    )));
+                    return Err(Error::Intervention {
+                        hook,
+                        reason: format!(
+                            "{} values to set, expected as many as the part {counts:?} or its last axes have",
+                            values.len()
+                        ),
+                    });
                 }
                 finite(hook, values)?;
             }
             Change::Patch => {
                 let Some(source) = source else {
-                    return Err(Error::Request(format!(
-                        "`{hook}`: there is no source run to patch from"
-                    )));
+                    return Err(Error::Intervention {
+                        hook,
+                        reason: "there is no source run to patch from".into(),
+                    });
                 };
                 let (found, expected) = (
                     source.require(hook)?.shape(),
                     config.hook_shape(hook, batch, pos),
                 );
                 if found != expected {
-                    return Err(Error::Request(format!(
+                    return Err(Error::Mismatch(format!(
                         "the source run's `{hook}` has shape {found:?}, expected {expected:?}"
                     )));
                 }
@@ -161,9 +169,10 @@ impl Intervention {
             Change::ProjectOut { direction: d } => {
                 direction(d)?;
                 if d.iter().all(|&x| x == 0.0) {
-                    return Err(Error::Request(format!(
-                        "`{hook}`: the zero vector is no direction"
-                    )));
+                    return Err(Error::Intervention {
+                        hook,
+                        reason: "the zero vector is no direction".into(),
+                    });
                 }
             }
             Change::Interpolate { x, .. } => finite(hook, &[*x])?,
@@ -175,19 +184,20 @@ impl Intervention {
 fn finite(hook: Hook, numbers: &[f64]) -> Result<()> {
     match numbers.iter().find(|x| !x.is_finite()) {
         None => Ok(()),
-        Some(x) => Err(Error::Request(format!(
-            "`{hook}`: {x} is not a number to compute with"
-        ))),
+        Some(x) => Err(Error::Intervention {
+            hook,
+            reason: format!("{x} is not a number to compute with"),
+        }),
     }
 }
 
 /// A change whose numbers are known, so that it can be made sequence by sequence.
 pub(super) struct Prepared<'a, T: Scalar> {
     selection: Selection,
-    how: How<'a, T>,
+    how: Prepare<'a, T>,
 }
 
-enum How<'a, T: Scalar> {
+enum Prepare<'a, T: Scalar> {
     Zero,
     /// `mean + x (value - mean)`, with the mean of each place of one sequence; the mean itself without `x`.
     Mean(Cow<'a, Tensor<T>>, Option<T>),
@@ -212,27 +222,27 @@ impl<'a, T: Scalar> Prepared<'a, T> {
     ) -> Self {
         let narrow = |xs: &[f64]| xs.iter().map(|&x| T::from_f64(x)).collect::<Vec<T>>();
         let how = match &intervention.change {
-            Change::Zero => How::Zero,
-            Change::Mean(over) => How::Mean(mean(*over), None),
-            Change::Interpolate { over, x } => How::Mean(mean(*over), Some(T::from_f64(*x))),
+            Change::Zero => Prepare::Zero,
+            Change::Mean(over) => Prepare::Mean(mean(*over), None),
+            Change::Interpolate { over, x } => Prepare::Mean(mean(*over), Some(T::from_f64(*x))),
             Change::Resample { seed } => {
                 let values = arriving();
                 let from = one_cycle(values.shape()[0], *seed);
-                How::Permute(values, from)
+                Prepare::Permute(values, from)
             }
             Change::Patch => {
                 let value = &source.expect("checked: there is a source")[intervention.hook];
                 let own = (0..value.shape()[0]).collect();
-                How::Permute(Cow::Borrowed(value), own)
+                Prepare::Permute(Cow::Borrowed(value), own)
             }
-            Change::Set(values) => How::Set(narrow(values)),
+            Change::Set(values) => Prepare::Set(narrow(values)),
             Change::Add { direction, times } => {
-                How::Add(direction.iter().map(|d| T::from_f64(times * d)).collect())
+                Prepare::Add(direction.iter().map(|d| T::from_f64(times * d)).collect())
             }
             Change::ProjectOut { direction } => {
                 let square: f64 = direction.iter().map(|d| d * d).sum();
                 let over_square: Vec<f64> = direction.iter().map(|d| d / square).collect();
-                How::ProjectOut(narrow(direction), narrow(&over_square))
+                Prepare::ProjectOut(narrow(direction), narrow(&over_square))
             }
         };
         Prepared { selection, how }
@@ -245,7 +255,7 @@ impl<'a, T: Scalar> Prepared<'a, T> {
 
     /// The heads that are changed, where the value has heads.
     pub fn heads(&self) -> Option<&[usize]> {
-        self.selection.chosen(Axis::Head)
+        self.selection.chosen(ValueAxis::Head)
     }
 
     /// Makes the change in a piece of the value.
@@ -253,8 +263,8 @@ impl<'a, T: Scalar> Prepared<'a, T> {
         let units = self.selection.last();
         self.selection
             .rows(window, data, |whole, rank, row| match &self.how {
-                How::Zero => units.iter().for_each(|&u| row[u] = T::ZERO),
-                How::Mean(mean, x) => {
+                Prepare::Zero => units.iter().for_each(|&u| row[u] = T::ZERO),
+                Prepare::Mean(mean, x) => {
                     let mean = &mean.data()[whole * row.len() % mean.len()..];
                     match x {
                         None if units.len() == row.len() => row.copy_from_slice(&mean[..row.len()]),
@@ -264,18 +274,18 @@ impl<'a, T: Scalar> Prepared<'a, T> {
                             .for_each(|&u| row[u] = mean[u] + *x * (row[u] - mean[u])),
                     }
                 }
-                How::Permute(values, from) => {
+                Prepare::Permute(values, from) => {
                     let each = values.len() / from.len();
                     let at = whole * row.len();
                     let there = &values.data()[from[at / each] * each + at % each..];
                     units.iter().for_each(|&u| row[u] = there[u]);
                 }
-                How::Set(values) => {
+                Prepare::Set(values) => {
                     let at = |i: usize| values[(rank * units.len() + i) % values.len()];
                     units.iter().enumerate().for_each(|(i, &u)| row[u] = at(i));
                 }
-                How::Add(by) => units.iter().zip(by).for_each(|(&u, &by)| row[u] += by),
-                How::ProjectOut(direction, over_square) => {
+                Prepare::Add(by) => units.iter().zip(by).for_each(|(&u, &by)| row[u] += by),
+                Prepare::ProjectOut(direction, over_square) => {
                     let along: T = units
                         .iter()
                         .zip(over_square)

@@ -81,7 +81,7 @@ sites! {
 /// What differs from cell to cell along an axis of a grid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum By {
+pub enum Each {
     /// The layer: `0`, `1`…
     Layer,
     /// The head, of any layer: `0.0`, `0.1`…
@@ -94,33 +94,41 @@ pub enum By {
     Neuron,
 }
 
-impl By {
-    const ALL: [By; 5] = [By::Layer, By::Head, By::Position, By::Key, By::Neuron];
+impl Each {
+    const ALL: [Each; 5] = [
+        Each::Layer,
+        Each::Head,
+        Each::Position,
+        Each::Key,
+        Each::Neuron,
+    ];
 
     fn name(self) -> &'static str {
         match self {
-            By::Layer => "layer",
-            By::Head => "head",
-            By::Position => "position",
-            By::Key => "key",
-            By::Neuron => "neuron",
+            Each::Layer => "layer",
+            Each::Head => "head",
+            Each::Position => "position",
+            Each::Key => "key",
+            Each::Neuron => "neuron",
         }
     }
 
     /// Whether a grid may have these axes together.
-    fn check(axes: &[By]) -> Result<()> {
-        let has = |by: By| axes.contains(&by);
+    fn check(axes: &[Each]) -> Result<()> {
+        let has = |by: Each| axes.contains(&by);
         for (i, &by) in axes.iter().enumerate() {
-            if by != By::Head && axes[..i].contains(&by) {
-                return Err(Error::Request(format!("two axes of {by}s, expected one")));
+            if by != Each::Head && axes[..i].contains(&by) {
+                return Err(Error::Experiment(format!(
+                    "two axes of {by}s, expected one"
+                )));
             }
         }
         // Each of these names its layer.
-        let in_layers = [By::Layer, By::Head, By::Neuron]
+        let in_layers = [Each::Layer, Each::Head, Each::Neuron]
             .into_iter()
             .filter(|&by| has(by));
-        match in_layers.collect::<Vec<By>>()[..] {
-            [a, b, ..] => Err(Error::Request(format!(
+        match in_layers.collect::<Vec<Each>>()[..] {
+            [a, b, ..] => Err(Error::Experiment(format!(
                 "axes of {a}s and {b}s, expected one of them: each {b} is of one layer"
             ))),
             _ => Ok(()),
@@ -128,18 +136,18 @@ impl By {
     }
 }
 
-impl fmt::Display for By {
+impl fmt::Display for Each {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
 }
 
-impl FromStr for By {
+impl FromStr for Each {
     type Err = Error;
 
     fn from_str(s: &str) -> Result<Self> {
-        let found = By::ALL.into_iter().find(|by| by.name() == s);
-        found.ok_or_else(|| Error::unknown("axis", s, By::ALL.map(By::name)))
+        let found = Each::ALL.into_iter().find(|by| by.name() == s);
+        found.ok_or_else(|| Error::unknown("axis", s, Each::ALL.map(Each::name)))
     }
 }
 
@@ -147,7 +155,7 @@ impl FromStr for By {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GridAxis {
     /// What differs from cell to cell.
-    pub by: By,
+    pub by: Each,
     /// One for each place along the axis.
     pub labels: Vec<String>,
 }
@@ -169,10 +177,10 @@ pub struct Scope {
 ///
 /// ```
 /// use pathsum::fixture;
-/// use pathsum::intervene::{By, Change, Grid, Scope, Site};
+/// use pathsum::intervene::{Each, Change, Grid, Scope, Site};
 ///
 /// let model = fixture::induction::<f64>();
-/// let grid = Grid::new(model.config(), 8, Site::Z, &[By::Head, By::Position], &Scope::default(), &Change::Zero)?;
+/// let grid = Grid::new(model.config(), 8, Site::Z, &[Each::Head, Each::Position], &Scope::default(), &Change::Zero)?;
 /// assert_eq!(grid.cells().len(), 2 * 8);
 /// assert_eq!(grid.cells()[9][0].to_string(), "blocks.1.attn.hook_z[heads 0][positions 1]: zero");
 /// # Ok::<(), pathsum::Error>(())
@@ -185,7 +193,7 @@ pub struct Grid {
 
 /// A place along one axis, or along several.
 #[derive(Clone, Debug, Default)]
-struct Cell {
+struct CellPlace {
     layers: Vec<usize>,
     heads: Vec<Head>,
     positions: Option<usize>,
@@ -206,22 +214,22 @@ impl Grid {
         config: &Config,
         pos: usize,
         site: Site,
-        by: &[By],
+        by: &[Each],
         scope: &Scope,
         change: &Change,
     ) -> Result<Self> {
         if !(0..config.n_layers).any(|l| config.hooks().contains(&site.hook(l))) {
-            return Err(Error::Request(format!("this model has no site `{site}`")));
+            return Err(Error::NotInModel(format!("site `{site}`")));
         }
-        By::check(by)?;
+        Each::check(by)?;
         scope.check(config, pos)?;
-        let along: Vec<Vec<(String, Cell)>> = by
+        let along: Vec<Vec<(String, CellPlace)>> = by
             .iter()
             .map(|&by| scope.places(config, pos, site, by))
             .collect();
-        let mut cells = vec![Cell::default()];
+        let mut cells = vec![CellPlace::default()];
         for places in &along {
-            let with = |cell: &Cell| {
+            let with = |cell: &CellPlace| {
                 places
                     .iter()
                     .map(|(_, place)| cell.and(place))
@@ -242,7 +250,7 @@ impl Grid {
         };
         match grid.cells.iter().flatten().next() {
             Some(_) => Ok(grid),
-            None => Err(Error::Request(format!(
+            None => Err(Error::Experiment(format!(
                 "nothing of `{site}` is left to change"
             ))),
         }
@@ -272,24 +280,21 @@ impl Grid {
 
 impl Scope {
     fn check(&self, config: &Config, pos: usize) -> Result<()> {
-        let within = |name: &str, places: &Option<Vec<usize>>, n: usize| {
+        let within = |name: &'static str, places: &Option<Vec<usize>>, n: usize| {
             let wrong = places.iter().flatten().find(|&&i| i >= n);
-            wrong.map_or(Ok(()), |i| {
-                Err(Error::Request(format!(
-                    "{name} {i}: there are 0..={}",
-                    n.saturating_sub(1)
-                )))
+            wrong.map_or(Ok(()), |&i| {
+                Err(Error::out_of_range(name, i, "", "there", 0..n))
             })
         };
         within("layer", &self.layers, config.n_layers)?;
         within("position", &self.positions, pos)?;
         for head in self.heads.iter().flatten() {
             if head.layer >= config.n_layers || head.head >= config.n_heads {
-                return Err(Error::Request(format!(
-                    "head {head}: this model has heads 0.0 to {}.{}",
-                    config.n_layers.saturating_sub(1),
-                    config.n_heads.saturating_sub(1)
-                )));
+                return Err(Error::NoSuchHead {
+                    head: *head,
+                    layers: config.n_layers,
+                    heads: config.n_heads,
+                });
             }
         }
         Ok(())
@@ -306,30 +311,36 @@ impl Scope {
         layers
     }
 
-    fn places(&self, config: &Config, pos: usize, site: Site, by: By) -> Vec<(String, Cell)> {
+    fn places(
+        &self,
+        config: &Config,
+        pos: usize,
+        site: Site,
+        by: Each,
+    ) -> Vec<(String, CellPlace)> {
         let layers = self.layers(config);
         let positions = || self.positions.clone().unwrap_or_else(|| (0..pos).collect());
-        let place = |label: String, change: &dyn Fn(&mut Cell)| {
-            let mut cell = Cell::default();
+        let place = |label: String, change: &dyn Fn(&mut CellPlace)| {
+            let mut cell = CellPlace::default();
             change(&mut cell);
             (label, cell)
         };
         match by {
-            By::Layer => (layers.iter())
+            Each::Layer => (layers.iter())
                 .map(|&l| place(l.to_string(), &|c| c.layers = vec![l]))
                 .collect(),
-            By::Head => (layers.iter())
+            Each::Head => (layers.iter())
                 .flat_map(|&layer| (0..config.n_heads).map(move |head| Head { layer, head }))
                 .filter(|head| self.heads.as_ref().is_none_or(|heads| heads.contains(head)))
                 .map(|head| place(head.to_string(), &|c| c.heads = vec![head]))
                 .collect(),
-            By::Position => (positions().into_iter())
+            Each::Position => (positions().into_iter())
                 .map(|p| place(p.to_string(), &|c| c.positions = Some(p)))
                 .collect(),
-            By::Key => (0..pos)
+            Each::Key => (0..pos)
                 .map(|p| place(p.to_string(), &|c| c.keys = Some(p)))
                 .collect(),
-            By::Neuron => {
+            Each::Neuron => {
                 let width = |l| {
                     config
                         .hook_shape(site.hook(l), 1, 1)
@@ -351,10 +362,10 @@ impl Scope {
     }
 }
 
-impl Cell {
+impl CellPlace {
     /// Both places at once.
-    fn and(&self, other: &Cell) -> Cell {
-        Cell {
+    fn and(&self, other: &CellPlace) -> CellPlace {
+        CellPlace {
             layers: [&self.layers[..], &other.layers[..]].concat(),
             heads: [&self.heads[..], &other.heads[..]].concat(),
             positions: other.positions.or(self.positions),

@@ -1,7 +1,7 @@
 //! Means over a batch, each made once for all the changes that want it.
 
 use super::change::{Change, Intervention, Over};
-use super::part::{Axis, axes};
+use super::part::{ValueAxis, axes};
 use crate::linalg::Par;
 use crate::model::{Cache, Model};
 use crate::names::Hook;
@@ -98,7 +98,7 @@ fn spread<T: Scalar>(hook: Hook, mut mean: Tensor<T>, over: Over) -> Tensor<T> {
         return mean;
     }
     // Of [1, pos, …], or of [1, head, pos, key].
-    let at = axes(hook).iter().position(|a| *a == Axis::Position);
+    let at = axes(hook).iter().position(|a| *a == ValueAxis::Position);
     let at = at.expect("every value has positions");
     let pos = mean.shape()[at];
     let inner: usize = mean.shape()[at + 1..].iter().product();

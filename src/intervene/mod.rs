@@ -12,7 +12,7 @@ pub mod scrub;
 mod sweep;
 
 pub use change::{Change, Intervention, Over};
-pub use grid::{By, Grid, GridAxis, Scope, Site};
+pub use grid::{Each, Grid, GridAxis, Scope, Site};
 pub use part::Part;
 pub use path::{Receiver, path_patch};
 pub use result::SweepResult;

@@ -66,7 +66,7 @@ impl Part {
 
 /// What an axis of a value counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Axis {
+pub(super) enum ValueAxis {
     Sequence,
     Position,
     Head,
@@ -75,8 +75,8 @@ pub(super) enum Axis {
 }
 
 /// The axes of a hook's value, outermost first.
-pub(super) fn axes(hook: Hook) -> &'static [Axis] {
-    use Axis::{Head, Key, Position, Sequence, Unit};
+pub(super) fn axes(hook: Hook) -> &'static [ValueAxis] {
+    use ValueAxis::{Head, Key, Position, Sequence, Unit};
     match hook {
         Hook::Q(_) | Hook::K(_) | Hook::V(_) | Hook::Z(_) | Hook::Result(_) => {
             &[Sequence, Position, Head, Unit]
@@ -90,7 +90,7 @@ pub(super) fn axes(hook: Hook) -> &'static [Axis] {
 /// among them.
 #[derive(Clone, Debug)]
 pub(super) struct Selection {
-    axes: &'static [Axis],
+    axes: &'static [ValueAxis],
     chosen: Vec<Vec<usize>>,
     ranks: Vec<Vec<Option<usize>>>,
 }
@@ -102,26 +102,35 @@ impl Selection {
         let axes = axes(hook);
         let shape = config.hook_shape(hook, batch, pos);
         let given = [
-            (Axis::Sequence, "sequence", &part.sequences),
-            (Axis::Head, "head", &part.heads),
-            (Axis::Position, "position", &part.positions),
-            (Axis::Key, "key", &part.keys),
-            (Axis::Unit, "unit", &part.units),
+            (ValueAxis::Sequence, "sequence", &part.sequences),
+            (ValueAxis::Head, "head", &part.heads),
+            (ValueAxis::Position, "position", &part.positions),
+            (ValueAxis::Key, "key", &part.keys),
+            (ValueAxis::Unit, "unit", &part.units),
         ];
         let mut chosen: Vec<Vec<usize>> = shape.iter().map(|&n| (0..n).collect()).collect();
         for (axis, name, places) in given {
             let Some(places) = places else { continue };
             let Some(at) = axes.iter().position(|a| *a == axis) else {
-                return Err(Error::Request(format!("`{hook}` has no {name}s")));
+                return Err(Error::WrongHook {
+                    hook,
+                    reason: format!("has no {name}s"),
+                });
             };
-            if let Some(wrong) = places.iter().find(|&&i| i >= shape[at]) {
-                return Err(Error::Request(format!(
-                    "{name} {wrong} of `{hook}`: there are 0..={}",
-                    shape[at].saturating_sub(1)
-                )));
+            if let Some(&wrong) = places.iter().find(|&&i| i >= shape[at]) {
+                return Err(Error::out_of_range(
+                    name,
+                    wrong,
+                    format!(" of `{hook}`"),
+                    "there",
+                    0..shape[at],
+                ));
             }
             if places.is_empty() {
-                return Err(Error::Request(format!("`{hook}`: no {name}s are chosen")));
+                return Err(Error::Intervention {
+                    hook,
+                    reason: format!("no {name}s are chosen"),
+                });
             }
             chosen[at] = places.clone();
             chosen[at].sort_unstable();
@@ -143,14 +152,14 @@ impl Selection {
     }
 
     /// The chosen places along an axis that the value has.
-    pub fn chosen(&self, axis: Axis) -> Option<&[usize]> {
+    pub fn chosen(&self, axis: ValueAxis) -> Option<&[usize]> {
         let at = self.axes.iter().position(|a| *a == axis)?;
         Some(&self.chosen[at])
     }
 
     /// The chosen positions.
     pub fn positions(&self) -> &[usize] {
-        self.chosen(Axis::Position)
+        self.chosen(ValueAxis::Position)
             .expect("every value has positions")
     }
 
@@ -184,8 +193,8 @@ impl Selection {
         let width = self.ranks[outer].len();
         let places: Vec<Vec<usize>> = (self.axes[..outer].iter().zip(&self.ranks))
             .map(|(axis, ranks)| match axis {
-                Axis::Sequence => window.sequences.to_vec(),
-                Axis::Position => window.positions.to_vec(),
+                ValueAxis::Sequence => window.sequences.to_vec(),
+                ValueAxis::Position => window.positions.to_vec(),
                 _ => window
                     .heads
                     .map_or_else(|| (0..ranks.len()).collect(), <[usize]>::to_vec),

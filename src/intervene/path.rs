@@ -73,9 +73,7 @@ impl Receiver {
         };
         match known {
             true => Ok(()),
-            false => Err(Error::Request(format!(
-                "this model has no receiver {self:?}"
-            ))),
+            false => Err(Error::NotInModel(format!("receiver {self:?}"))),
         }
     }
 }
@@ -86,9 +84,13 @@ fn written_by(hook: Hook) -> Result<(Option<usize>, bool)> {
         Hook::Embed | Hook::PosEmbed => Ok((None, false)),
         Hook::Result(l) | Hook::AttnOut(l) => Ok((Some(l), false)),
         Hook::MlpOut(l) => Ok((Some(l), true)),
-        _ => Err(Error::Request(format!(
-            "`{hook}` is not written into the stream, expected hook_embed, hook_pos_embed, hook_result, hook_attn_out or hook_mlp_out"
-        ))),
+        _ => {
+            let reason = "is not written into the stream, expected hook_embed, hook_pos_embed, hook_result, hook_attn_out or hook_mlp_out";
+            Err(Error::WrongHook {
+                hook,
+                reason: reason.into(),
+            })
+        }
     }
 }
 
@@ -152,7 +154,7 @@ pub fn path_patch<'a, T: Scalar>(
     let mut run = run;
     for &receiver in receivers {
         let Some(difference) = of(receiver) else {
-            return Err(Error::Request(format!(
+            return Err(Error::NotUpstream(format!(
                 "the receiver {receiver:?} reads before any sender writes"
             )));
         };

@@ -25,21 +25,23 @@ impl SweepResult {
     /// When they are not of one sweep, a cell is in none of them, or in two with different values.
     pub fn merge(shards: impl IntoIterator<Item = SweepResult>) -> Result<SweepResult> {
         let mut shards = shards.into_iter();
-        let mut all = shards
-            .next()
-            .ok_or_else(|| Error::Request("no results to merge".into()))?;
+        let mut all = shards.next().ok_or_else(|| Error::TooFew {
+            found: 0,
+            least: 1,
+            message: "no results to merge".into(),
+        })?;
         for shard in shards {
             if (&shard.metric, &shard.axes, shard.values.len())
                 != (&all.metric, &all.axes, all.values.len())
             {
-                return Err(Error::Request(
+                return Err(Error::Experiment(
                     "these are shards of different sweeps: another metric or other axes".into(),
                 ));
             }
             for (i, (to, value)) in all.values.iter_mut().zip(shard.values).enumerate() {
                 match (&to, value) {
                     (Some(a), Some(b)) if *a != b => {
-                        return Err(Error::Request(format!(
+                        return Err(Error::Experiment(format!(
                             "cell {i} is {a} in one shard and {b} in another: of different sweeps?"
                         )));
                     }
@@ -50,7 +52,7 @@ impl SweepResult {
         }
         match all.values.iter().position(Option::is_none) {
             None => Ok(all),
-            Some(i) => Err(Error::Request(format!(
+            Some(i) => Err(Error::Experiment(format!(
                 "cell {i} of {} is in none of these shards",
                 all.values.len()
             ))),

@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// only what lies downstream and somebody reads; other cells are run from the tokens on.
 ///
 /// ```
-/// use pathsum::intervene::{By, Change, Grid, Over, Scope, Site, Sweep};
+/// use pathsum::intervene::{Each, Change, Grid, Over, Scope, Site, Sweep};
 /// use pathsum::metric::{Answers, Standard};
 /// use pathsum::{Tokens, fixture};
 ///
@@ -34,7 +34,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// // After the second half's first token comes what came after it before.
 /// let answers = Answers::next_tokens(&tokens, &[4, 5, 6])?;
 /// let change = Change::Mean(Over::Sequences);
-/// let grid = Grid::new(model.config(), tokens.pos(), Site::Result, &[By::Head], &Scope::default(), &change)?;
+/// let grid = Grid::new(model.config(), tokens.pos(), Site::Result, &[Each::Head], &Scope::default(), &change)?;
 /// let result = Sweep::new(&model, &tokens, &answers, &Standard::Accuracy).run(&grid)?;
 /// assert_eq!(result.clean, 1.0);
 /// assert!(result.values.iter().all(|v| v.unwrap() < 0.5), "both heads are needed: {result:?}");

@@ -56,7 +56,11 @@ pub struct AffineFit<T> {
 #[track_caller]
 pub fn affine_fit<T: Scalar>(input: MatRef<'_, T>, output: MatRef<'_, T>) -> Result<AffineFit<T>> {
     if input.nrows() == 0 {
-        return Err(Error::Request("a fit to no data".into()));
+        return Err(Error::TooFew {
+            found: 0,
+            least: 1,
+            message: "a fit to no data".into(),
+        });
     }
     let (x, y) = (column_means(input), column_means(output));
     let centred = centred(input, &x);

@@ -6,6 +6,7 @@ mod cosine;
 mod eigen;
 mod jacobi;
 mod least_squares;
+mod normal;
 mod outer;
 mod pca;
 mod qr;
@@ -21,6 +22,7 @@ pub use cosine::cosines;
 pub use eigen::{eigenvalues, modulus};
 pub use faer::complex::Complex;
 pub use least_squares::{LeastSquares, least_squares};
+pub use normal::Normal;
 pub(crate) use outer::add_transposed_product;
 pub use pca::{Pca, pca};
 pub use svd::{Svd, norm_of_product, singular_values_of_product, svd_of_product};
@@ -53,7 +55,7 @@ impl Par {
     }
 
     /// Both results; made at once where there are threads for it.
-    pub(crate) fn both<A: Send, B: Send>(
+    pub fn both<A: Send, B: Send>(
         self,
         a: impl FnOnce() -> A + Send,
         b: impl FnOnce() -> B + Send,

@@ -41,9 +41,11 @@ pub struct Pca<T> {
 pub fn pca<T: Scalar>(X: MatRef<'_, T>) -> Result<Pca<T>> {
     let (m, d) = X.shape();
     if m < 2 {
-        return Err(Error::Request(format!(
-            "principal components of {m} points, expected at least two"
-        )));
+        return Err(Error::TooFew {
+            found: m,
+            least: 2,
+            message: format!("principal components of {m} points, expected at least two"),
+        });
     }
     let mean = column_means(X);
     let points = centred(X, &mean);

@@ -96,9 +96,9 @@ pub fn top_k_of_product<T: Scalar>(
         .next_multiple_of(8);
     let block = |(i, (columns, values)): (usize, (&mut [usize], &mut [T]))| {
         let first = i * rows;
-        let best = Best { k, columns, values };
+        let best = RowTops { k, columns, values };
         let A = A.subrows(first, rows.min(m - first));
-        Arch::new().dispatch(Block { A, B: &B, best });
+        Arch::new().dispatch(RowBlock { A, B: &B, best });
     };
     match par {
         Par::Seq => columns
@@ -176,13 +176,13 @@ impl<T: Scalar> WithSimd for Width<T> {
 }
 
 /// The largest entries so far, for each of a few rows.
-struct Best<'a, T> {
+struct RowTops<'a, T> {
     k: usize,
     columns: &'a mut [usize],
     values: &'a mut [T],
 }
 
-impl<T: Scalar> Best<'_, T> {
+impl<T: Scalar> RowTops<'_, T> {
     /// Takes those of `values`, which stand from column `first` on, that belong among a row's largest, and
     /// returns the row's threshold: what an entry must be above to belong among them.
     #[inline(never)]
@@ -204,13 +204,13 @@ impl<T: Scalar> Best<'_, T> {
 }
 
 /// A few rows of the product.
-struct Block<'a, T> {
+struct RowBlock<'a, T> {
     A: MatRef<'a, T>,
     B: &'a Panels<T>,
-    best: Best<'a, T>,
+    best: RowTops<'a, T>,
 }
 
-impl<T: Scalar> WithSimd for Block<'_, T> {
+impl<T: Scalar> WithSimd for RowBlock<'_, T> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
@@ -223,7 +223,7 @@ impl<T: Scalar> WithSimd for Block<'_, T> {
     }
 }
 
-impl<T: Scalar> Block<'_, T> {
+impl<T: Scalar> RowBlock<'_, T> {
     #[inline(always)]
     fn run<S: Simd, const R: usize>(mut self, simd: S) {
         let (m, r) = (self.A.nrows(), self.A.ncols());

@@ -72,7 +72,7 @@ impl Answers {
     /// When there is no token after one of the positions.
     pub fn next_tokens(tokens: &Tokens, positions: &[usize]) -> Result<Self> {
         if let Some(p) = positions.iter().find(|&&p| p + 1 >= tokens.pos()) {
-            return Err(Error::Request(format!(
+            return Err(Error::Metric(format!(
                 "position {p} has no next token: the sequences have {} positions",
                 tokens.pos()
             )));
@@ -105,7 +105,7 @@ impl Answers {
             [n] if n == batch => false,
             [n, p] if n == batch && p == pos => true,
             _ => {
-                return Err(Error::Request(format!(
+                return Err(Error::Mismatch(format!(
                     "labels `{key}` have shape {shape:?}, expected [{batch}] or [{batch}, {pos}], as there are tokens"
                 )));
             }
@@ -120,7 +120,7 @@ impl Answers {
                 };
                 let class = labels.get(at).copied().unwrap_or(-1);
                 classes.push(usize::try_from(class).map_err(|_| {
-                    Error::Request(format!(
+                    Error::Metric(format!(
                         "label {class} of sequence {sequence} in `{key}`: expected a class, from 0"
                     ))
                 })?);
@@ -216,27 +216,31 @@ impl Answers {
     /// model's logits.
     pub fn check(&self, config: &Config, tokens: &Tokens) -> Result<()> {
         if self.batch != tokens.batch() {
-            return Err(Error::Request(format!(
+            return Err(Error::Mismatch(format!(
                 "answers for {} sequences, expected {}, as there are tokens",
                 self.batch,
                 tokens.batch()
             )));
         }
         if let Some(p) = self.positions.iter().find(|&&p| p >= tokens.pos()) {
-            return Err(Error::Request(format!(
-                "position {p}: the sequences' positions are 0..={}",
-                tokens.pos() - 1
-            )));
+            return Err(Error::out_of_range(
+                "position",
+                *p,
+                "",
+                "the sequences' positions",
+                0..tokens.pos(),
+            ));
         }
         let outside = |c: &[usize]| c.iter().position(|&c| c >= config.d_vocab_out);
         match self.classes.as_deref().and_then(|c| Some((c, outside(c)?))) {
             None => Ok(()),
-            Some((classes, i)) => Err(Error::Request(format!(
-                "label {} of sequence {}: this model's classes are 0..={}",
+            Some((classes, i)) => Err(Error::out_of_range(
+                "label",
                 classes[i],
-                i / self.positions.len(),
-                config.d_vocab_out - 1
-            ))),
+                format!(" of sequence {}", i / self.positions.len()),
+                "this model's classes",
+                0..config.d_vocab_out,
+            )),
         }
     }
 }

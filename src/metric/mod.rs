@@ -52,7 +52,7 @@ pub trait Metric: Sync {
     /// When it has none, as it is unless an implementation says otherwise.
     fn gradient(&self, answer: &Answer, logits: &[f64], d_logits: &mut [f64]) -> Result<()> {
         let _ = (answer, logits, d_logits);
-        Err(Error::Request(format!(
+        Err(Error::Metric(format!(
             "the metric {} has no gradient",
             self.name()
         )))

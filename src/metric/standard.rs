@@ -67,9 +67,12 @@ impl FromStr for Standard {
             })
         };
         parse().ok_or_else(|| {
-            Error::Request(format!(
-                "unknown metric `{s}`, expected loss, accuracy, logit_diff, logit_diff:I-J, probability or probability:I"
-            ))
+            let hint = ", expected loss, accuracy, logit_diff, logit_diff:I-J, probability or probability:I";
+            Error::Unknown {
+                kind: "metric",
+                name: s.into(),
+                hint: hint.into(),
+            }
         })
     }
 }
@@ -98,7 +101,7 @@ impl Metric for Standard {
                 d_logits[right(answer)] -= 1.0;
             }
             Accuracy => {
-                return Err(Error::Request(
+                return Err(Error::Metric(
                     "accuracy has no gradient: it is a step; expected loss, logit_diff or probability".into(),
                 ));
             }
@@ -120,7 +123,7 @@ impl Metric for Standard {
         let named = match *self {
             Loss | Accuracy | RightProbability => None,
             LogitDiff if d_vocab_out < 2 => {
-                return Err(Error::Request(
+                return Err(Error::Metric(
                     "logit_diff: this model has one logit, nothing to compare it with".into(),
                 ));
             }
@@ -129,10 +132,10 @@ impl Metric for Standard {
             Probability(i) => Some(i),
         };
         match named {
-            None if answers.classes().is_none() => Err(Error::Request(format!(
+            None if answers.classes().is_none() => Err(Error::Metric(format!(
                 "{self} needs to know the right answers: labels are missing"
             ))),
-            Some(i) if i >= d_vocab_out => Err(Error::Request(format!(
+            Some(i) if i >= d_vocab_out => Err(Error::Metric(format!(
                 "{self}: this model's logits are 0..={}",
                 d_vocab_out - 1
             ))),
@@ -209,7 +212,7 @@ impl Metric for Kl {
         if self.answers == answers.positions().len() && self.clean.len() == expected {
             return Ok(());
         }
-        Err(Error::Request(format!(
+        Err(Error::Mismatch(format!(
             "the clean run has {} answers of {} logits, expected {} of {d_vocab_out}",
             self.clean.len() / self.d_vocab_out,
             self.d_vocab_out,

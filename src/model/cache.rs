@@ -60,8 +60,7 @@ impl<T: Scalar> Cache<T> {
     /// # Errors
     /// When the run did not keep it.
     pub fn require(&self, hook: Hook) -> Result<&Tensor<T>> {
-        self.get(hook)
-            .ok_or_else(|| Error::Request(format!("the run kept no `{hook}`: cache it")))
+        self.get(hook).ok_or(Error::NotCached(hook))
     }
 
     /// A value by TransformerLens's name.

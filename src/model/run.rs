@@ -5,11 +5,10 @@ use super::{Cache, Model, Tokens};
 use crate::error::Result;
 use crate::kernel::abreast;
 use crate::linalg::Par;
-use crate::names::{Hook, HookPattern};
+use crate::names::{Hook, HookQuery};
 use crate::op::{Layout, Scratch};
 use crate::tensor::{Scalar, Tensor, lanes};
 use rayon::prelude::*;
-use std::fmt::Display;
 
 /// A closure on a hook's value.
 pub(super) type HookFn<'a, T> = Box<dyn FnMut(&mut Tensor<T>, Hook) + 'a>;
@@ -28,8 +27,8 @@ pub(super) type HookFn<'a, T> = Box<dyn FnMut(&mut Tensor<T>, Hook) + 'a>;
 /// # Ok::<(), pathsum::Error>(())
 /// ```
 pub struct Run<'a, T: Scalar> {
-    hooks: Vec<(String, HookFn<'a, T>)>,
-    keep: Vec<String>,
+    hooks: Vec<(HookQuery, HookFn<'a, T>)>,
+    keep: Vec<HookQuery>,
     par: Par,
     progress: Option<&'a (dyn Fn(usize) + Sync)>,
 }
@@ -62,19 +61,23 @@ impl<'a, T: Scalar> Run<'a, T> {
         Self::default()
     }
 
-    /// Calls a closure on the values of the hooks that a name or pattern covers.
+    /// Calls a closure on the values of a hook, or of those that a name or pattern covers.
     ///
     /// It sees the whole batch's value and may change it; the run goes on from the changed value, and a
     /// cache taken in the same run keeps it. Several hooks on one value are called in the order given.
     /// They must leave the value's shape alone, or the run panics.
-    pub fn hook(mut self, name: impl Display, f: impl FnMut(&mut Tensor<T>, Hook) + 'a) -> Self {
-        self.hooks.push((name.to_string(), Box::new(f)));
+    pub fn hook(
+        mut self,
+        hooks: impl Into<HookQuery>,
+        f: impl FnMut(&mut Tensor<T>, Hook) + 'a,
+    ) -> Self {
+        self.hooks.push((hooks.into(), Box::new(f)));
         self
     }
 
-    /// Keeps the values of the hooks that a name or pattern covers. What nobody asks for is not kept.
-    pub fn cache(mut self, name: impl Display) -> Self {
-        self.keep.push(name.to_string());
+    /// Keeps the values of a hook, or of those that a name or pattern covers. What nobody asks for is not kept.
+    pub fn cache(mut self, hooks: impl Into<HookQuery>) -> Self {
+        self.keep.push(hooks.into());
         self
     }
 
@@ -193,15 +196,13 @@ impl<T: Scalar> Model<T> {
             true => Vec::new(),
             false => self.diagram.hooks(),
         };
-        let select = |name: &str| name.parse::<HookPattern>()?.select(&all);
-
         let mut hooks = Vec::new();
-        for (name, f) in run.hooks {
-            hooks.push((select(&name)?, f));
+        for (meant, f) in run.hooks {
+            hooks.push((meant.select(&all)?, f));
         }
         let mut keep = Vec::new();
-        for name in &run.keep {
-            keep.extend(select(name)?);
+        for meant in &run.keep {
+            keep.extend(meant.select(&all)?);
         }
         keep.sort_by_key(|hook| all.iter().position(|h| h == hook));
         keep.dedup();

@@ -82,9 +82,11 @@ impl Tokens {
         match *shape.as_slice() {
             [batch, pos] => Ok(Tokens::new(batch, pos, ids)),
             [pos] => Ok(Tokens::new(1, pos, ids)),
-            _ => Err(Error::Request(format!(
-                "tensor `{NAME}` has shape {shape:?}, expected [batch, pos]"
-            ))),
+            _ => Err(Error::Axes {
+                name: NAME.into(),
+                found: shape,
+                expected: "[batch, pos]",
+            }),
         }
     }
 

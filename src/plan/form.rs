@@ -64,9 +64,11 @@ impl FromStr for Form {
         if let Some(k) = s.strip_prefix("top=") {
             return match k.parse() {
                 Ok(k) if k > 0 => Ok(Form::Top(k)),
-                _ => Err(Error::Request(format!(
-                    "form `{s}`: expected a positive number, as in top=10"
-                ))),
+                _ => Err(Error::Malformed {
+                    kind: "form",
+                    text: s.into(),
+                    expected: "a positive number, as in top=10",
+                }),
             };
         }
         let known = names.iter().map(|(name, _)| *name).chain(["top=10"]);

@@ -1,10 +1,10 @@
 //! Attention patterns to look through: the choices. The script draws what was chosen.
 
-use crate::study::Attention;
+use crate::study::AttentionView;
 use maud::{Markup, html};
 
 /// What there is to choose from, and the place for what was chosen.
-pub fn controls(view: &Attention) -> Markup {
+pub fn controls(view: &AttentionView) -> Markup {
     html! {
         div.attention {
             p.controls {

@@ -1,15 +1,15 @@
 //! Histograms, bars and boxes.
 
-use super::charts::{Common, Spans};
+use super::charts::{AcrossPanels, Spans};
 use super::plane::{Across, Plane, px};
-use crate::study::{BarChart, BoxPlot, Histogram, Number};
+use crate::study::{BarChart, BoxPlot, HistogramChart, Number};
 use maud::{Markup, html};
 
 /// The share of a place that its bars fill.
 const FILLED: f64 = 0.8;
 
 /// Covers the histograms' values, and names their classes.
-pub fn histogram_spans<'a>(panels: &'a [Histogram], spans: &mut Spans) -> Vec<&'a str> {
+pub fn histogram_spans<'a>(panels: &'a [HistogramChart], spans: &mut Spans) -> Vec<&'a str> {
     spans.y.add(0.0);
     for panel in panels {
         panel
@@ -25,7 +25,7 @@ pub fn histogram_spans<'a>(panels: &'a [Histogram], spans: &mut Spans) -> Vec<&'
 }
 
 /// A histogram: each class as an area with a line around it, so that overlaid ones are told apart.
-pub fn histogram(panel: &Histogram, common: &Common) -> Markup {
+pub fn histogram(panel: &HistogramChart, common: &AcrossPanels) -> Markup {
     let across = Across::Numbers(&panel.x, common.x);
     let plane = Plane::new(&panel.title, across, 1, &panel.y, common.y);
     let edges: Vec<f64> = panel.edges.iter().filter_map(|e| e.get()).collect();
@@ -51,7 +51,7 @@ pub fn histogram(panel: &Histogram, common: &Common) -> Markup {
     })
 }
 
-fn tips(panel: &Histogram, bin: usize) -> String {
+fn tips(panel: &HistogramChart, bin: usize) -> String {
     let classes = panel.classes.iter();
     classes
         .map(|c| format!("\n{}: {}", c.name, c.heights[bin]))
@@ -75,7 +75,7 @@ pub fn bar_spans<'a>(panels: &'a [BarChart], spans: &mut Spans) -> Vec<&'a str> 
 }
 
 /// Bars, those of one place side by side.
-pub fn bars(panel: &BarChart, common: &Common) -> Markup {
+pub fn bars(panel: &BarChart, common: &AcrossPanels) -> Markup {
     let n = panel.bars.len();
     let plane = Plane::new(
         &panel.title,
@@ -119,7 +119,7 @@ pub fn box_spans<'a>(panels: &'a [BoxPlot], spans: &mut Spans) -> Vec<&'a str> {
 }
 
 /// Boxes from quartile to quartile, with whiskers to the ends.
-pub fn boxes(panel: &BoxPlot, common: &Common) -> Markup {
+pub fn boxes(panel: &BoxPlot, common: &AcrossPanels) -> Markup {
     let n = panel.boxes.len();
     let plane = Plane::new(
         &panel.title,

@@ -8,7 +8,7 @@ use crate::study::{Chart, HeatMap};
 use maud::{Markup, html};
 
 /// What all panels of a picture have in common, of all its frames.
-pub struct Common<'a> {
+pub struct AcrossPanels<'a> {
     /// From the least to the greatest horizontal value.
     pub x: (f64, f64),
     /// From the least to the greatest vertical value.
@@ -18,7 +18,7 @@ pub struct Common<'a> {
     colours: Option<Colours>,
 }
 
-impl<'a> Common<'a> {
+impl<'a> AcrossPanels<'a> {
     /// Of these charts, which are of one kind.
     pub fn of(charts: &[&'a Chart]) -> Self {
         let mut spans = Spans::default();
@@ -52,7 +52,7 @@ impl<'a> Common<'a> {
             }
             _ => spans.y.pad(),
         }
-        Common {
+        AcrossPanels {
             x: spans.x.get(),
             y: spans.y.get(),
             names,
@@ -115,16 +115,16 @@ impl<'a> Common<'a> {
 #[derive(Default)]
 pub struct Spans {
     /// Across.
-    pub x: Span,
+    pub x: Extent,
     /// Upwards.
-    pub y: Span,
+    pub y: Extent,
 }
 
 /// The least and the greatest of the values that were added.
 #[derive(Default)]
-pub struct Span(Option<(f64, f64)>);
+pub struct Extent(Option<(f64, f64)>);
 
-impl Span {
+impl Extent {
     /// Covers one more value.
     pub fn add(&mut self, value: f64) {
         let (lo, hi) = self.0.unwrap_or((value, value));

@@ -1,7 +1,7 @@
 //! Boxes in layers from the top, and the arrows between them.
 
 use super::plane::{LINE, px, text_width};
-use crate::study::{Diagram, Edge, Node};
+use crate::study::{Diagram, DiagramNode, Edge};
 use maud::{Markup, html};
 
 /// How wide a box is.
@@ -17,7 +17,7 @@ const HEAD: f64 = 7.0;
 
 /// A box with its place.
 struct Placed<'a> {
-    node: &'a Node,
+    node: &'a DiagramNode,
     lines: Vec<String>,
     /// Left, top, and height.
     at: [f64; 3],
@@ -55,7 +55,7 @@ pub fn draw(diagram: &Diagram) -> Markup {
 }
 
 /// Every box in its column, its layer as high as the highest box in it.
-fn placed(nodes: &[Node]) -> Vec<Placed<'_>> {
+fn placed(nodes: &[DiagramNode]) -> Vec<Placed<'_>> {
     let words: Vec<Vec<String>> = nodes.iter().map(|n| wrapped(&n.words)).collect();
     let high = |i: usize| 2.0 * ROOM + (1 + words[i].len()) as f64 * LINE;
     let mut layers: Vec<usize> = nodes.iter().map(|n| n.layer).collect();
@@ -69,7 +69,7 @@ fn placed(nodes: &[Node]) -> Vec<Placed<'_>> {
         top += of.map(high).fold(0.0, f64::max) + GAP;
     }
     let top_of = |layer: usize| tops[layers.binary_search(&layer).expect("every layer is listed")];
-    let place = |(i, node): (usize, &Node)| {
+    let place = |(i, node): (usize, &DiagramNode)| {
         [
             node.column as f64 * COLUMN + 1.0,
             top_of(node.layer),

@@ -1,7 +1,9 @@
 //! Heat maps: one image each, of as many pixels as it has cells or a multiple, so that a hundred rows
 //! and columns weigh a few kilobytes.
 
-use super::plane::{LINE, Labels, Linear, px, row_labels, row_labels_width, title_width, titles};
+use super::plane::{
+    LINE, Labels, LinearScale, px, row_labels, row_labels_width, title_width, titles,
+};
 use crate::study::{HeatMap, Number, Scale};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -92,7 +94,7 @@ impl Colours {
     pub fn bar(&self) -> Markup {
         const BAR: (f64, f64) = (14.0, 150.0);
         let levels: Vec<u8> = (0..LEVELS).rev().map(|l| l as u8).collect();
-        let y = Linear {
+        let y = LinearScale {
             values: (self.low(), self.end),
             pixels: (BAR.1 + LINE, LINE),
         };
@@ -127,11 +129,11 @@ impl Colours {
         // A title may be wider than its map.
         let beside = (title_width(&map.title) - cell * columns as f64) / 2.0;
         let left = left.max(beside);
-        let x = Linear {
+        let x = LinearScale {
             values: (0.0, columns as f64),
             pixels: (left, left + cell * columns as f64),
         };
-        let y = Linear {
+        let y = LinearScale {
             values: (0.0, rows as f64),
             pixels: (top, top + cell * rows as f64),
         };

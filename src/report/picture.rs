@@ -1,7 +1,7 @@
 //! A picture on the page: its panels, the words around it, and the numbers behind it.
 
 use super::attention;
-use super::charts::Common;
+use super::charts::AcrossPanels;
 use super::diagram;
 use super::page::prose;
 use crate::study::{Frame, Picture, View};
@@ -20,7 +20,7 @@ pub fn figure(picture: &Picture) -> Markup {
             figcaption { (prose(&picture.title)) }
             @match &picture.view {
                 View::Chart(chart) => {
-                    @let common = Common::of(&[chart]);
+                    @let common = AcrossPanels::of(&[chart]);
                     div.panels { (common.panels(chart)) (common.legend()) }
                 }
                 View::Frames { title, frames } => (slider(title, frames)),
@@ -42,7 +42,7 @@ pub fn figure(picture: &Picture) -> Markup {
 /// Every frame is drawn; the slider chooses which one is seen.
 fn slider(title: &str, frames: &[Frame]) -> Markup {
     let charts: Vec<_> = frames.iter().map(|f| &f.chart).collect();
-    let common = Common::of(&charts);
+    let common = AcrossPanels::of(&charts);
     html! {
         div.frames {
             p.controls {

@@ -42,14 +42,14 @@ fn clipped(label: &str) -> String {
 
 /// From values to pixels.
 #[derive(Clone, Copy)]
-pub struct Linear {
+pub struct LinearScale {
     /// The values at the two ends.
     pub values: (f64, f64),
     /// The pixels there.
     pub pixels: (f64, f64),
 }
 
-impl Linear {
+impl LinearScale {
     /// Where a value stands.
     pub fn at(&self, value: f64) -> f64 {
         let ((v0, v1), (p0, p1)) = (self.values, self.pixels);
@@ -103,9 +103,9 @@ pub struct Plane<'a> {
     y_title: &'a str,
     bottom: f64,
     /// From horizontal values to pixels; places stand at 0.5, 1.5 …
-    pub x: Linear,
+    pub x: LinearScale,
     /// From vertical values to pixels.
-    pub y: Linear,
+    pub y: LinearScale,
 }
 
 impl<'a> Plane<'a> {
@@ -125,7 +125,7 @@ impl<'a> Plane<'a> {
             }
         };
         let top = LINE * if title.is_empty() { 0.5 } else { 1.7 };
-        let y = Linear {
+        let y = LinearScale {
             values: y,
             pixels: (top + HIGH, top),
         };
@@ -136,7 +136,7 @@ impl<'a> Plane<'a> {
             Across::Numbers(_, range) => *range,
             Across::Places(axis) => (0.0, axis.labels.len() as f64),
         };
-        let x = Linear {
+        let x = LinearScale {
             values,
             pixels: (left, left + wide),
         };
@@ -262,7 +262,7 @@ impl Labels {
     }
 
     /// The names below the axis at `low`.
-    pub fn draw(&self, axis: &Axis, x: &Linear, low: f64) -> Markup {
+    pub fn draw(&self, axis: &Axis, x: &LinearScale, low: f64) -> Markup {
         html! {
             @for (i, label) in axis.labels.iter().enumerate().step_by(self.every) {
                 @let at = x.at(i as f64 + 0.5);
@@ -277,7 +277,7 @@ impl Labels {
 }
 
 /// The names of rows, at the left of `left`; and how far they reach.
-pub fn row_labels(axis: &Axis, y: &Linear, left: f64) -> Markup {
+pub fn row_labels(axis: &Axis, y: &LinearScale, left: f64) -> Markup {
     let each = (y.at(1.0) - y.at(0.0)).abs();
     let needed = ((LINE - 3.0) / each).ceil() as usize;
     let every = [1, 2, 5, 10, 20, 50, 100]
@@ -303,7 +303,7 @@ mod tests {
     #[test]
     fn ticks_are_round_and_inside() {
         let words = |values, apart| -> Vec<String> {
-            let scale = Linear {
+            let scale = LinearScale {
                 values,
                 pixels: (200.0, 0.0),
             };

@@ -1,7 +1,7 @@
 //! Points and lines in a plane.
 
-use super::charts::{Common, Spans};
-use super::plane::{Across, Linear, Plane, px};
+use super::charts::{AcrossPanels, Spans};
+use super::plane::{Across, LinearScale, Plane, px};
 use crate::study::{Draw, Series, XyPlot};
 use maud::{Markup, html};
 use std::fmt::Write;
@@ -25,7 +25,7 @@ fn places(series: &Series) -> impl Iterator<Item = Option<(f64, f64)>> {
 }
 
 /// A plot. A series is one path, be it of thousands of points.
-pub fn draw(panel: &XyPlot, common: &Common) -> Markup {
+pub fn draw(panel: &XyPlot, common: &AcrossPanels) -> Markup {
     let across = Across::Numbers(&panel.x, common.x);
     let plane = Plane::new(&panel.title, across, 1, &panel.y, common.y);
     plane.draw(html! {
@@ -51,7 +51,7 @@ fn points(series: &Series) -> &'static str {
 }
 
 /// A line of hardly any length at each place: the pen's round end is the dot.
-fn dots(series: &Series, x: &Linear, y: &Linear) -> String {
+fn dots(series: &Series, x: &LinearScale, y: &LinearScale) -> String {
     let mut path = String::new();
     for (vx, vy) in places(series).flatten() {
         let _ = write!(path, "M{:.1} {:.1}h.1", x.at(vx), y.at(vy));
@@ -60,7 +60,7 @@ fn dots(series: &Series, x: &Linear, y: &Linear) -> String {
 }
 
 /// A line, broken where a number is missing.
-fn line(series: &Series, x: &Linear, y: &Linear) -> String {
+fn line(series: &Series, x: &LinearScale, y: &LinearScale) -> String {
     let mut path = String::new();
     let mut pen = 'M';
     for place in places(series) {

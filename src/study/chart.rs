@@ -17,7 +17,7 @@ pub enum Chart {
         maps: Vec<HeatMap>,
     },
     /// How often values fall where.
-    Histograms(Vec<Histogram>),
+    Histograms(Vec<HistogramChart>),
     /// Bars in groups.
     Bars(Vec<BarChart>),
     /// Five numbers of each of several samples.
@@ -105,7 +105,7 @@ impl HeatMap {
 /// How often values fall where, for one or several classes, overlaid.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Histogram {
+pub struct HistogramChart {
     /// Above the histogram; may be empty.
     pub title: String,
     /// What the values are.

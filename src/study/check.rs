@@ -1,8 +1,8 @@
 //! Whether a story's numbers fit together: what a program makes does, a file may not.
 
 use super::{
-    Attention, Axis, BarChart, BoxPlot, Chart, Diagram, HeatMap, Histogram, Number, Picture, Scale,
-    Story, Table, View, XyPlot,
+    AttentionView, Axis, BarChart, BoxPlot, Chart, Diagram, HeatMap, HistogramChart, Number,
+    Picture, Scale, Story, Table, View, XyPlot,
 };
 use crate::error::{Error, Result};
 use std::collections::BTreeSet;
@@ -29,16 +29,16 @@ impl Story {
         let mut steps = BTreeSet::new();
         let mut pictures = BTreeSet::new();
         for step in &self.steps {
-            name(&step.id).map_err(|e| Error::Request(format!("step {e}")))?;
+            name(&step.id).map_err(|e| Error::Story(format!("step {e}")))?;
             if !steps.insert(&step.id) {
-                return Err(Error::Request(format!("step `{}`: there are two", step.id)));
+                return Err(Error::Story(format!("step `{}`: there are two", step.id)));
             }
             for table in &step.tables {
-                rows(table).map_err(|e| Error::Request(format!("table `{}`: {e}", table.title)))?;
+                rows(table).map_err(|e| Error::Story(format!("table `{}`: {e}", table.title)))?;
             }
             for picture in &step.pictures {
-                name(&picture.id).map_err(|e| Error::Request(format!("picture {e}")))?;
-                let of = |e| Error::Request(format!("picture `{}`: {e}", picture.id));
+                name(&picture.id).map_err(|e| Error::Story(format!("picture {e}")))?;
+                let of = |e| Error::Story(format!("picture `{}`: {e}", picture.id));
                 view(picture).map_err(of)?;
                 if !pictures.insert(&picture.id) {
                     return Err(of("there are two".into()));
@@ -49,10 +49,10 @@ impl Story {
     }
 }
 
-type Fits = Result<(), String>;
+type Checked = Result<(), String>;
 
 /// A name that is also a file's and a place's in an address.
-fn name(id: &str) -> Fits {
+fn name(id: &str) -> Checked {
     let fits = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
     if id.starts_with(|c: char| c.is_ascii_alphanumeric()) && id.chars().all(fits) {
         Ok(())
@@ -63,7 +63,7 @@ fn name(id: &str) -> Fits {
     }
 }
 
-fn length(what: &str, found: usize, expected: usize) -> Fits {
+fn length(what: &str, found: usize, expected: usize) -> Checked {
     if found == expected {
         Ok(())
     } else {
@@ -71,7 +71,7 @@ fn length(what: &str, found: usize, expected: usize) -> Fits {
     }
 }
 
-fn rows(table: &Table) -> Fits {
+fn rows(table: &Table) -> Checked {
     let wide = table.header.len();
     table
         .rows
@@ -79,7 +79,7 @@ fn rows(table: &Table) -> Fits {
         .try_for_each(|row| length("cells in a row", row.len(), wide))
 }
 
-fn view(picture: &Picture) -> Fits {
+fn view(picture: &Picture) -> Checked {
     match &picture.view {
         View::Chart(c) => chart(c),
         View::Frames { frames, .. } => {
@@ -100,8 +100,8 @@ fn view(picture: &Picture) -> Fits {
     }
 }
 
-fn chart(chart: &Chart) -> Fits {
-    fn each<T>(panels: &[T], f: impl Fn(&T) -> Fits) -> Fits {
+fn chart(chart: &Chart) -> Checked {
+    fn each<T>(panels: &[T], f: impl Fn(&T) -> Checked) -> Checked {
         if panels.is_empty() {
             return Err("nothing to draw".into());
         }
@@ -116,7 +116,7 @@ fn chart(chart: &Chart) -> Fits {
     }
 }
 
-fn heat_map(map: &HeatMap, scale: Scale) -> Fits {
+fn heat_map(map: &HeatMap, scale: Scale) -> Checked {
     let (rows, columns) = (map.rows.labels.len(), map.columns.labels.len());
     length("values", map.values.len(), rows * columns)?;
     if map.values.is_empty() {
@@ -133,14 +133,14 @@ fn heat_map(map: &HeatMap, scale: Scale) -> Fits {
     }
 }
 
-fn not_negative(values: &[Number]) -> Fits {
+fn not_negative(values: &[Number]) -> Checked {
     match values.iter().find(|v| v.get().is_some_and(|x| x < 0.0)) {
         Some(x) => Err(format!("{x} on a scale from 0")),
         None => Ok(()),
     }
 }
 
-fn histogram(histogram: &Histogram) -> Fits {
+fn histogram(histogram: &HistogramChart) -> Checked {
     let edges: Option<Vec<f64>> = histogram.edges.iter().map(|e| e.get()).collect();
     let ascending = |e: &Vec<f64>| e.len() > 1 && e.windows(2).all(|w| w[0] < w[1]);
     if !edges.as_ref().is_some_and(ascending) {
@@ -161,7 +161,7 @@ fn places(axis: &Axis) -> Result<usize, String> {
     }
 }
 
-fn bars(chart: &BarChart) -> Fits {
+fn bars(chart: &BarChart) -> Checked {
     let places = places(&chart.x)?;
     for bar in &chart.bars {
         length("bars", bar.heights.len(), places)?;
@@ -172,7 +172,7 @@ fn bars(chart: &BarChart) -> Fits {
     Ok(())
 }
 
-fn boxes(plot: &BoxPlot) -> Fits {
+fn boxes(plot: &BoxPlot) -> Checked {
     let places = places(&plot.x)?;
     for boxes in &plot.boxes {
         length("boxes", boxes.fives.len(), places)?;
@@ -186,7 +186,7 @@ fn boxes(plot: &BoxPlot) -> Fits {
     Ok(())
 }
 
-fn xy(plot: &XyPlot) -> Fits {
+fn xy(plot: &XyPlot) -> Checked {
     for series in &plot.series {
         length("vertical places", series.y.len(), series.x.len())?;
         if !series.labels.is_empty() {
@@ -196,7 +196,7 @@ fn xy(plot: &XyPlot) -> Fits {
     Ok(())
 }
 
-fn attention(attention: &Attention) -> Fits {
+fn attention(attention: &AttentionView) -> Checked {
     if attention.sequences.is_empty() || attention.heads.is_empty() {
         return Err("no sequences, or no heads".into());
     }
@@ -227,7 +227,7 @@ fn attention(attention: &Attention) -> Fits {
     Ok(())
 }
 
-fn diagram(diagram: &Diagram) -> Fits {
+fn diagram(diagram: &Diagram) -> Checked {
     if diagram.nodes.is_empty() {
         return Err("a diagram without boxes".into());
     }
@@ -259,7 +259,7 @@ mod tests {
 
     fn complaint(view: impl Into<View>) -> String {
         let mut story = Story::new("s", "t", "m");
-        let step = Step::new("one", "One", "claim", Verdict::of(true, "1 > 0"));
+        let step = Step::new("one", "One", "claim", Conclusion::of(true, "1 > 0"));
         story.steps = vec![step.picture(Picture::new("p", "P", view))];
         story.check().unwrap_err().to_string()
     }
@@ -285,7 +285,7 @@ mod tests {
             complaint(maps(&map, Scale::Diverging)),
             "picture `p`: 1 values, expected 2"
         );
-        let histogram = Histogram {
+        let histogram = HistogramChart {
             title: String::new(),
             x: String::new(),
             y: String::new(),
@@ -301,7 +301,7 @@ mod tests {
             bars: Vec::new(),
         };
         assert!(complaint(Chart::Bars(vec![bars])).contains("without places"));
-        let attention = Attention {
+        let attention = AttentionView {
             sequences: vec![Sequence::new("0", ["a", "b"])],
             heads: vec!["0.0".into()],
             weightings: vec![Weighting::new("attention", [vec![1.0; 3]])],
@@ -320,7 +320,7 @@ mod tests {
 
     #[test]
     fn ids_are_names_and_stand_once() {
-        let step = |id: &str| Step::new(id, "T", "c", Verdict::not_applicable("nothing to see"));
+        let step = |id: &str| Step::new(id, "T", "c", Conclusion::not_applicable("nothing to see"));
         let said = |steps: Vec<Step>| {
             let story = Story {
                 steps,

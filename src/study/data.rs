@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// Where sequences come from. Figures of generated ones have ids of their own ([`Story::figure_of`](super::Story::figure_of)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Origin {
+pub enum Provenance {
     /// Somebody gave them.
     Given,
     /// They were generated.
@@ -22,7 +22,7 @@ pub struct Set<T> {
     /// The sequences.
     pub sequences: T,
     /// Where they come from.
-    pub origin: Origin,
+    pub origin: Provenance,
 }
 
 impl<T> Set<T> {
@@ -30,7 +30,7 @@ impl<T> Set<T> {
     pub fn given(sequences: T) -> Self {
         Set {
             sequences,
-            origin: Origin::Given,
+            origin: Provenance::Given,
         }
     }
 
@@ -38,7 +38,7 @@ impl<T> Set<T> {
     pub fn generated(sequences: T) -> Self {
         Set {
             sequences,
-            origin: Origin::Generated,
+            origin: Provenance::Generated,
         }
     }
 }
@@ -77,9 +77,11 @@ impl Folder {
             let (shape, ids) = TensorFile::open(&path)?.integer(name)?;
             match shape[..] {
                 [batch, pos] if batch > 0 => Ok(Tokens::new(batch, pos, ids)),
-                _ => Err(Error::Request(format!(
-                    "`{name}` has shape {shape:?}, expected [sequences, positions]"
-                ))),
+                _ => Err(Error::Axes {
+                    name: name.into(),
+                    found: shape,
+                    expected: "[sequences, positions]",
+                }),
             }
         };
         read().map(Some).map_err(|e| self.of(set, e))

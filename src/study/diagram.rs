@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct Diagram {
     /// The boxes.
-    pub nodes: Vec<Node>,
+    pub nodes: Vec<DiagramNode>,
     /// The arrows.
     pub edges: Vec<Edge>,
 }
@@ -15,7 +15,7 @@ pub struct Diagram {
 /// A box.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Node {
+pub struct DiagramNode {
     /// Its name.
     pub name: String,
     /// What it does, in a few words; may be empty.
@@ -41,7 +41,7 @@ pub struct Edge {
 impl Diagram {
     /// One more box; its place in the list.
     pub fn node(&mut self, name: &str, words: &str, [layer, column]: [usize; 2]) -> usize {
-        self.nodes.push(Node {
+        self.nodes.push(DiagramNode {
             name: name.into(),
             words: words.into(),
             layer,

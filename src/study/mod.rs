@@ -16,14 +16,14 @@ pub mod two_integer;
 mod words;
 
 pub use chart::{
-    Axis, Bar, BarChart, BoxPlot, Boxes, Chart, Class, Draw, Five, HeatMap, Histogram, Scale,
+    Axis, Bar, BarChart, BoxPlot, Boxes, Chart, Class, Draw, Five, HeatMap, HistogramChart, Scale,
     Series, XyPlot,
 };
-pub use data::{Origin, Set};
-pub use diagram::{Diagram, Edge, Node};
-pub use picture::{Attention, Frame, Picture, Sequence, View, Weighting};
+pub use data::{Provenance, Set};
+pub use diagram::{Diagram, DiagramNode, Edge};
+pub use picture::{AttentionView, Frame, Picture, Sequence, View, Weighting};
 pub use published::Published;
-pub use story::{Cell, Number, Outcome, Step, Story, Table, Verdict};
+pub use story::{Cell, Conclusion, Number, Outcome, Step, Story, Table};
 
 /// Told the name of each part of a study as it begins.
-pub type Progress<'a> = &'a (dyn Fn(&str) + Sync);
+pub type Announce<'a> = &'a (dyn Fn(&str) + Sync);

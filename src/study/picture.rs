@@ -50,7 +50,7 @@ pub enum View {
         frames: Vec<Frame>,
     },
     /// Attention patterns, one head and sequence at a time.
-    Attention(Attention),
+    Attention(AttentionView),
     /// Boxes and arrows.
     Diagram(Diagram),
 }
@@ -61,8 +61,8 @@ impl From<Chart> for View {
     }
 }
 
-impl From<Attention> for View {
-    fn from(attention: Attention) -> Self {
+impl From<AttentionView> for View {
+    fn from(attention: AttentionView) -> Self {
         View::Attention(attention)
     }
 }
@@ -86,7 +86,7 @@ pub struct Frame {
 /// Attention patterns, to be looked through by sequence, head and weighting.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Attention {
+pub struct AttentionView {
     /// The sequences.
     pub sequences: Vec<Sequence>,
     /// The heads' names: `0.1`.

@@ -1,7 +1,7 @@
 //! The story of a study: steps with what a write-up claims, the verdict on it, and the numbers.
 
 use super::published::{Published, Row};
-use super::{Origin, Picture};
+use super::{Picture, Provenance};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -42,6 +42,25 @@ impl Story {
         }
     }
 
+    /// A step by its id.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[track_caller]
+    pub fn step(&self, id: &str) -> &Step {
+        let step = self.steps.iter().find(|s| s.id == id);
+        step.unwrap_or_else(|| panic!("there is no step `{id}`"))
+    }
+
+    /// Whether a step's claim holds.
+    ///
+    /// # Panics
+    /// As [`Story::step`].
+    #[track_caller]
+    pub fn holds(&self, id: &str) -> bool {
+        self.step(id).verdict.outcome == Outcome::Holds
+    }
+
     /// Records a figure.
     ///
     /// # Panics
@@ -59,10 +78,10 @@ impl Story {
     /// # Panics
     /// As [`Story::figure`].
     #[track_caller]
-    pub fn figure_of(&mut self, origin: Origin, id: &str, value: impl Serialize) {
+    pub fn figure_of(&mut self, origin: Provenance, id: &str, value: impl Serialize) {
         match origin {
-            Origin::Given => self.figure(id, value),
-            Origin::Generated => self.figure(&format!("{id}{GENERATED}"), value),
+            Provenance::Given => self.figure(id, value),
+            Provenance::Generated => self.figure(&format!("{id}{GENERATED}"), value),
         }
     }
 
@@ -108,7 +127,7 @@ pub struct Step {
     /// What the write-up says, in plain words.
     pub claim: String,
     /// What became of it.
-    pub verdict: Verdict,
+    pub verdict: Conclusion,
     /// How it was tested and what is to be seen, a paragraph each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub text: Vec<String>,
@@ -125,7 +144,7 @@ pub struct Step {
 
 impl Step {
     /// A step without text, tables and pictures.
-    pub fn new(id: &str, title: &str, claim: &str, verdict: Verdict) -> Self {
+    pub fn new(id: &str, title: &str, claim: &str, verdict: Conclusion) -> Self {
         Step {
             id: id.into(),
             title: title.into(),
@@ -182,14 +201,14 @@ impl fmt::Display for Outcome {
 /// An outcome, and the numbers that decided it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Verdict {
+pub struct Conclusion {
     /// What became of the claim.
     pub outcome: Outcome,
     /// The numbers that decided it, or why there are none, in one line.
     pub because: String,
 }
 
-impl Verdict {
+impl Conclusion {
     /// Holds if `claim` does, with the numbers that decided it.
     pub fn of(claim: bool, because: impl Into<String>) -> Self {
         let outcome = if claim {
@@ -197,7 +216,7 @@ impl Verdict {
         } else {
             Outcome::DoesNotHold
         };
-        Verdict {
+        Conclusion {
             outcome,
             because: because.into(),
         }
@@ -205,7 +224,7 @@ impl Verdict {
 
     /// Not applicable, and why.
     pub fn not_applicable(because: impl Into<String>) -> Self {
-        Verdict {
+        Conclusion {
             outcome: Outcome::NotApplicable,
             because: because.into(),
         }

@@ -96,19 +96,22 @@ impl Brackets {
                 '(' => OPEN,
                 ')' => CLOSE,
                 _ => {
-                    return Err(Error::Request(format!(
-                        "`{}` at {i}: expected ( or )",
-                        c.escape_debug()
-                    )));
+                    return Err(Error::Sequence {
+                        sequence: None,
+                        message: format!("`{}` at {i}: expected ( or )", c.escape_debug()),
+                    });
                 }
             });
         }
         if sequence.len() > self.longest + 1 {
-            return Err(Error::Request(format!(
-                "{} brackets, expected at most {}",
-                sequence.len() - 1,
-                self.longest
-            )));
+            return Err(Error::Sequence {
+                sequence: None,
+                message: format!(
+                    "{} brackets, expected at most {}",
+                    sequence.len() - 1,
+                    self.longest
+                ),
+            });
         }
         sequence.push(END);
         sequence.resize(self.positions(), PAD);
@@ -256,11 +259,14 @@ impl Task for Brackets {
         let is_bracket = |t: &i64| [OPEN, CLOSE].contains(t);
         let brackets = sequence[1..].iter().take_while(|t| is_bracket(t)).count();
         if brackets > self.longest {
-            return Err(Error::Request(format!(
-                "position {} is {}, expected [end]",
-                self.longest + 1,
-                self.vocabulary.name(sequence[self.longest + 1])
-            )));
+            return Err(Error::Sequence {
+                sequence: None,
+                message: format!(
+                    "position {} is {}, expected [end]",
+                    self.longest + 1,
+                    self.vocabulary.name(sequence[self.longest + 1])
+                ),
+            });
         }
         self.vocabulary.expect(sequence, brackets + 1, "[end]")?;
         (brackets + 2..sequence.len())

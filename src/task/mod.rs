@@ -159,7 +159,10 @@ pub trait Task: Send + Sync {
             let sequence = tokens.sequence(i);
             self.check(sequence).map_err(|e| {
                 let (task, form) = (self.name(), self.form());
-                Error::Request(format!("sequence {i}: {e} (the task {task}: {form})"))
+                Error::Sequence {
+                    sequence: Some(i),
+                    message: format!("sequence {i}: {e} (the task {task}: {form})"),
+                }
             })?;
             classes.extend(self.solve(sequence));
         }

@@ -88,15 +88,19 @@ impl Palindromes {
     pub fn broken_at(&self, positions: &[usize], size: usize, seed: u64) -> Result<Mirrored> {
         for (i, &p) in positions.iter().enumerate() {
             if !(1..=2 * self.half).contains(&p) {
-                return Err(Error::Request(format!(
-                    "position {p}: the values' positions are 1..={}",
-                    2 * self.half
-                )));
+                return Err(Error::out_of_range(
+                    "position",
+                    p,
+                    "",
+                    "the values' positions",
+                    1..2 * self.half + 1,
+                ));
             }
             if positions[..i].contains(&p) || positions[..i].contains(&self.mirror(p)) {
-                return Err(Error::Request(format!(
-                    "position {p}: its pair is to be broken already"
-                )));
+                return Err(Error::Sequence {
+                    sequence: None,
+                    message: format!("position {p}: its pair is to be broken already"),
+                });
             }
         }
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -180,11 +184,14 @@ impl Task for Palindromes {
         self.vocabulary.expect(sequence, last, "END")?;
         match (1..last).find(|&p| sequence[p] >= self.values) {
             None => Ok(()),
-            Some(p) => Err(Error::Request(format!(
-                "position {p} is {}, expected a value, 0..={}",
-                self.vocabulary.name(sequence[p]),
-                self.values - 1
-            ))),
+            Some(p) => Err(Error::Sequence {
+                sequence: None,
+                message: format!(
+                    "position {p} is {}, expected a value, 0..={}",
+                    self.vocabulary.name(sequence[p]),
+                    self.values - 1
+                ),
+            }),
         }
     }
 

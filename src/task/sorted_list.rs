@@ -63,11 +63,10 @@ impl SortedLists {
     /// When their number is not the task's, or one of them is no value.
     pub fn sequence(&self, values: &[i64]) -> Result<Vec<i64>> {
         if values.len() != self.len {
-            return Err(Error::Request(format!(
-                "{} values, expected {}",
-                values.len(),
-                self.len
-            )));
+            return Err(Error::Sequence {
+                sequence: None,
+                message: format!("{} values, expected {}", values.len(), self.len),
+            });
         }
         let mut sequence = values.to_vec();
         sequence.push(self.sep());
@@ -84,10 +83,14 @@ impl SortedLists {
     pub fn all_at_least(&self, smallest: usize, size: usize, seed: u64) -> Result<Labelled> {
         let room = (self.max_value + 1).saturating_sub(smallest);
         if room < self.len {
-            return Err(Error::Request(format!(
-                "{} distinct values of {smallest}..={}: there are {room}",
-                self.len, self.max_value
-            )));
+            return Err(Error::TooFew {
+                found: room,
+                least: self.len,
+                message: format!(
+                    "{} distinct values of {smallest}..={}: there are {room}",
+                    self.len, self.max_value
+                ),
+            });
         }
         self.label(self.draw(smallest, size, seed))
     }
@@ -143,20 +146,26 @@ impl Task for SortedLists {
         self.vocabulary.expect(sequence, self.len, "SEP")?;
         let (list, sorted) = (&sequence[..self.len], &sequence[self.len + 1..]);
         if let Some(p) = list.iter().position(|&v| v == self.sep()) {
-            return Err(Error::Request(format!(
-                "position {p} is SEP, expected a value, 0..={}",
-                self.max_value
-            )));
+            return Err(Error::Sequence {
+                sequence: None,
+                message: format!(
+                    "position {p} is SEP, expected a value, 0..={}",
+                    self.max_value
+                ),
+            });
         }
         let expected = sorted_by_counting(list, self.max_value + 1);
         match (0..self.len).find(|&i| sorted[i] != expected[i]) {
             None => Ok(()),
-            Some(i) => Err(Error::Request(format!(
-                "position {} is {}, expected {}: the values sorted",
-                self.len + 1 + i,
-                self.vocabulary.name(sorted[i]),
-                expected[i]
-            ))),
+            Some(i) => Err(Error::Sequence {
+                sequence: None,
+                message: format!(
+                    "position {} is {}, expected {}: the values sorted",
+                    self.len + 1 + i,
+                    self.vocabulary.name(sorted[i]),
+                    expected[i]
+                ),
+            }),
         }
     }
 

@@ -90,10 +90,13 @@ impl Task for TwoIntegers {
         self.vocabulary.expect(sequence, 2, "=")?;
         match (0..2).find(|&p| sequence[p] == self.equals()) {
             None => Ok(()),
-            Some(p) => Err(Error::Request(format!(
-                "position {p} is =, expected an integer, 0..={}",
-                self.equals() - 1
-            ))),
+            Some(p) => Err(Error::Sequence {
+                sequence: None,
+                message: format!(
+                    "position {p} is =, expected an integer, 0..={}",
+                    self.equals() - 1
+                ),
+            }),
         }
     }
 

@@ -93,19 +93,22 @@ impl Vocabulary {
     /// When they are not.
     pub fn check(&self, sequence: &[i64], positions: usize) -> Result<()> {
         if sequence.len() != positions {
-            return Err(Error::Request(format!(
-                "{} tokens, expected {positions}",
-                sequence.len()
-            )));
+            return Err(Error::Sequence {
+                sequence: None,
+                message: format!("{} tokens, expected {positions}", sequence.len()),
+            });
         }
         let outside = |&t: &i64| t < 0 || t >= self.len() as i64;
         match sequence.iter().position(outside) {
             None => Ok(()),
-            Some(i) => Err(Error::Request(format!(
-                "token {} at position {i}: the task's tokens are 0..={}",
-                sequence[i],
-                self.len() - 1
-            ))),
+            Some(i) => Err(Error::Sequence {
+                sequence: None,
+                message: format!(
+                    "token {} at position {i}: the task's tokens are 0..={}",
+                    sequence[i],
+                    self.len() - 1
+                ),
+            }),
         }
     }
 
@@ -115,8 +118,9 @@ impl Vocabulary {
         if found == expected {
             return Ok(());
         }
-        Err(Error::Request(format!(
-            "position {position} is {found}, expected {expected}"
-        )))
+        Err(Error::Sequence {
+            sequence: None,
+            message: format!("position {position} is {found}, expected {expected}"),
+        })
     }
 }

@@ -23,14 +23,14 @@ pub(crate) fn vectorize<F: FnOnce()>(f: F) {
 
 /// How many values one of this machine's vectors holds.
 pub(crate) fn lanes<T: Scalar>() -> usize {
-    struct Lanes<T>(PhantomData<T>);
-    impl<T: Scalar> WithSimd for Lanes<T> {
+    struct CountLanes<T>(PhantomData<T>);
+    impl<T: Scalar> WithSimd for CountLanes<T> {
         type Output = usize;
         fn with_simd<S: Simd>(self, _: S) -> usize {
             size_of::<T::V<S>>() / size_of::<T>()
         }
     }
-    Arch::new().dispatch(Lanes(PhantomData::<T>))
+    Arch::new().dispatch(CountLanes(PhantomData::<T>))
 }
 
 /// `dst += src`.
@@ -71,12 +71,12 @@ pub(crate) fn add_rows<T: Scalar>(dst: &mut [T], row: &[T]) {
 
 /// `out = table[ids]`, by rows of a table that is `d` wide.
 pub(crate) fn gather_rows<T: Scalar>(table: &[T], d: usize, ids: &[i64], out: &mut [T]) {
-    struct Gather<'a, T>(&'a [T], usize, &'a [i64], &'a mut [T]);
-    impl<T: Scalar> WithSimd for Gather<'_, T> {
+    struct GatherRows<'a, T>(&'a [T], usize, &'a [i64], &'a mut [T]);
+    impl<T: Scalar> WithSimd for GatherRows<'_, T> {
         type Output = ();
         #[inline(always)]
         fn with_simd<S: Simd>(self, simd: S) {
-            let Gather(table, d, ids, out) = self;
+            let GatherRows(table, d, ids, out) = self;
             for (i, &id) in ids.iter().enumerate() {
                 let lanes = size_of::<T::V<S>>() / size_of::<T>();
                 // Vector by vector: rows are too short for a call that copies memory.
@@ -88,7 +88,7 @@ pub(crate) fn gather_rows<T: Scalar>(table: &[T], d: usize, ids: &[i64], out: &m
             }
         }
     }
-    Arch::new().dispatch(Gather(table, d, ids, out));
+    Arch::new().dispatch(GatherRows(table, d, ids, out));
 }
 
 /// The first `n` values of a vector, and zeros.

@@ -38,7 +38,7 @@ pub fn evaluate<T: Scalar>(model: &Model<T>, batch: &Labelled, par: Par) -> Resu
 /// What is good enough: every bound that is given must be met.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Target {
+pub struct Goal {
     /// A loss at the most.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loss: Option<f64>,
@@ -50,7 +50,7 @@ pub struct Target {
     pub probability: Option<f64>,
 }
 
-impl Target {
+impl Goal {
     /// Whether a model is good enough.
     pub fn met(&self, e: &Evaluation) -> bool {
         self.loss.is_none_or(|most| e.loss <= most)

@@ -1,9 +1,8 @@
 //! The weights that training starts from.
 
+use crate::linalg::Normal;
 use crate::model::{Config, Weights};
 use crate::tensor::{Scalar, Tensor};
-use rand::rngs::ChaCha8Rng;
-use rand::{RngExt, SeedableRng};
 
 /// Weights as TransformerLens initialises them (`init_mode="gpt2"`): every `W_…` normal with this standard deviation,
 /// `0.8 / sqrt(d_model)` by default, LayerNorms' `w` one, biases zero. The stream of random numbers is our own.
@@ -13,8 +12,9 @@ pub fn initialise<T: Scalar>(config: &Config, seed: u64, deviation: Option<f64>)
     for (i, (name, t)) in weights.tensors_mut().into_iter().enumerate() {
         let last = name.rsplit('.').next().expect("a name has a last part");
         if last.starts_with("W_") {
+            // A parameter's own stream, so that another parameter's size does not change it.
             let mut normal = Normal::new(seed, i as u64);
-            let mut draw = || T::from_f64(deviation * normal.next());
+            let mut draw = || T::from_f64(deviation * normal.draw());
             match *t.shape() {
                 // Head by head, as TransformerLens has them.
                 [_, heads, _] if !last.starts_with("W_O") => (0..heads).for_each(|h| {
@@ -26,34 +26,6 @@ pub fn initialise<T: Scalar>(config: &Config, seed: u64, deviation: Option<f64>)
         }
     }
     weights
-}
-
-/// Normally distributed numbers, two at a time (Box & Muller).
-pub(crate) struct Normal {
-    rng: ChaCha8Rng,
-    spare: Option<f64>,
-}
-
-impl Normal {
-    /// A parameter's own stream, so that another parameter's size does not change it.
-    pub fn new(seed: u64, stream: u64) -> Self {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        rng.set_stream(stream);
-        Normal { rng, spare: None }
-    }
-
-    /// The next one.
-    pub fn next(&mut self) -> f64 {
-        if let Some(spare) = self.spare.take() {
-            return spare;
-        }
-        // In (0, 1]: its logarithm is finite.
-        let u = 1.0 - self.rng.random_range(0.0..1.0f64);
-        let angle = std::f64::consts::TAU * self.rng.random_range(0.0..1.0f64);
-        let radius = (-2.0 * u.ln()).sqrt();
-        self.spare = Some(radius * angle.sin());
-        radius * angle.cos()
-    }
 }
 
 /// What a fresh model's derivatives start from, too.

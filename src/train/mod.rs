@@ -35,10 +35,9 @@ mod trainer;
 
 pub use adam::AdamW;
 pub use data::TrainingSet;
-pub use evaluate::{Evaluation, Target, evaluate};
-pub(crate) use initialise::Normal;
+pub use evaluate::{Evaluation, Goal, evaluate};
 pub use initialise::initialise;
-pub use recipe::{Data, Drawn, Recipe, Trained};
+pub use recipe::{Drawn, Recipe, Trained, TrainingData};
 pub use schedule::{Decay, Schedule};
 pub use settings::Settings;
 pub use trainer::{Progress, Trainer};

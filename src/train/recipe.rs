@@ -2,7 +2,7 @@
 
 use super::adam::AdamW;
 use super::data::TrainingSet;
-use super::evaluate::Target;
+use super::evaluate::Goal;
 use super::schedule::{Decay, Schedule};
 use super::settings::Settings;
 use crate::error::{Error, Result};
@@ -29,7 +29,7 @@ pub struct Recipe {
     /// The task.
     pub task: Trained,
     /// What is trained on, and what is held out.
-    pub data: Data,
+    pub data: TrainingData,
     /// How.
     pub settings: Settings,
     /// The model, as in a `config.json`.
@@ -58,7 +58,7 @@ pub enum Trained {
 /// What a model is trained on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Data {
+pub enum TrainingData {
     /// Sequences that are new at every step.
     Fresh {
         /// How many a step.
@@ -79,10 +79,10 @@ pub struct Drawn {
     pub task: Box<dyn Task>,
     /// What is held out.
     pub held_out: Labelled,
-    source: Source,
+    source: BatchSource,
 }
 
-enum Source {
+enum BatchSource {
     Fresh { batch: usize, seed: u64 },
     Set(TrainingSet),
 }
@@ -92,8 +92,10 @@ impl Drawn {
     pub fn batch(&self, step: usize) -> Labelled {
         match &self.source {
             // The held-out sequences have the seed before the first.
-            Source::Fresh { batch, seed } => self.task.generate(*batch, seed + 1 + step as u64),
-            Source::Set(set) => set.batch(step),
+            BatchSource::Fresh { batch, seed } => {
+                self.task.generate(*batch, seed + 1 + step as u64)
+            }
+            BatchSource::Set(set) => set.batch(step),
         }
     }
 }
@@ -132,7 +134,7 @@ impl Recipe {
                 Trained::Palindrome,
                 r#"{"n_layers": 2, "d_model": 28, "n_ctx": 22, "d_head": 14, "n_heads": 2, "d_vocab": 33,
                     "d_vocab_out": 2, "attn_only": true, "act_fn": "relu"}"#,
-                Data::Fresh {
+                TrainingData::Fresh {
                     batch: 500,
                     held_out: 4000,
                 },
@@ -151,7 +153,7 @@ impl Recipe {
                 Trained::SortedList,
                 r#"{"n_layers": 1, "d_model": 96, "n_ctx": 21, "d_head": 48, "n_heads": 2, "d_vocab": 52,
                     "attn_only": true, "act_fn": "relu"}"#,
-                Data::Fresh {
+                TrainingData::Fresh {
                     batch: 256,
                     held_out: 2000,
                 },
@@ -163,10 +165,10 @@ impl Recipe {
                         decay: Decay::Cosine { to: 0.02 },
                     },
                     evaluate_every: 250,
-                    target: Some(Target {
+                    target: Some(Goal {
                         loss: Some(0.035),
                         probability: Some(0.97),
-                        ..Target::default()
+                        ..Goal::default()
                     }),
                     ..Settings::default()
                 },
@@ -175,7 +177,7 @@ impl Recipe {
                 Trained::Brackets,
                 r#"{"n_layers": 3, "d_model": 56, "n_ctx": 42, "d_head": 28, "n_heads": 2, "d_mlp": 56, "act_fn": "relu",
                     "d_vocab": 5, "d_vocab_out": 2, "attention_dir": "bidirectional", "pad_token": 1}"#,
-                Data::Fresh {
+                TrainingData::Fresh {
                     batch: 256,
                     held_out: 5000,
                 },
@@ -187,10 +189,10 @@ impl Recipe {
                         decay: Decay::Cosine { to: 0.02 },
                     },
                     evaluate_every: 250,
-                    target: Some(Target {
+                    target: Some(Goal {
                         accuracy: Some(0.9996),
                         loss: Some(0.003),
-                        ..Target::default()
+                        ..Goal::default()
                     }),
                     ..Settings::default()
                 },
@@ -199,7 +201,7 @@ impl Recipe {
                 Trained::TwoInteger { labels: None },
                 r#"{"n_layers": 1, "d_model": 128, "n_ctx": 3, "d_head": 16, "n_heads": 8, "d_mlp": 1024,
                     "act_fn": "relu", "d_vocab": 114, "d_vocab_out": 2, "normalization_type": null}"#,
-                Data::Half { batch: 512 },
+                TrainingData::Half { batch: 512 },
                 Settings {
                     initializer_range: Some(0.12),
                     steps: 2500,
@@ -233,12 +235,12 @@ impl Recipe {
     /// When a field is missing, unknown or makes no sense, by its name.
     pub fn from_json(json: &str) -> Result<Self> {
         let recipe: Recipe =
-            serde_json::from_str(json).map_err(|e| Error::Request(format!("recipe: {e}")))?;
+            serde_json::from_str(json).map_err(|e| Error::Recipe(e.to_string()))?;
         match recipe.data {
-            Data::Fresh { batch: 0, .. }
-            | Data::Fresh { held_out: 0, .. }
-            | Data::Half { batch: 0 } => Err(Error::Request(
-                "recipe: data: 0 sequences, expected one at least".into(),
+            TrainingData::Fresh { batch: 0, .. }
+            | TrainingData::Fresh { held_out: 0, .. }
+            | TrainingData::Half { batch: 0 } => Err(Error::Recipe(
+                "data: 0 sequences, expected one at least".into(),
             )),
             _ => Ok(recipe),
         }
@@ -290,12 +292,13 @@ impl Recipe {
         // Room for the steps' own seeds between those of two trainings.
         let seed = self.settings.seed << 32;
         let (held_out, source) = match self.data {
-            Data::Fresh { batch, held_out } => {
-                (task.generate(held_out, seed), Source::Fresh { batch, seed })
-            }
-            Data::Half { batch } => {
+            TrainingData::Fresh { batch, held_out } => (
+                task.generate(held_out, seed),
+                BatchSource::Fresh { batch, seed },
+            ),
+            TrainingData::Half { batch } => {
                 let inputs = task.inputs().ok_or_else(|| {
-                    Error::Request(format!(
+                    Error::Recipe(format!(
                         "half of all inputs: those of {} are too many to enumerate, expected fresh data",
                         task.name()
                     ))
@@ -303,7 +306,7 @@ impl Recipe {
                 let (half, held_out) = task.label(inputs)?.halves(self.settings.seed);
                 (
                     held_out,
-                    Source::Set(TrainingSet::new(half, batch, self.settings.seed)),
+                    BatchSource::Set(TrainingSet::new(half, batch, self.settings.seed)),
                 )
             }
         };
@@ -381,7 +384,7 @@ mod tests {
         let error = other.draw().err().unwrap().to_string();
         assert!(error.contains("d_vocab"), "{error}");
         other = Recipe::built_in(BuiltIn::Palindrome);
-        other.data = Data::Half { batch: 10 };
+        other.data = TrainingData::Half { batch: 10 };
         let error = other.draw().err().unwrap().to_string();
         assert!(error.contains("too many"), "{error}");
     }

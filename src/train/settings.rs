@@ -1,7 +1,7 @@
 //! How a model is trained.
 
 use super::adam::AdamW;
-use super::evaluate::Target;
+use super::evaluate::Goal;
 use super::schedule::Schedule;
 use serde::{Deserialize, Serialize};
 
@@ -28,7 +28,7 @@ pub struct Settings {
     pub checkpoint_every: usize,
     /// When to stop early: where nothing is given, never.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub target: Option<Target>,
+    pub target: Option<Goal>,
 }
 
 impl Default for Settings {

@@ -54,7 +54,7 @@ impl<T: Scalar> Trainer<T> {
     /// When a frozen parameter is none of the model's, or a number of steps is zero.
     pub fn from_model(model: Model<T>, settings: Settings) -> Result<Self> {
         if settings.evaluate_every == 0 || settings.checkpoint_every == 0 {
-            return Err(Error::Request(
+            return Err(Error::Recipe(
                 "evaluate_every and checkpoint_every: expected one step at least".into(),
             ));
         }

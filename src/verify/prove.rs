@@ -88,7 +88,7 @@ struct Symbolic {
 }
 
 fn symbolic(left: &Expr, right: &Expr, dims: &Dims) -> Result<Symbolic> {
-    let too_large = |e: crate::expr::Mismatch| Error::Request(e.to_string());
+    let too_large = |e: crate::expr::Mismatch| Error::Undecided(e.to_string());
     let mut replaced = BTreeSet::new();
     let mut difference = left.try_add(&-right).map_err(too_large)?;
     let mut rules: BTreeSet<Rule> = difference.rules().clone();
@@ -145,7 +145,7 @@ fn without_model(
         });
     }
     let outcome = field::decide(left, right, dims, seed).ok_or_else(|| {
-        Error::Request("a coefficient's denominator is a multiple of 2^61 - 1".into())
+        Error::Undecided("a coefficient's denominator is a multiple of 2^61 - 1".into())
     })?;
     let d = &outcome.dims;
     let mlp = d.d_mlp.map_or(String::new(), |n| format!(", d_mlp {n}"));
@@ -398,7 +398,7 @@ fn numeric<T: Scalar>(
     )?;
     Ok(match cmp.verdict() {
         Some(Verdict::Holds(measure)) if !telling => {
-            return Err(Error::Request(format!(
+            return Err(Error::Undecided(format!(
                 "nothing is decided: rounding in {} may move every entry by more than its own size (by {:.1e} at {}); a wider precision would tell",
                 T::PRECISION,
                 measure.bound,
@@ -407,7 +407,7 @@ fn numeric<T: Scalar>(
         }
         Some(Verdict::Holds(measure)) => Proof::Holds(measure),
         Some(Verdict::Refuted(measure)) => Proof::Refuted(measure),
-        _ => return Err(Error::Request("there is nothing to compare".into())),
+        _ => return Err(Error::Undecided("there is nothing to compare".into())),
     })
 }
 

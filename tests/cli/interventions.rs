@@ -329,7 +329,7 @@ fn sweeps_refuse_what_is_not_there() {
     s.write("single", &integers("tokens", &[1, 1], &[0]));
     let ablate = "ablate model --tokens data --labels is_palindrome";
     for (line, said) in table(
-        "--heads 2.0       => head 2.0: this model has heads 0.0 to 1.1
+        "--heads 2.0       => head 2.0: this model has 2 layers of 2 heads
          --heads 1         => head `1`: expected `layer.head`, as in 1.0
          --positions 6     => --positions: position 6: there are 0..=5
          --positions 4-2   => expected all, first, last, N, N-M

@@ -1,6 +1,6 @@
 //! The program, what it is run on, and what it may say.
 
-use pathsum::study::{Axis, Chart, HeatMap, Picture, Scale, Story, Verdict};
+use pathsum::study::{Axis, Chart, Conclusion, HeatMap, Picture, Scale, Story};
 use pathsum::{Config, Model, Scalar, Tensor, TensorFile, Tokens, Weights, study};
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
@@ -331,9 +331,9 @@ pub fn small_story() -> Story {
         maps: vec![map],
     };
     story.steps = vec![
-        study::Step::new("one", "One", "1 > 0", Verdict::of(true, "1 and 0"))
+        study::Step::new("one", "One", "1 > 0", Conclusion::of(true, "1 and 0"))
             .picture(Picture::new("map", "A map", maps)),
-        study::Step::new("two", "Two", "2 < 1", Verdict::of(false, "2 and 1")),
+        study::Step::new("two", "Two", "2 < 1", Conclusion::of(false, "2 and 1")),
     ];
     story.figure("one", 1.0);
     story

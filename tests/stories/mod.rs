@@ -47,7 +47,7 @@ pub fn induction() -> Story {
         all
     };
     let all = 0..tokens.batch();
-    let attention = Attention {
+    let attention = AttentionView {
         sequences: sequences.collect(),
         heads: vec!["0.0".into(), "1.0".into()],
         weightings: vec![
@@ -59,7 +59,7 @@ pub fn induction() -> Story {
         "attention",
         "Where the heads look",
         "The second head attends to the token after the last occurrence of the current one.",
-        Verdict::of(
+        Conclusion::of(
             least > 0.99,
             format!(
                 "at least {} of the attention, in {} positions",
@@ -111,7 +111,7 @@ pub fn induction() -> Story {
             "copying",
             "What the second head writes",
             "Each token raises its own logit.",
-            Verdict::of(false, "3 of 4 `<script>alert(1)</script>`"),
+            Conclusion::of(false, "3 of 4 `<script>alert(1)</script>`"),
         )
         .table(table)
         .picture(
@@ -183,7 +183,7 @@ pub fn induction() -> Story {
             "direct",
             "Direct logit attribution",
             "Most of it comes from the second head.",
-            Verdict::not_applicable("there is no second head"),
+            Conclusion::not_applicable("there is no second head"),
         )
         .picture(Picture::new(
             "dla",
@@ -220,7 +220,7 @@ pub fn induction() -> Story {
         .picture(Picture::new(
             "logits",
             "Logit of token 3",
-            Chart::Histograms(vec![Histogram {
+            Chart::Histograms(vec![HistogramChart {
                 title: "all positions".into(),
                 x: "logit".into(),
                 y: "positions".into(),

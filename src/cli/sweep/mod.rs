@@ -4,15 +4,15 @@ mod outcome;
 mod reading;
 mod show;
 
-pub use outcome::{How, Outcome, Request, What};
+pub use outcome::{Ablation, Request, SweepFile, What};
 pub use reading::Reading;
 
 use super::args::Common;
 use super::output::{progress, report};
 use super::places::Places;
 use anyhow::{Result, bail};
-use outcome::Chosen;
-use pathsum::intervene::{By, Change, Grid, Scope, Site, Sweep, SweepResult};
+use outcome::ChosenPlaces;
+use pathsum::intervene::{Change, Each, Grid, Scope, Site, Sweep, SweepResult};
 use pathsum::model::Config;
 use pathsum::tensor::write_file;
 use pathsum::{Head, Scalar};
@@ -54,7 +54,7 @@ pub struct Grids {
 
 /// The axes of a grid.
 #[derive(Clone)]
-struct Axes(Vec<By>);
+struct Axes(Vec<Each>);
 
 impl FromStr for Axes {
     type Err = pathsum::Error;
@@ -137,7 +137,7 @@ impl FromStr for Shard {
 
 impl Grids {
     /// The grid of one change, along the axes asked for or these.
-    pub fn grid(&self, config: &Config, pos: usize, by: &[By], change: &Change) -> Result<Grid> {
+    pub fn grid(&self, config: &Config, pos: usize, by: &[Each], change: &Change) -> Result<Grid> {
         let by = self.by.as_ref().map_or(by, |axes| &axes.0);
         Ok(Grid::new(
             config,
@@ -178,12 +178,12 @@ impl Grids {
     }
 
     /// What was asked to be changed, for the record.
-    pub fn chosen(&self, config: &Config, grid: &Grid, pos: usize) -> Result<Chosen> {
+    pub fn chosen(&self, config: &Config, grid: &Grid, pos: usize) -> Result<ChosenPlaces> {
         let scope = self.scope(config, pos)?;
         let heads = scope
             .heads
             .map(|heads| heads.iter().map(Head::to_string).collect());
-        Ok(Chosen {
+        Ok(ChosenPlaces {
             site: self.site.to_string(),
             by: grid.axes().iter().map(|axis| axis.by).collect(),
             layers: scope.layers,
@@ -213,13 +213,13 @@ impl Grids {
     }
 
     /// Writes what was found where it was asked for, and prints it.
-    pub fn finish(&self, common: &Common, mut outcome: Outcome) -> Result<()> {
+    pub fn finish(&self, common: &Common, mut outcome: SweepFile) -> Result<()> {
         outcome.shard = self.shard;
         outcome.finish(common, self.out.as_deref())
     }
 }
 
-impl Outcome {
+impl SweepFile {
     /// Writes the file, if there is to be one, and prints the outcome.
     pub fn finish(&self, common: &Common, out: Option<&std::path::Path>) -> Result<()> {
         if let Some(out) = out {

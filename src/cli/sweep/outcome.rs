@@ -3,7 +3,7 @@
 use super::Shard;
 use anyhow::{Result, bail};
 use pathsum::Precision;
-use pathsum::intervene::{By, GridAxis, SweepResult};
+use pathsum::intervene::{Each, GridAxis, SweepResult};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ use serde_json::Value;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 #[value(rename_all = "snake_case")]
-pub enum How {
+pub enum Ablation {
     /// The mean over the sequences, for each position
     Mean,
     /// The mean over sequences and positions
@@ -30,7 +30,7 @@ pub enum What {
     Ablate {
         /// The tokens' file.
         tokens: String,
-        how: How,
+        how: Ablation,
         /// What another sequence is drawn from, where one is.
         #[serde(skip_serializing_if = "Option::is_none")]
         seed: Option<u64>,
@@ -44,9 +44,9 @@ pub enum What {
 
 /// Which places are changed; all of them where none are named.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Chosen {
+pub struct ChosenPlaces {
     pub site: String,
-    pub by: Vec<By>,
+    pub by: Vec<Each>,
     pub layers: Option<Vec<usize>>,
     pub heads: Option<Vec<String>>,
     pub positions: Option<Vec<usize>>,
@@ -65,7 +65,7 @@ pub struct Request {
     /// Positions of each.
     pub pos: usize,
     #[serde(flatten)]
-    pub chosen: Chosen,
+    pub chosen: ChosenPlaces,
     pub metric: String,
     /// The positions at which it is read.
     pub at: Vec<usize>,
@@ -74,7 +74,7 @@ pub struct Request {
 
 /// A request and its results; of an ablation, all that a [`SweepResult`] has.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Outcome {
+pub struct SweepFile {
     #[serde(flatten)]
     pub request: Request,
     /// Which part of the cells this is, where it is not all of them.
@@ -93,10 +93,10 @@ pub struct Outcome {
     pub recovered: Option<Vec<Option<f64>>>,
 }
 
-impl Outcome {
+impl SweepFile {
     /// Of a sweep over one run.
     pub fn ablated(request: Request, result: SweepResult) -> Self {
-        Outcome {
+        SweepFile {
             request,
             shard: None,
             axes: result.axes,
@@ -117,7 +117,7 @@ impl Outcome {
                 .filter(|_| differ)
                 .map(|value| (value - corrupted) / way)
         };
-        Outcome {
+        SweepFile {
             request,
             shard: None,
             axes: result.axes,
@@ -134,7 +134,7 @@ impl Outcome {
     }
 
     /// All shards of one sweep together, each by the name of its file.
-    pub fn merge(shards: Vec<(String, Outcome)>) -> Result<Outcome> {
+    pub fn merge(shards: Vec<(String, SweepFile)>) -> Result<SweepFile> {
         let Some((first, all)) = shards.first().cloned() else {
             bail!("no results to merge");
         };
@@ -166,8 +166,8 @@ impl Outcome {
         });
         let merged = SweepResult::merge(results)?;
         Ok(match all.corrupted {
-            None => Outcome::ablated(all.request, merged),
-            Some(_) => Outcome::patched(all.request, all.clean, merged),
+            None => SweepFile::ablated(all.request, merged),
+            Some(_) => SweepFile::patched(all.request, all.clean, merged),
         })
     }
 }

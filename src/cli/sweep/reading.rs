@@ -15,7 +15,7 @@ pub struct Reading {
     /// loss, accuracy, logit_diff (the right class less the largest other), logit_diff:I-J, probability,
     /// probability:I, or kl (from the clean run)
     #[arg(long, value_name = "METRIC", default_value = "logit_diff")]
-    metric: Measure,
+    metric: MetricArg,
     /// Where the answers are read: first, last, N, N-M, or several with commas (last unless given; with
     /// --labels next, all positions that have a next token)
     #[arg(long, value_name = "PLACES")]
@@ -31,30 +31,30 @@ const NEXT: &str = "next";
 
 /// What can be read.
 #[derive(Clone, Copy)]
-enum Measure {
+enum MetricArg {
     Standard(Standard),
     Kl,
 }
 
-impl FromStr for Measure {
+impl FromStr for MetricArg {
     type Err = String;
 
     fn from_str(s: &str) -> Result<Self, String> {
         match s {
-            "kl" => Ok(Measure::Kl),
+            "kl" => Ok(MetricArg::Kl),
             _ => match s.parse() {
-                Ok(standard) => Ok(Measure::Standard(standard)),
+                Ok(standard) => Ok(MetricArg::Standard(standard)),
                 Err(e) => Err(format!("{e}; or kl")),
             },
         }
     }
 }
 
-impl fmt::Display for Measure {
+impl fmt::Display for MetricArg {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Measure::Standard(standard) => standard.fmt(f),
-            Measure::Kl => f.write_str("kl"),
+            MetricArg::Standard(standard) => standard.fmt(f),
+            MetricArg::Kl => f.write_str("kl"),
         }
     }
 }
@@ -101,8 +101,8 @@ impl Reading {
     ) -> Result<Box<dyn Metric>> {
         answers.check(config, tokens)?;
         let metric: Box<dyn Metric> = match self.metric {
-            Measure::Standard(standard) => Box::new(standard),
-            Measure::Kl => Box::new(Kl::from_clean(&clean()?)),
+            MetricArg::Standard(standard) => Box::new(standard),
+            MetricArg::Kl => Box::new(Kl::from_clean(&clean()?)),
         };
         metric.check(answers, config.d_vocab_out)?;
         Ok(metric)

@@ -1,6 +1,6 @@
 //! What a sweep found, in tables.
 
-use super::outcome::{How, Outcome, What};
+use super::outcome::{Ablation, SweepFile, What};
 use crate::cli::output::{table, text as table_text};
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table};
 
@@ -14,8 +14,8 @@ const LARGEST: usize = 20;
 const WIDTH: usize = 100;
 
 /// What was asked, and a table of what was found.
-pub fn text(outcome: &Outcome) -> String {
-    let shown = Shown::of(outcome);
+pub fn text(outcome: &SweepFile) -> String {
+    let shown = ShownCells::of(outcome);
     let matrix = match outcome.axes.as_slice() {
         [_, _] => shown.matrix(),
         _ => None,
@@ -27,7 +27,7 @@ pub fn text(outcome: &Outcome) -> String {
     )
 }
 
-fn heading(outcome: &Outcome) -> String {
+fn heading(outcome: &SweepFile) -> String {
     let request = &outcome.request;
     let chosen = &request.chosen;
     let at: Vec<String> = request.at.iter().map(usize::to_string).collect();
@@ -43,10 +43,10 @@ fn heading(outcome: &Outcome) -> String {
     let (unchanged, change) = match (&request.what, outcome.corrupted) {
         (What::Ablate { how, seed, .. }, _) => {
             let how = match how {
-                How::Mean => "its mean over the sequences".to_string(),
-                How::MeanAll => "its mean over sequences and positions".into(),
-                How::Zero => "zero".into(),
-                How::Resample => {
+                Ablation::Mean => "its mean over the sequences".to_string(),
+                Ablation::MeanAll => "its mean over sequences and positions".into(),
+                Ablation::Zero => "zero".into(),
+                Ablation::Resample => {
                     format!("another sequence's (seed {})", seed.unwrap_or_default())
                 }
             };
@@ -83,15 +83,15 @@ fn number(x: f64) -> String {
 }
 
 /// The cells of this shard, and what is told of each.
-struct Shown<'a> {
-    outcome: &'a Outcome,
+struct ShownCells<'a> {
+    outcome: &'a SweepFile,
     /// Each cell's difference to the run without a change.
     changes: Vec<Option<f64>>,
     largest: f64,
 }
 
-impl<'a> Shown<'a> {
-    fn of(outcome: &'a Outcome) -> Self {
+impl<'a> ShownCells<'a> {
+    fn of(outcome: &'a SweepFile) -> Self {
         let unchanged = outcome.unchanged();
         let changes: Vec<Option<f64>> = outcome
             .values
@@ -99,7 +99,7 @@ impl<'a> Shown<'a> {
             .map(|value| value.map(|value| value - unchanged))
             .collect();
         let sizes = changes.iter().flatten().map(|change| change.abs());
-        Shown {
+        ShownCells {
             largest: sizes.fold(0.0, f64::max),
             outcome,
             changes,
@@ -135,7 +135,7 @@ impl<'a> Shown<'a> {
         self.outcome.recovered.as_ref().and_then(|shares| shares[i])
     }
 
-    /// What [`Shown::cell`] tells.
+    /// What [`ShownCells::cell`] tells.
     fn told(&self) -> &'static str {
         let recovered = self.outcome.recovered.iter().flatten().flatten().next();
         if recovered.is_some() {

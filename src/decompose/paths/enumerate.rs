@@ -49,9 +49,13 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
     pub fn enumerate(&self, most: usize) -> Result<Vec<Contribution<T>>> {
         let count = self.paths.count();
         if count > most as u128 {
-            return Err(Error::Request(format!(
-                "there are {count} paths, more than {most}: ask for the largest, or for sums over them"
-            )));
+            return Err(Error::TooMany {
+                found: count,
+                most: most as u128,
+                message: format!(
+                    "there are {count} paths, more than {most}: ask for the largest, or for sums over them"
+                ),
+            });
         }
         let mut all = Vec::with_capacity(count as usize);
         for &(start, value) in &self.constants {

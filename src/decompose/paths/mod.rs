@@ -121,28 +121,28 @@ struct Layer<'a, T: Scalar> {
 }
 
 /// Something written to the stream.
-struct Written<'a, T: Scalar> {
+struct StreamWrite<'a, T: Scalar> {
     start: Start,
     /// The first layer whose heads read it.
     level: usize,
-    value: Value<'a, T>,
+    value: WrittenValue<'a, T>,
     /// The size, beside the value's own, of the terms that it was computed from: for error bounds.
     from: T,
 }
 
-enum Value<'a, T: Scalar> {
+enum WrittenValue<'a, T: Scalar> {
     /// A row for every position.
     Rows(Cow<'a, [T]>),
     /// One row, and how much of it each position gets.
     Multiples { of: Vec<T>, by: Vec<T> },
 }
 
-impl<T: Scalar> Value<'_, T> {
+impl<T: Scalar> WrittenValue<'_, T> {
     /// What is written at a position: a row, and a factor.
     fn at(&self, position: usize, d: usize) -> (&[T], T) {
         match self {
-            Value::Rows(rows) => (&rows[position * d..][..d], T::ONE),
-            Value::Multiples { of, by } => (of, by[position]),
+            WrittenValue::Rows(rows) => (&rows[position * d..][..d], T::ONE),
+            WrittenValue::Multiples { of, by } => (of, by[position]),
         }
     }
 
@@ -179,7 +179,7 @@ pub struct Paths<'a, T: Scalar> {
     par: Par,
     layers: Vec<Layer<'a, T>>,
     /// In the order in which they are written: those that a layer reads come first.
-    starts: Vec<Written<'a, T>>,
+    starts: Vec<StreamWrite<'a, T>>,
     /// The scale of `ln_final` at each position, where there is that norm.
     final_scale: Option<&'a [T]>,
 }
@@ -222,28 +222,36 @@ impl<'a, T: Scalar> Paths<'a, T> {
             unreachable!("a stream is [batch, pos, d]")
         };
         if sequence >= batch {
-            return Err(Error::Request(format!(
-                "sequence {sequence}: the run's sequences are 0..={}",
-                batch.saturating_sub(1)
-            )));
+            return Err(Error::out_of_range(
+                "sequence",
+                sequence,
+                "",
+                "the run's sequences",
+                0..batch,
+            ));
         }
         let rows = |hook: Hook| Ok(Cow::Borrowed(cache.require(hook)?.slice(&[sequence])));
         let scale = |hook: Hook| match c.norm {
             Some(_) => Result::Ok(Some(cache.require(hook)?.slice(&[sequence]))),
             None => Ok(None),
         };
-        let mut starts: Vec<Written<'a, T>> = Vec::new();
+        let mut starts: Vec<StreamWrite<'a, T>> = Vec::new();
         let mut layers = Vec::new();
-        let mut write = |start: Start, level: usize, value: Value<'a, T>, from: T| {
-            starts.push(Written {
+        let mut write = |start: Start, level: usize, value: WrittenValue<'a, T>, from: T| {
+            starts.push(StreamWrite {
                 start,
                 level,
                 value,
                 from,
             });
         };
-        write(Start::Embed, 0, Value::Rows(rows(Hook::Embed)?), T::ZERO);
-        let pos_embed = Value::Rows(rows(Hook::PosEmbed)?);
+        write(
+            Start::Embed,
+            0,
+            WrittenValue::Rows(rows(Hook::Embed)?),
+            T::ZERO,
+        );
+        let pos_embed = WrittenValue::Rows(rows(Hook::PosEmbed)?);
         write(Start::PosEmbed, 0, pos_embed, T::ZERO);
         for (l, block) in model.weights().blocks.iter().enumerate() {
             let attn = &block.attn;
@@ -253,7 +261,7 @@ impl<'a, T: Scalar> Paths<'a, T> {
                 .collect();
             for (head, pattern) in patterns.iter().enumerate() {
                 let (b_V, W_O) = (attn.b_V.slice(&[head]), attn.W_O.mat(&[head]));
-                let value = Value::Multiples {
+                let value = WrittenValue::Multiples {
                     of: times(row(b_V), W_O).into_data(),
                     by: (0..pos)
                         .map(|q| (0..pos).map(|k| pattern[(q, k)]).sum())
@@ -262,7 +270,7 @@ impl<'a, T: Scalar> Paths<'a, T> {
                 let start = Start::ValueBias(Head { layer: l, head });
                 write(start, l + 1, value, norm(b_V) * frobenius(W_O));
             }
-            let everywhere = |b: &Tensor<T>| Value::Multiples {
+            let everywhere = |b: &Tensor<T>| WrittenValue::Multiples {
                 of: b.data().to_vec(),
                 by: vec![T::ONE; pos],
             };
@@ -276,7 +284,7 @@ impl<'a, T: Scalar> Paths<'a, T> {
                 write(
                     Start::Mlp(l),
                     l + 1,
-                    Value::Rows(neurons.into()),
+                    WrittenValue::Rows(neurons.into()),
                     norm(b_out),
                 );
                 write(Start::MlpBias(l), l + 1, everywhere(&mlp.b_out), T::ZERO);
@@ -321,7 +329,7 @@ impl<'a, T: Scalar> Paths<'a, T> {
     }
 
     /// The starts that are in the stream before layer `l`.
-    fn written_before(&self, l: usize) -> &[Written<'a, T>] {
+    fn written_before(&self, l: usize) -> &[StreamWrite<'a, T>] {
         &self.starts[..self.starts.partition_point(|w| w.level <= l)]
     }
 

@@ -1,6 +1,6 @@
 //! What reaches the heads' values, and how large it can be there: what the search bounds its branches by.
 
-use super::{Paths, Start, Value, frobenius, map, norm, row, scale_rows, times};
+use super::{Paths, Start, WrittenValue, frobenius, map, norm, row, scale_rows, times};
 use crate::linalg::rounding::{gamma, spectral_at_most};
 use crate::names::Head;
 use crate::tensor::{Scalar, Tensor};
@@ -114,13 +114,13 @@ impl<T: Scalar> AtHead<T> {
                 raise(&mut any, p, size + g * sizes[p]);
             };
             match &written.value {
-                Value::Rows(x) => {
+                WrittenValue::Rows(x) => {
                     let mut values = times(MatRef::from_row_major_slice(x, pos, d), W_V);
                     scale_rows(&mut values, &layer.inverse_scale);
                     (0..pos).for_each(|p| reaches(p, norm(values.slice(&[p]))));
                     rows.push((written.start, values));
                 }
-                Value::Multiples { of, by } => {
+                WrittenValue::Multiples { of, by } => {
                     let values = times(row(of), W_V).into_data();
                     let own = norm(&values);
                     starts.push(written.start);

@@ -9,8 +9,8 @@
 //!
 //! `δ_l` is bounded by `γ_n` times the norm of the moduli of its terms, by the factors' Frobenius norms.
 
-use super::sums::{LogitPaths, Sweep};
-use super::{Layer, Paths, Written, frobenius, norm};
+use super::sums::{Cotangents, LogitPaths};
+use super::{Layer, Paths, StreamWrite, frobenius, norm};
 use crate::linalg::rounding::{gamma, rounded_up, spectral_at_most};
 use crate::tensor::{Scalar, Tensor};
 
@@ -43,7 +43,7 @@ impl<T: Scalar> Layer<'_, T> {
     }
 }
 
-impl<T: Scalar> Written<'_, T> {
+impl<T: Scalar> StreamWrite<'_, T> {
     /// The norm of the terms that are written at a position.
     pub(super) fn size(&self, position: usize, d: usize) -> T {
         let (row, by) = self.value.at(position, d);
@@ -85,7 +85,7 @@ fn norms<T: Scalar>(x: &Tensor<T>) -> Sizes<T> {
 
 impl<T: Scalar> LogitPaths<'_, '_, T> {
     /// How far rounding may have put the sum over all paths, by start.
-    pub(super) fn rounding(&self, sweep: &Sweep<T>) -> T {
+    pub(super) fn rounding(&self, sweep: &Cotangents<T>) -> T {
         let paths = self.paths;
         let (d, n) = (paths.d_model(), paths.roundings() + self.weighed);
         let g = gamma::<T>(n);

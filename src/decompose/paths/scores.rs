@@ -102,10 +102,11 @@ pub fn score_table<T: Scalar>(
 ) -> Result<ScoreTable<T>> {
     let c = model.config();
     if head.layer >= c.n_layers || head.head >= c.n_heads {
-        return Err(Error::Request(format!(
-            "head {head}: this model has {} layers of {} heads",
-            c.n_layers, c.n_heads
-        )));
+        return Err(Error::NoSuchHead {
+            head,
+            layers: c.n_layers,
+            heads: c.n_heads,
+        });
     }
     let stack = residual_stack(model, cache, Hook::ResidPre(head.layer), By::Head)?;
     let stack = layer_norm_stack(model, cache, stack, Hook::Ln1Scale(head.layer))?;
@@ -118,10 +119,7 @@ pub fn score_table<T: Scalar>(
         ("key", key, pos),
     ] {
         if at >= most {
-            return Err(Error::Request(format!(
-                "{what} {at}: the run's are 0..={}",
-                most - 1
-            )));
+            return Err(Error::out_of_range(what, at, "", "the run's", 0..most));
         }
     }
     let w = model.weights();

@@ -47,7 +47,7 @@ pub struct Top<T> {
 }
 
 /// Heads that paths end in.
-struct Suffix<T: Scalar> {
+struct PathEnd<T: Scalar> {
     heads: Vec<Head>,
     /// The cotangent of the first head's values, `[pos, d_head]`.
     values: Tensor<T>,
@@ -59,12 +59,12 @@ struct Suffix<T: Scalar> {
 struct Open<T: Scalar> {
     bound: f64,
     /// What comes after the head; none, where the unembedding does.
-    behind: Option<Arc<Suffix<T>>>,
+    behind: Option<Arc<PathEnd<T>>>,
     head: Head,
 }
 
 /// A path found.
-struct Found<T> {
+struct FoundPath<T> {
     value: T,
     error: T,
     start: Start,
@@ -89,21 +89,21 @@ impl<T: Scalar> Ord for Open<T> {
 }
 
 /// The paths found so far, and what those left out may add.
-struct Best<T> {
+struct LargestPaths<T> {
     most: usize,
     /// The largest first.
-    found: Vec<Found<T>>,
+    found: Vec<FoundPath<T>>,
     each: T,
 }
 
-impl<T: Scalar> Best<T> {
+impl<T: Scalar> LargestPaths<T> {
     /// What a path must exceed to be listed.
     fn threshold(&self) -> Option<T> {
         let last = self.found.get(self.most - 1)?;
         Some(last.value.abs())
     }
 
-    fn take(&mut self, found: Found<T>) {
+    fn take(&mut self, found: FoundPath<T>) {
         let size = found.value.abs();
         let at = self.found.partition_point(|f| f.value.abs() >= size);
         self.found.insert(at, found);
@@ -144,9 +144,11 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
     /// each set of heads looked below, `2 pos d_head (d_head + pos + starts)` for each head before it.
     pub fn top(&self, k: usize, budget: usize) -> Result<Top<T>> {
         if k == 0 {
-            return Err(Error::Request(
-                "the 0 largest paths: ask for at least 1".into(),
-            ));
+            return Err(Error::TooFew {
+                found: 0,
+                least: 1,
+                message: "the 0 largest paths: ask for at least 1".into(),
+            });
         }
         let total = self.total();
         if !total.value.is_finite() {
@@ -155,7 +157,7 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
             ));
         }
         let reach = Reach::new(self.paths);
-        let mut best = Best {
+        let mut best = LargestPaths {
             most: k,
             found: Vec::new(),
             each: T::ZERO,
@@ -179,7 +181,13 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
         Ok(self.certified(total, best, complete, expanded))
     }
 
-    fn certified(&self, total: Sum<T>, best: Best<T>, complete: bool, expanded: usize) -> Top<T> {
+    fn certified(
+        &self,
+        total: Sum<T>,
+        best: LargestPaths<T>,
+        complete: bool,
+        expanded: usize,
+    ) -> Top<T> {
         let listed: T = best.found.iter().map(|f| f.value).sum();
         let errors: T = best.found.iter().map(|f| f.error).sum();
         let sizes: T = best.found.iter().map(|f| f.value.abs()).sum();
@@ -190,7 +198,7 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
             u128::MAX => count,
             _ => count - best.found.len() as u128,
         };
-        let path = |f: Found<T>| Contribution {
+        let path = |f: FoundPath<T>| Contribution {
             path: Path {
                 start: f.start,
                 heads: f.heads,
@@ -213,12 +221,12 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
     }
 
     /// The paths through no head.
-    fn direct(&self, best: &mut Best<T>) {
+    fn direct(&self, best: &mut LargestPaths<T>) {
         let paths = self.paths;
         let (d, n) = (paths.d_model(), paths.roundings() + self.weighed);
         let (g, up) = (gamma::<T>(n), rounded_up::<T>(8 * n));
         let mut take = |start, value, error| {
-            best.take(Found {
+            best.take(FoundPath {
                 value,
                 error,
                 start,
@@ -237,14 +245,14 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
     }
 
     /// The cotangent of a head's values, given that of the head behind it.
-    fn suffix(&self, reach: &Reach<T>, behind: Option<&Suffix<T>>, head: Head) -> Suffix<T> {
+    fn suffix(&self, reach: &Reach<T>, behind: Option<&PathEnd<T>>, head: Head) -> PathEnd<T> {
         let paths = self.paths;
         let layer = &paths.layers[head.layer];
         let Some(behind) = behind else {
             let n = paths.roundings() + self.weighed;
             let mut at = vec![T::ZERO; paths.pos];
             at[self.position] = gamma::<T>(n) * self.row_size * reach.of(head).W_O;
-            return Suffix {
+            return PathEnd {
                 heads: vec![head],
                 values: paths.values_of(head, self.last_cotangent().mat(&[])),
                 apart: layer.mixed_back(head.head, &at),
@@ -265,7 +273,7 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
                 inverse_scale[p].abs() * (behind.apart[p] * at_most + row * size)
             })
             .collect();
-        Suffix {
+        PathEnd {
             heads: [&[head], &behind.heads[..]].concat(),
             values: times(layer.patterns[head.head].transpose(), out.mat(&[])),
             apart: layer.mixed_back(head.head, &apart),
@@ -276,8 +284,8 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
     fn look_below(
         &self,
         reach: &Reach<T>,
-        behind: Option<Arc<Suffix<T>>>,
-        best: &mut Best<T>,
+        behind: Option<Arc<PathEnd<T>>>,
+        best: &mut LargestPaths<T>,
         open: &mut BinaryHeap<Open<T>>,
     ) {
         let paths = self.paths;
@@ -300,7 +308,7 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
                     continue;
                 }
                 let after = behind.iter().flat_map(|b| &b.heads);
-                best.take(Found {
+                best.take(FoundPath {
                     value,
                     error: seen.error,
                     start,
@@ -322,7 +330,7 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
         }
     }
 
-    fn look_at(&self, reach: &Reach<T>, suffix: &Suffix<T>) -> Seen<T> {
+    fn look_at(&self, reach: &Reach<T>, suffix: &PathEnd<T>) -> Seen<T> {
         let paths = self.paths;
         let n = paths.roundings();
         let (g, up) = (gamma::<T>(n), rounded_up::<T>(8 * n));

@@ -33,7 +33,7 @@ pub struct LogitPaths<'p, 'a, T: Scalar> {
 }
 
 /// The cotangents of a logit, through all layers.
-pub(super) struct Sweep<T: Scalar> {
+pub(super) struct Cotangents<T: Scalar> {
     /// Of the stream before each layer, and after the last: `[pos, d_model]`.
     pub streams: Vec<Tensor<T>>,
     /// Of each head's values, by layer and head: `[pos, d_head]`.
@@ -103,10 +103,13 @@ impl<'a, T: Scalar> Paths<'a, T> {
     pub(super) fn check_position(&self, position: usize) -> Result<()> {
         match position < self.pos {
             true => Ok(()),
-            false => Err(Error::Request(format!(
-                "position {position}: the sequence's positions are 0..={}",
-                self.pos - 1
-            ))),
+            false => Err(Error::out_of_range(
+                "position",
+                position,
+                "",
+                "the sequence's positions",
+                0..self.pos,
+            )),
         }
     }
 
@@ -175,7 +178,7 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
         last
     }
 
-    pub(super) fn sweep(&self) -> Sweep<T> {
+    pub(super) fn sweep(&self) -> Cotangents<T> {
         let mut streams = vec![self.last_cotangent()];
         let mut values = Vec::new();
         for layer in (0..self.paths.layers.len()).rev() {
@@ -187,7 +190,7 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
         }
         streams.reverse();
         values.reverse();
-        Sweep { streams, values }
+        Cotangents { streams, values }
     }
 
     /// The sum over all paths: the logit.
@@ -214,7 +217,7 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
         self.by_start_of(&self.sweep())
     }
 
-    fn by_start_of(&self, sweep: &Sweep<T>) -> Vec<(Start, T)> {
+    fn by_start_of(&self, sweep: &Cotangents<T>) -> Vec<(Start, T)> {
         let mut sums = Vec::new();
         let mut written = self.paths.starts.iter().peekable();
         for level in 0..=self.paths.layers.len() {

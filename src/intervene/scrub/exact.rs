@@ -44,12 +44,15 @@ struct Budget {
 impl Budget {
     fn spend(&mut self, runs: u64) -> Result<()> {
         if runs > self.left {
-            let spent = self.most - self.left;
-            return Err(Error::Request(format!(
-                "the exact expectation takes {} runs or more, expected at most {}; a sample estimates it",
-                spent.saturating_add(runs),
-                self.most
-            )));
+            let found = (self.most - self.left).saturating_add(runs);
+            return Err(Error::TooMany {
+                found: found.into(),
+                most: self.most.into(),
+                message: format!(
+                    "the exact expectation takes {found} runs or more, expected at most {}; a sample estimates it",
+                    self.most
+                ),
+            });
         }
         self.left -= runs;
         Ok(())
@@ -75,7 +78,7 @@ fn distribution<T: Scalar>(
     every_run(
         scrub,
         &child.body,
-        &Read::Site(&child.site),
+        &Read::Piece(&child.site),
         budget,
         |inputs, probability, value| {
             let bits = value.iter().map(|x| x.to_f64().to_bits()).collect();

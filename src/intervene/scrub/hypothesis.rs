@@ -1,6 +1,6 @@
 //! Hypotheses: which activations the output depends on, and which inputs they do not tell apart.
 
-use super::site::Site;
+use super::site::Piece;
 use crate::error::{Error, Result};
 use crate::intervene::Part;
 use crate::model::{Config, Tokens};
@@ -135,7 +135,7 @@ pub(super) struct Body<T: Scalar> {
 }
 
 pub(super) struct Child<T: Scalar> {
-    pub site: Site<T>,
+    pub site: Piece<T>,
     pub agree: Classes,
     pub body: Body<T>,
 }
@@ -154,7 +154,7 @@ impl Classes {
             Agree::Anything => vec![0; inputs],
             Agree::Itself => (0..inputs).collect(),
             Agree::Class(labels) if labels.len() != inputs => {
-                return Err(Error::Request(format!(
+                return Err(Error::Mismatch(format!(
                     "{whose}: {} labels of what inputs agree on, expected {inputs}, as there are inputs",
                     labels.len()
                 )));
@@ -199,16 +199,16 @@ fn body<T: Scalar>(
     for node in children {
         let hook = node.hook;
         let Some(place) = config.hooks().iter().position(|h| *h == hook) else {
-            return Err(Error::Request(format!("this model has no `{hook}`")));
+            return Err(Error::NotInModel(format!("`{hook}`")));
         };
         let name = format!("`{hook}`");
         if place >= own.1 {
-            return Err(Error::Request(format!(
+            return Err(Error::NotUpstream(format!(
                 "{} does not depend on {name}, which is not before it",
                 own.0
             )));
         }
-        let site = Site::new(
+        let site = Piece::new(
             config,
             hook,
             &node.part,
@@ -216,7 +216,7 @@ fn body<T: Scalar>(
             tokens.pos(),
         )?;
         if checked.iter().any(|other| other.site.overlaps(&site)) {
-            return Err(Error::Request(format!(
+            return Err(Error::Experiment(format!(
                 "two nodes below {} take the same part of {name}, or directions that are not orthogonal",
                 own.0
             )));

@@ -151,9 +151,11 @@ impl<'a, T: Scalar> Scrub<'a, T> {
     /// For every sample a run for each node, but for nodes without children: these are run once for each input drawn.
     pub fn sample(&self, hypothesis: &Hypothesis, samples: usize, seed: u64) -> Result<Scrubbed> {
         if samples < 2 {
-            return Err(Error::Request(format!(
-                "{samples} samples tell no error, expected two at least"
-            )));
+            return Err(Error::TooFew {
+                found: samples,
+                least: 2,
+                message: format!("{samples} samples tell no error, expected two at least"),
+            });
         }
         let body = self.check(hypothesis)?;
         let values = sample::values(self, &body, samples, seed)?;
@@ -187,7 +189,11 @@ impl<'a, T: Scalar> Scrub<'a, T> {
         let config = self.model.config();
         self.tokens.check(config)?;
         if self.tokens.batch() == 0 {
-            return Err(Error::Request("there are no inputs to draw from".into()));
+            return Err(Error::TooFew {
+                found: 0,
+                least: 1,
+                message: "there are no inputs to draw from".into(),
+            });
         }
         self.answers.check(config, self.tokens)?;
         self.metric.check(self.answers, config.d_vocab_out)?;

@@ -2,7 +2,7 @@
 
 use super::Scrub;
 use super::hypothesis::Body;
-use super::site::Site;
+use super::site::Piece;
 use crate::error::Result;
 use crate::linalg::Par;
 use crate::model::{Run, Tokens};
@@ -26,7 +26,7 @@ pub(super) struct Job<'v, T> {
 /// What is read of a run.
 pub(super) enum Read<'s, T: Scalar> {
     /// A node's own value.
-    Site(&'s Site<T>),
+    Piece(&'s Piece<T>),
     /// The logits at the answers.
     Answers,
 }
@@ -35,7 +35,7 @@ impl<T: Scalar> Scrub<'_, T> {
     /// How many numbers are read of one sequence.
     pub(super) fn width(&self, read: &Read<'_, T>) -> usize {
         match read {
-            Read::Site(site) => site.width(),
+            Read::Piece(site) => site.width(),
             Read::Answers => self.answers.positions().len() * self.model.config().d_vocab_out,
         }
     }
@@ -77,12 +77,12 @@ impl<T: Scalar> Scrub<'_, T> {
                 node.site.replace(value, |job| jobs[job].values[child]);
             });
         }
-        if let Read::Site(site) = read {
+        if let Read::Piece(site) = read {
             run = run.cache(site.hook);
         }
         let mut found = self.model.run(&tokens, run)?;
         match read {
-            Read::Site(site) => {
+            Read::Piece(site) => {
                 let value = found.cache.get_mut(site.hook).expect("it was kept");
                 site.read(value, out);
             }

@@ -54,7 +54,7 @@ fn drawn<T: Scalar>(
         .collect();
     let mut values = Vec::new();
     for (child, inputs) in body.children.iter().zip(&drawn_for) {
-        let read = Read::Site(&child.site);
+        let read = Read::Piece(&child.site);
         values.push(drawn(scrub, &child.body, &read, inputs, rng)?);
     }
     let job = |(i, &base): (usize, &usize)| Job {

@@ -9,7 +9,7 @@ use crate::names::Hook;
 use crate::tensor::{Scalar, Tensor};
 
 /// A part of a value: some of its places, or of each row what lies in a subspace.
-pub(super) struct Site<T: Scalar> {
+pub(super) struct Piece<T: Scalar> {
     pub hook: Hook,
     selection: Selection,
     /// An orthonormal basis of the subspace.
@@ -18,7 +18,7 @@ pub(super) struct Site<T: Scalar> {
     rows: usize,
 }
 
-impl<T: Scalar> Site<T> {
+impl<T: Scalar> Piece<T> {
     /// # Errors
     /// When the value has no such part, or the directions are not of its size, not finite or not independent.
     pub fn new(
@@ -29,15 +29,16 @@ impl<T: Scalar> Site<T> {
         pos: usize,
     ) -> Result<Self> {
         if part.sequences.is_some() {
-            return Err(Error::Request(format!(
-                "`{hook}`: a node is a part of every sequence's value, not of some"
-            )));
+            return Err(Error::Intervention {
+                hook,
+                reason: "a node is a part of every sequence's value, not of some".into(),
+            });
         }
         let selection = Selection::new(config, hook, part, stretch(pos), pos)?;
         let counts = selection.counts();
         let (&units, outer) = counts.split_last().expect("a value has axes");
         let basis = along.map(|directions| orthonormal(hook, directions, units));
-        Ok(Site {
+        Ok(Piece {
             hook,
             basis: basis.transpose()?,
             rows: outer[1..].iter().product(),
@@ -99,7 +100,7 @@ impl<T: Scalar> Site<T> {
     }
 
     /// Whether what is put into one would change the other: they share a place, and no subspaces keep them apart.
-    pub fn overlaps(&self, other: &Site<T>) -> bool {
+    pub fn overlaps(&self, other: &Piece<T>) -> bool {
         if self.hook != other.hook || !self.selection.meets(&other.selection) {
             return false;
         }
@@ -130,10 +131,13 @@ fn orthonormal<T: Scalar>(
     let mut basis: Vec<Vec<f64>> = Vec::new();
     for direction in directions {
         if direction.len() != units || direction.iter().any(|x| !x.is_finite()) {
-            return Err(Error::Request(format!(
-                "`{hook}`: a direction of {} numbers, expected {units}, all finite",
-                direction.len()
-            )));
+            return Err(Error::Intervention {
+                hook,
+                reason: format!(
+                    "a direction of {} numbers, expected {units}, all finite",
+                    direction.len()
+                ),
+            });
         }
         let length = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>().sqrt();
         let mut left = direction.clone();
@@ -147,14 +151,18 @@ fn orthonormal<T: Scalar>(
         // What rounding leaves of a direction that the others span.
         let least = 16.0 * units as f64 * f64::EPSILON * length(direction);
         if norm <= least {
-            return Err(Error::Request(format!(
-                "`{hook}`: a direction that is zero, or that the ones before it span"
-            )));
+            return Err(Error::Intervention {
+                hook,
+                reason: "a direction that is zero, or that the ones before it span".into(),
+            });
         }
         basis.push(left.iter().map(|x| x / norm).collect());
     }
     if basis.is_empty() {
-        return Err(Error::Request(format!("`{hook}`: along no direction")));
+        return Err(Error::Intervention {
+            hook,
+            reason: "along no direction".into(),
+        });
     }
     let narrow = |q: Vec<f64>| q.into_iter().map(T::from_f64).collect();
     Ok(basis.into_iter().map(narrow).collect())

@@ -2,7 +2,7 @@
 
 use super::Roles;
 use super::cures::Cure;
-use super::data::Kind;
+use super::data::StringKind;
 use crate::error::Result;
 use crate::intervene::{Intervention, intervene};
 use crate::linalg::Par;
@@ -23,7 +23,7 @@ pub struct Judged {
     /// The brackets.
     pub brackets: String,
     /// How it really fails.
-    pub kind: Kind,
+    pub kind: StringKind,
     /// The model's probability of "balanced".
     pub p_balanced: f64,
 }
@@ -36,13 +36,13 @@ impl Judged {
 
     /// Whether the model is wrong.
     pub fn fools(&self) -> bool {
-        (self.p_balanced > 0.5) != (self.kind == Kind::Balanced)
+        (self.p_balanced > 0.5) != (self.kind == StringKind::Balanced)
     }
 
     /// The probability that the model gives the wrong answer.
     pub fn p_wrong(&self) -> f64 {
         match self.kind {
-            Kind::Balanced => 1.0 - self.p_balanced,
+            StringKind::Balanced => 1.0 - self.p_balanced,
             _ => self.p_balanced,
         }
     }
@@ -60,7 +60,7 @@ pub struct Adversarial {
     pub beside: Vec<Judged>,
     /// What cures each string of the family.
     pub cures: Vec<Cure>,
-    /// The best of the search, the likeliest to be taken wrongly first, for each [`Kind`] in their order.
+    /// The best of the search, the likeliest to be taken wrongly first, for each [`StringKind`] in their order.
     pub found: Vec<Vec<Judged>>,
     /// How many strings the search had the model judge.
     pub judged: usize,
@@ -93,7 +93,7 @@ pub(super) fn judge(model: &Model<f64>, brackets: &[String], par: Par) -> Result
     Ok(all
         .map(|((brackets, row), p_balanced)| Judged {
             brackets: brackets.clone(),
-            kind: Kind::of(&row),
+            kind: StringKind::of(&row),
             p_balanced,
         })
         .collect())
@@ -125,8 +125,8 @@ impl Adversarial {
             .iter()
             .position(|&i| i == 30)
             .expect("the write-up's is one of them");
-        let mut search = Search::new(model, par);
-        let found = Kind::ALL
+        let mut search = Climb::new(model, par);
+        let found = StringKind::ALL
             .map(|kind| search.of_kind(kind, &strings))
             .into_iter()
             .collect::<Result<_>>()?;
@@ -148,7 +148,7 @@ impl Adversarial {
 
 /// A search by small changes: the strings that come nearest to fooling the model are changed at random, and those
 /// changes kept that come nearer.
-struct Search<'a> {
+struct Climb<'a> {
     model: &'a Model<f64>,
     par: Par,
     rng: ChaCha8Rng,
@@ -164,9 +164,9 @@ const ROUNDS: usize = 16;
 /// Strings of each kind that are reported.
 const REPORTED: usize = 8;
 
-impl<'a> Search<'a> {
+impl<'a> Climb<'a> {
     fn new(model: &'a Model<f64>, par: Par) -> Self {
-        Search {
+        Climb {
             model,
             par,
             rng: ChaCha8Rng::seed_from_u64(0),
@@ -175,7 +175,7 @@ impl<'a> Search<'a> {
     }
 
     /// Strings of one kind, the likeliest to be taken wrongly first.
-    fn of_kind(&mut self, kind: Kind, known: &[String]) -> Result<Vec<Judged>> {
+    fn of_kind(&mut self, kind: StringKind, known: &[String]) -> Result<Vec<Judged>> {
         let task = Brackets::default();
         let generated = task.tokens(40 * NEW, self.rng.random());
         let random = (0..generated.batch()).map(|s| task.text(generated.sequence(s)));
@@ -231,7 +231,7 @@ impl<'a> Search<'a> {
     }
 }
 
-fn is_of(kind: Kind, brackets: &str) -> bool {
+fn is_of(kind: StringKind, brackets: &str) -> bool {
     let sequence = Brackets::default().sequence(brackets);
-    sequence.is_ok_and(|sequence| Kind::of(&sequence) == kind)
+    sequence.is_ok_and(|sequence| StringKind::of(&sequence) == kind)
 }

@@ -1,7 +1,7 @@
 //! How the two heads agree: each picks up failures that are the other's, and the layer before helps.
 
 use super::Roles;
-use super::data::{Data, Kind};
+use super::data::{Data, StringKind};
 use super::silence::{Silence, answers, chosen};
 use super::written::{ANSWER, Along, Written};
 use crate::error::Result;
@@ -52,7 +52,11 @@ impl Agreement {
         roles: &Roles,
         par: Par,
     ) -> Result<Self> {
-        let kinds = [Kind::Balanced, Kind::Negative, Kind::Elevation];
+        let kinds = [
+            StringKind::Balanced,
+            StringKind::Negative,
+            StringKind::Elevation,
+        ];
         let of_kinds = kinds.map(|kind| data.of_kind(kind));
         let tokens = chosen(data, &of_kinds.concat());
         let last = roles.elevation.layer;
@@ -89,7 +93,12 @@ impl Agreement {
             let name = format!("head {head}");
             let along = before.iter().find(|a| a.component == name);
             let values = &along.expect("every head is a component").values;
-            [Kind::Elevation, Kind::Negative, Kind::Both].map(|kind| {
+            [
+                StringKind::Elevation,
+                StringKind::Negative,
+                StringKind::Both,
+            ]
+            .map(|kind| {
                 let of = data.of_kind(kind);
                 mean(&of.iter().map(|&s| values[s]).collect::<Vec<_>>())
             })

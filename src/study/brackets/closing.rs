@@ -1,7 +1,7 @@
 //! Strings that begin with a closing bracket: wrong at once, and which head says so.
 
 use super::LastHead;
-use super::data::{Data, Kind};
+use super::data::{Data, StringKind};
 use super::heads::told;
 use super::silence::{Silence, answers};
 use super::written::{TALLY, Written};
@@ -63,7 +63,7 @@ impl Closing {
         if closing.is_empty() {
             return Ok(found);
         }
-        let balanced = data.of_kind(Kind::Balanced);
+        let balanced = data.of_kind(StringKind::Balanced);
         let heads: Vec<Head> = last_heads.iter().map(|h| h.head).collect();
         let right = |silent: &[Head]| -> Result<f64> {
             let silent = silent

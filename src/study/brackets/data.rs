@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::metric::Answers;
 use crate::model::Tokens;
-use crate::study::Origin;
+use crate::study::Provenance;
 use crate::study::data::Folder;
 use crate::task::{Brackets, Task};
 use serde::Serialize;
@@ -13,7 +13,7 @@ use std::path::Path;
 /// How a string of brackets fails, if it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum StringKind {
     /// It does not.
     Balanced,
     /// There are not as many closing brackets as opening ones, and nothing else is wrong.
@@ -24,29 +24,34 @@ pub enum Kind {
     Both,
 }
 
-impl Kind {
+impl StringKind {
     /// All of them, in the order of tables and pictures.
-    pub const ALL: [Kind; 4] = [Kind::Balanced, Kind::Elevation, Kind::Negative, Kind::Both];
+    pub const ALL: [StringKind; 4] = [
+        StringKind::Balanced,
+        StringKind::Elevation,
+        StringKind::Negative,
+        StringKind::Both,
+    ];
 
     /// That of a sequence of tokens.
-    pub fn of(sequence: &[i64]) -> Kind {
+    pub fn of(sequence: &[i64]) -> StringKind {
         let failures = Brackets::failures(sequence);
         match (failures.total_elevation, failures.negative) {
-            (false, false) => Kind::Balanced,
-            (true, false) => Kind::Elevation,
-            (false, true) => Kind::Negative,
-            (true, true) => Kind::Both,
+            (false, false) => StringKind::Balanced,
+            (true, false) => StringKind::Elevation,
+            (false, true) => StringKind::Negative,
+            (true, true) => StringKind::Both,
         }
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for StringKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Kind::Balanced => "balanced",
-            Kind::Elevation => "wrong total",
-            Kind::Negative => "goes negative",
-            Kind::Both => "both failures",
+            StringKind::Balanced => "balanced",
+            StringKind::Elevation => "wrong total",
+            StringKind::Negative => "goes negative",
+            StringKind::Both => "both failures",
         })
     }
 }
@@ -59,7 +64,7 @@ pub struct Data {
     /// The right answers, read at position 0.
     pub answers: Answers,
     /// How each fails.
-    pub kinds: Vec<Kind>,
+    pub kinds: Vec<StringKind>,
     /// Which are balanced.
     pub balanced: Vec<bool>,
     /// Which start with an opening bracket: the others are wrong at once.
@@ -69,7 +74,7 @@ pub struct Data {
     /// Each one's positions without the padding.
     pub lengths: Vec<usize>,
     /// Where they come from.
-    pub origin: Origin,
+    pub origin: Provenance,
 }
 
 impl Data {
@@ -80,7 +85,7 @@ impl Data {
     pub fn generated() -> Result<Self> {
         const SEQUENCES: usize = 5000;
         Ok(Data {
-            origin: Origin::Generated,
+            origin: Provenance::Generated,
             ..Data::of(Brackets::default().tokens(SEQUENCES, 0))?
         })
     }
@@ -99,7 +104,7 @@ impl Data {
     /// Sequences of one's own.
     ///
     /// # Errors
-    /// When a sequence has not the task's form, or there are none of one [`Kind`] that start with an opening bracket.
+    /// When a sequence has not the task's form, or there are none of one [`StringKind`] that start with an opening bracket.
     pub fn of(tokens: Tokens) -> Result<Self> {
         let task = Brackets::default();
         let labelled = task.label(tokens)?;
@@ -108,9 +113,9 @@ impl Data {
         let all = || (0..labelled.batch()).map(each);
         let brackets = |sequence: &[i64]| task.text(sequence).len();
         let opens = |sequence: &[i64]| sequence.iter().filter(|&&t| t == open).count();
-        let kinds: Vec<Kind> = all().map(Kind::of).collect();
+        let kinds: Vec<StringKind> = all().map(StringKind::of).collect();
         let data = Data {
-            balanced: kinds.iter().map(|&k| k == Kind::Balanced).collect(),
+            balanced: kinds.iter().map(|&k| k == StringKind::Balanced).collect(),
             starts_open: all().map(|s| s[1] == open).collect(),
             open_share: all()
                 .map(|s| opens(s) as f64 / brackets(s) as f64)
@@ -119,14 +124,18 @@ impl Data {
             answers: labelled.answers.clone(),
             tokens: labelled.tokens.clone(),
             kinds,
-            origin: Origin::Given,
+            origin: Provenance::Given,
         };
-        for kind in Kind::ALL {
+        for kind in StringKind::ALL {
             if data.of_kind(kind).is_empty() {
-                return Err(Error::Request(format!(
-                    "none of the {} sequences that start with ( is of the kind \"{kind}\", expected some of each",
-                    data.starting_open().len()
-                )));
+                return Err(Error::TooFew {
+                    found: 0,
+                    least: 1,
+                    message: format!(
+                        "none of the {} sequences that start with ( is of the kind \"{kind}\", expected some of each",
+                        data.starting_open().len()
+                    ),
+                });
             }
         }
         Ok(data)
@@ -140,13 +149,13 @@ impl Data {
     }
 
     /// Those of one kind among them.
-    pub fn of_kind(&self, kind: Kind) -> Vec<usize> {
+    pub fn of_kind(&self, kind: StringKind) -> Vec<usize> {
         let starts = self.starting_open().into_iter();
         starts.filter(|&s| self.kinds[s] == kind).collect()
     }
 
     /// A string of a kind, of a length that is easy to see.
-    pub(super) fn shown(&self, kind: Kind) -> usize {
+    pub(super) fn shown(&self, kind: StringKind) -> usize {
         const EASY: usize = 16;
         let of = self.of_kind(kind).into_iter();
         of.min_by_key(|&s| self.lengths[s].abs_diff(EASY))

@@ -1,16 +1,16 @@
 //! The last layer's two heads: which failure each answers to, where it looks, and what is lost without it.
 
 use super::adversarial::EXAMPLES;
-use super::data::{Data, Kind};
+use super::data::{Data, StringKind};
 use super::written::{Along, TALLY, Written};
 use crate::decompose::best_threshold;
 use crate::error::Result;
-use crate::intervene::{By, Change, Grid, Over, Scope, Site, Sweep};
+use crate::intervene::{Change, Each, Grid, Over, Scope, Site, Sweep};
 use crate::linalg::Par;
 use crate::metric::{Standard, mean};
 use crate::model::{Model, Run, Tokens};
 use crate::names::{Head, Hook};
-use crate::study::{Attention, Sequence, Weighting};
+use crate::study::{AttentionView, Sequence, Weighting};
 use crate::task::{Brackets, Task};
 use serde::Serialize;
 
@@ -40,7 +40,7 @@ pub struct LastHead {
     pub attention: Vec<f64>,
     /// The standard deviation of its attention from position 0 to position 1.
     pub attention_spread: f64,
-    /// The share of right answers of each [`Kind`], in their order, with the mean in place of what it writes.
+    /// The share of right answers of each [`StringKind`], in their order, with the mean in place of what it writes.
     pub accuracy_without: Vec<f64>,
 }
 
@@ -55,7 +55,7 @@ pub(super) fn last_heads(
     let c = model.config();
     let layer = c.n_layers - 1;
     let starts = data.starting_open();
-    let [balanced, elevation, negative, both] = Kind::ALL.map(|kind| data.of_kind(kind));
+    let [balanced, elevation, negative, both] = StringKind::ALL.map(|kind| data.of_kind(kind));
     let half = |s: &usize| data.open_share[*s] == 0.5;
     let (half, not_half): (Vec<usize>, Vec<usize>) = starts.iter().copied().partition(half);
     let without = without_each(model, data, layer, par)?;
@@ -118,18 +118,18 @@ fn without_each(model: &Model<f64>, data: &Data, layer: usize, par: Par) -> Resu
         model.config(),
         data.tokens.pos(),
         Site::Result,
-        &[By::Head],
+        &[Each::Head],
         &scope,
         &change,
     )?;
     let sweep = Sweep::new(model, &data.tokens, &data.answers, &Standard::Accuracy).par(par);
     let (_, cells) = sweep.per_sequence(&grid)?;
     let by_kind = |right: Vec<f64>| {
-        let share = |kind: Kind| {
+        let share = |kind: StringKind| {
             let of_kind = right.iter().zip(&data.kinds).filter(|(_, k)| **k == kind);
             mean(&of_kind.map(|(x, _)| *x).collect::<Vec<_>>())
         };
-        Kind::ALL.map(share).to_vec()
+        StringKind::ALL.map(share).to_vec()
     };
     Ok(cells.into_iter().flatten().map(by_kind).collect())
 }
@@ -148,7 +148,7 @@ pub(super) fn roles(heads: &[LastHead]) -> [Head; 2] {
 }
 
 /// Every head's attention on the write-up's examples, without the padding.
-pub(super) fn attention(model: &Model<f64>, par: Par) -> Result<Attention> {
+pub(super) fn attention(model: &Model<f64>, par: Par) -> Result<AttentionView> {
     let (task, c) = (Brackets::default(), model.config());
     let rows = EXAMPLES
         .iter()
@@ -176,10 +176,10 @@ pub(super) fn attention(model: &Model<f64>, par: Par) -> Result<Attention> {
         let words = row[..example.len() + 2]
             .iter()
             .map(|&t| task.vocabulary().name(t));
-        let name = format!("{example}, {}", Kind::of(row));
+        let name = format!("{example}, {}", StringKind::of(row));
         Sequence::new(name, words).marked(inside.filter(|&p| elevation[p] < 0))
     };
-    Ok(Attention {
+    Ok(AttentionView {
         sequences: EXAMPLES.iter().zip(&rows).map(sequence).collect(),
         heads: heads.iter().map(Head::to_string).collect(),
         weightings: vec![Weighting::new(

@@ -31,16 +31,16 @@ pub use beyond::Beyond;
 pub use closing::{Closing, ClosingHead};
 pub use counting::{ByPosition, Counter, Counting, Suffix};
 pub use cures::Cure;
-pub use data::{Data, Kind};
+pub use data::{Data, StringKind};
 pub use directions::{Directions, NormR2};
 pub use heads::LastHead;
 pub use negative::{Looks, Negative};
-pub use neurons::{Neurons, Side};
+pub use neurons::{NeuronSide, Neurons};
 pub use performance::Performance;
 pub use routes::Routes;
 pub use written::Along;
 
-use super::{Attention, Progress};
+use super::{Announce, AttentionView};
 use crate::error::{Error, Result};
 use crate::linalg::Par;
 use crate::model::{Config, Mask, Model};
@@ -71,7 +71,7 @@ pub struct BracketsStudy {
     /// The last layer's heads.
     pub last_heads: Vec<LastHead>,
     /// All heads' attention on the write-up's examples.
-    pub attention: Attention,
+    pub attention: AttentionView,
     /// How far the last layer's heads agree.
     pub agreement: Agreement,
     /// The strings that begin with a closing bracket.
@@ -143,7 +143,7 @@ pub fn study(
     model: &Model<f64>,
     data: &Data,
     par: Par,
-    progress: Progress<'_>,
+    progress: Announce<'_>,
 ) -> Result<BracketsStudy> {
     check(model.config())?;
     let last = model.config().n_layers - 1;

@@ -1,6 +1,6 @@
 //! The branch for a count that goes negative: what its head reads at each bracket, where it looks, what it writes.
 
-use super::data::{Data, Kind};
+use super::data::{Data, StringKind};
 use super::written::Written;
 use crate::metric::mean;
 use crate::names::Head;
@@ -60,7 +60,7 @@ impl Negative {
     pub(super) fn new(written: &Written, data: &Data, own: Head, direction: &[f64]) -> Self {
         let (heads, layer) = (written.attention.shape()[1], own.layer);
         let look = |head| Looks::new(Head { layer, head }, written, data);
-        let shown = data.shown(Kind::Negative);
+        let shown = data.shown(StringKind::Negative);
         let attention = written.attention.slice(&[shown, own.head]);
         Negative {
             components: written.along_at_negative(direction, layer),
@@ -85,7 +85,7 @@ impl Looks {
             let rows = [&written.attention, &written.worth].map(|t| t.slice(&[s, head.head]));
             rows.map(|row| &row[..data.lengths[s]])
         };
-        for s in [Kind::Negative, Kind::Both]
+        for s in [StringKind::Negative, StringKind::Both]
             .into_iter()
             .flat_map(|kind| data.of_kind(kind))
         {
@@ -116,7 +116,7 @@ impl Looks {
             attention.iter().zip(worth).map(|(a, w)| a * w).sum()
         };
         let balanced: Vec<f64> = data
-            .of_kind(Kind::Balanced)
+            .of_kind(StringKind::Balanced)
             .into_iter()
             .map(whole)
             .collect();

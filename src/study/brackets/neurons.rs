@@ -12,7 +12,7 @@ use std::fmt;
 /// Where a neuron says that the total is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Side {
+pub enum NeuronSide {
     /// Where more than half of the brackets open.
     More,
     /// Where fewer do.
@@ -25,13 +25,18 @@ pub enum Side {
     Neither,
 }
 
-impl Side {
+impl NeuronSide {
     /// All that say something.
-    pub const ALL: [Side; 4] = [Side::More, Side::Fewer, Side::Both, Side::Opposite];
+    pub const ALL: [NeuronSide; 4] = [
+        NeuronSide::More,
+        NeuronSide::Fewer,
+        NeuronSide::Both,
+        NeuronSide::Opposite,
+    ];
 
     /// From what it adds where fewer than half of the brackets open, and where more do, and what the layer's strongest
     /// neuron adds.
-    fn of(sides: [f64; 2], strongest: f64) -> Side {
+    fn of(sides: [f64; 2], strongest: f64) -> NeuronSide {
         /// Saying something, as a part of the strongest: less than any neuron adds that the write-up names.
         const WORTH: f64 = 0.05;
         /// Saying it on both sides, as a part of the larger.
@@ -40,27 +45,27 @@ impl Side {
         let (low, high) = (fewer.min(more), fewer.max(more));
         let size = high.abs().max(low.abs());
         if size.is_nan() || size < WORTH * strongest || strongest <= 0.0 {
-            Side::Neither
+            NeuronSide::Neither
         } else if -low > high {
-            Side::Opposite
+            NeuronSide::Opposite
         } else if low >= SIMILAR * high {
-            Side::Both
+            NeuronSide::Both
         } else if more > fewer {
-            Side::More
+            NeuronSide::More
         } else {
-            Side::Fewer
+            NeuronSide::Fewer
         }
     }
 }
 
-impl fmt::Display for Side {
+impl fmt::Display for NeuronSide {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Side::More => "where more than half open",
-            Side::Fewer => "where fewer than half open",
-            Side::Both => "on both sides",
-            Side::Opposite => "the opposite",
-            Side::Neither => "little",
+            NeuronSide::More => "where more than half open",
+            NeuronSide::Fewer => "where fewer than half open",
+            NeuronSide::Both => "on both sides",
+            NeuronSide::Opposite => "the opposite",
+            NeuronSide::Neither => "little",
         })
     }
 }
@@ -77,7 +82,7 @@ pub struct Neurons {
     /// where there are none.
     pub fewer_and_more: Vec<[f64; 2]>,
     /// Where each says that the total is wrong.
-    pub sides: Vec<Side>,
+    pub sides: Vec<NeuronSide>,
     /// Each neuron's output along the direction for every sequence: `[neuron][sequence]`.
     pub outputs: Vec<Vec<f64>>,
     /// The largest distance of the neurons' and the bias's sum from what the MLP writes along the direction.
@@ -134,7 +139,7 @@ pub(super) fn neurons(
     let difference: Vec<f64> = outputs.iter().map(difference).collect();
     let fewer_and_more: Vec<[f64; 2]> = outputs.iter().map(sides).collect();
     let strongest = difference.iter().fold(0f64, |m, x| m.max(*x));
-    let side = |&sides: &[f64; 2]| Side::of(sides, strongest);
+    let side = |&sides: &[f64; 2]| NeuronSide::of(sides, strongest);
     Neurons {
         layer,
         sides: fewer_and_more.iter().map(side).collect(),
@@ -147,7 +152,7 @@ pub(super) fn neurons(
 
 impl Neurons {
     /// The neurons of one kind, the strongest first.
-    pub fn on(&self, side: Side) -> Vec<usize> {
+    pub fn on(&self, side: NeuronSide) -> Vec<usize> {
         let mut all: Vec<usize> = (0..self.sides.len())
             .filter(|&i| self.sides[i] == side)
             .collect();

@@ -1,7 +1,7 @@
 //! How good the model is, and whether the write-up's two solutions agree.
 
 use super::adversarial::{self, Judged};
-use super::data::{Data, Kind};
+use super::data::{Data, StringKind};
 use crate::error::Result;
 use crate::linalg::Par;
 use crate::metric::{Answers, Standard, mean, per_sequence};
@@ -21,7 +21,7 @@ pub struct Performance {
     /// On how many sequences the write-up's two ways to solve the task by hand agree: a loop from the left, and the
     /// elevation from the right.
     pub solutions_agree: usize,
-    /// For each [`Kind`] in their order: sequences, right answers, and the mean probability of "balanced".
+    /// For each [`StringKind`] in their order: sequences, right answers, and the mean probability of "balanced".
     pub by_kind: Vec<(usize, usize, f64)>,
     /// Sequences whose total elevation is not 0.
     pub wrong_total: usize,
@@ -87,7 +87,7 @@ pub(super) fn performance(model: &Model<f64>, data: &Data, par: Par) -> Result<P
     let rows = data.answers.rows_of(&logits);
     let read = |metric| per_sequence(&metric, &data.answers, &rows);
     let (right, p) = (read(Standard::Accuracy), read(Standard::Probability(1)));
-    let by_kind = Kind::ALL.map(|kind| {
+    let by_kind = StringKind::ALL.map(|kind| {
         let of: Vec<usize> = (0..data.kinds.len())
             .filter(|&s| data.kinds[s] == kind)
             .collect();

@@ -1,7 +1,7 @@
 //! What passes from the count to the elevation head: through which MLPs, and how much of it through one another.
 
 use super::Roles;
-use super::data::{Data, Kind};
+use super::data::{Data, StringKind};
 use super::silence::chosen;
 use super::written::{TALLY, mean_where, times};
 use crate::error::Result;
@@ -32,7 +32,8 @@ impl Routes {
         direction: &[f64],
         par: Par,
     ) -> Result<Self> {
-        let [balanced, wrong] = [Kind::Balanced, Kind::Elevation].map(|kind| data.of_kind(kind));
+        let [balanced, wrong] =
+            [StringKind::Balanced, StringKind::Elevation].map(|kind| data.of_kind(kind));
         let tokens = chosen(data, &[&balanced[..], &wrong[..]].concat());
         let fine: Vec<bool> = (0..tokens.batch()).map(|s| s < balanced.len()).collect();
         let before = roles.elevation.layer;

@@ -3,7 +3,7 @@
 use super::lab::Lab;
 use super::roles::Roles;
 use crate::error::Result;
-use crate::intervene::{By, Change, Over, Scope, Site};
+use crate::intervene::{Change, Each, Over, Scope, Site};
 use crate::metric::Standard;
 use crate::names::Head;
 use serde::Serialize;
@@ -44,7 +44,7 @@ pub struct Targeted {
 
 impl Targeted {
     pub(super) fn of(lab: &Lab<'_>, roles: &Roles) -> Result<Self> {
-        let by = [By::Head, By::Position];
+        let by = [Each::Head, Each::Position];
         let everywhere = lab.sweep(Site::Result, &by, &Scope::default(), &MEAN, Standard::Loss)?;
         let n = lab.model.config().n_heads;
         let at = |head: Head| -> Vec<f64> {
@@ -65,7 +65,7 @@ impl Targeted {
                     positions: positions.map(<[usize]>::to_vec),
                     ..Scope::default()
                 };
-                let found = lab.sweep(site, &[By::Head], &scope, &MEAN, metric)?;
+                let found = lab.sweep(site, &[Each::Head], &scope, &MEAN, metric)?;
                 Ok(found.values[0].unwrap_or(f64::NAN))
             };
             let but: Vec<usize> = (0..lab.positions()).filter(|&p| p != helped).collect();
@@ -111,7 +111,7 @@ impl Where {
             };
             let found = lab.sweep(
                 Site::Result,
-                &[By::Layer],
+                &[Each::Layer],
                 &scope,
                 &MEAN,
                 Standard::LogitDiff,

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::model::Tokens;
 use crate::study::data::Folder;
-use crate::study::{Origin, Set};
+use crate::study::{Provenance, Set};
 use crate::task::{Labelled, Palindromes, Task};
 use serde::Serialize;
 use std::path::Path;
@@ -92,7 +92,7 @@ impl Data {
         let pairs = match (side("palindromic")?, side("nonpalindromic")?) {
             (Some(palindromic), Some(nonpalindromic)) => {
                 if palindromic.batch() != nonpalindromic.batch() {
-                    let uneven = Error::Request(format!(
+                    let uneven = Error::Mismatch(format!(
                         "{} palindromic and {} nonpalindromic sequences, expected as many",
                         palindromic.batch(),
                         nonpalindromic.batch()
@@ -119,13 +119,13 @@ impl Data {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Origins {
     /// The dataset.
-    pub dataset: Origin,
+    pub dataset: Provenance,
     /// The hundred.
-    pub hundred: Origin,
+    pub hundred: Provenance,
     /// The five hundred.
-    pub five_hundred: Origin,
+    pub five_hundred: Provenance,
     /// The pairs.
-    pub pairs: Origin,
+    pub pairs: Provenance,
 }
 
 impl Origins {

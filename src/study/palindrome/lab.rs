@@ -3,7 +3,7 @@
 use super::Data;
 use crate::decompose::summary;
 use crate::error::{Error, Result};
-use crate::intervene::{By, Change, Grid, Scope, Site, Sweep, SweepResult};
+use crate::intervene::{Change, Each, Grid, Scope, Site, Sweep, SweepResult};
 use crate::linalg::Par;
 use crate::metric::{Answers, Metric, Standard, per_sequence};
 use crate::model::process::Step;
@@ -35,9 +35,11 @@ impl<'a> Lab<'a> {
         check(model, &task)?;
         let classes = data.dataset.sequences.answers.classes().unwrap_or_default();
         if ![OTHER, PALINDROME].iter().all(|c| classes.contains(c)) {
-            return Err(Error::Request(
-                "the dataset is all of one class, expected palindromes and others".into(),
-            ));
+            return Err(Error::TooFew {
+                found: 1,
+                least: 2,
+                message: "the dataset is all of one class, expected palindromes and others".into(),
+            });
         }
         let mut model = model.clone();
         for step in Step::DEFAULT {
@@ -85,7 +87,7 @@ impl<'a> Lab<'a> {
     pub fn sweep(
         &self,
         site: Site,
-        by: &[By],
+        by: &[Each],
         scope: &Scope,
         change: &Change,
         metric: Standard,
@@ -105,7 +107,7 @@ impl<'a> Lab<'a> {
         &self,
         data: &Labelled,
         site: Site,
-        by: &[By],
+        by: &[Each],
         scope: &Scope,
         change: &Change,
         metric: Standard,

@@ -3,12 +3,12 @@
 use super::lab::Lab;
 use super::roles::Roles;
 use crate::error::Result;
-use crate::intervene::{By, Change, Over, Scope, Site};
+use crate::intervene::{Change, Each, Over, Scope, Site};
+use crate::linalg::Normal;
 use crate::metric::{Standard, mean, per_sequence};
 use crate::model::Run;
 use crate::names::{Head, Hook};
 use crate::task::Labelled;
-use crate::train::Normal;
 use serde::Serialize;
 
 /// On how many of the five hundred the second write-up ablates queries, keys and values.
@@ -75,7 +75,7 @@ impl Losses {
         let hundred = &lab.data.hundred.sequences;
         let ablate = |data: &Labelled, site: Site, change: &Change| -> Result<(f64, PerHead)> {
             let scope = Scope::default();
-            let found = lab.sweep_on(data, site, &[By::Head], &scope, change, Standard::Loss)?;
+            let found = lab.sweep_on(data, site, &[Each::Head], &scope, change, Standard::Loss)?;
             let n = lab.model.config().n_heads;
             let of = |h: &Head| {
                 let loss = found.values[h.layer * n + h.head];
@@ -127,7 +127,7 @@ fn loss_with_noise(lab: &Lab<'_>, data: &Labelled, head: Head) -> Result<f64> {
             };
             for (s, p) in (0..batch).flat_map(|s| (0..pos).map(move |p| (s, p))) {
                 let row = written.slice_mut(&[s, p, head.head]);
-                row.iter_mut().for_each(|x| *x = normal.next());
+                row.iter_mut().for_each(|x| *x = normal.draw());
             }
         });
     let logits = lab.model.run(&data.tokens, run)?.logits;

@@ -33,7 +33,7 @@ pub use repeats::Repeats;
 pub use roles::{HeadAblation, Roles};
 pub use vectors::{Composed, PUBLISHED_SHARE, Vectors};
 
-use super::Progress;
+use super::Announce;
 use crate::error::Result;
 use crate::linalg::Par;
 use crate::metric::{Standard, mean};
@@ -118,7 +118,7 @@ pub fn study(
     model: &Model<f64>,
     data: &Data,
     par: Par,
-    progress: Progress<'_>,
+    progress: Announce<'_>,
 ) -> Result<PalindromeStudy> {
     progress("running the model");
     let lab = Lab::new(model, data, par)?;

@@ -2,7 +2,7 @@
 
 use super::lab::Lab;
 use crate::error::Result;
-use crate::intervene::{By, Change, Over, Scope, Site};
+use crate::intervene::{Change, Each, Over, Scope, Site};
 use crate::metric::Standard;
 use crate::names::Head;
 use serde::Serialize;
@@ -41,7 +41,7 @@ impl Roles {
             let scope = Scope::default();
             lab.sweep(
                 Site::Result,
-                &[By::Head],
+                &[Each::Head],
                 &scope,
                 change,
                 Standard::LogitDiff,

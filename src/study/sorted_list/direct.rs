@@ -2,7 +2,7 @@
 
 use super::circuits::Circuits;
 use super::lab::{Lab, mean_of, mean_of_steps, per_step};
-use super::triples::Drawn;
+use super::triples::DrawnTriples;
 use crate::error::Result;
 use crate::intervene::{Change, Intervention, Part, Receiver, path_patch};
 use crate::metric::{Answers, Standard};
@@ -27,7 +27,7 @@ pub struct Direct {
 }
 
 impl Direct {
-    pub(super) fn of(lab: &Lab<'_>, circuits: &Circuits, triples: &Drawn) -> Result<Self> {
+    pub(super) fn of(lab: &Lab<'_>, circuits: &Circuits, triples: &DrawnTriples) -> Result<Self> {
         let prefers = |d: usize| {
             let row = &circuits.direct_path[d];
             f64::from(row[d + 1] > row[d + 2])

@@ -238,11 +238,19 @@ fn check(model: &Model<f64>, tokens: &Tokens) -> Result<(usize, usize)> {
         return config("d_vocab_out", reason);
     }
     let (pos, length) = (tokens.pos(), tokens.pos() / 2);
-    let refused = |what: String| Err(Error::Request(format!("the study of sorted lists: {what}")));
+    let refused = |sequence: Option<usize>, what: String| {
+        Err(Error::Sequence {
+            sequence,
+            message: format!("the study of sorted lists: {what}"),
+        })
+    };
     if pos % 2 == 0 || length == 0 {
-        return refused(format!(
-            "sequences of {pos} tokens, expected a list, the separator, and the list in order"
-        ));
+        return refused(
+            None,
+            format!(
+                "sequences of {pos} tokens, expected a list, the separator, and the list in order"
+            ),
+        );
     }
     if pos > c.n_ctx {
         let reason = format!("{}, expected {pos}, the sequences' positions", c.n_ctx);
@@ -255,9 +263,10 @@ fn check(model: &Model<f64>, tokens: &Tokens) -> Result<(usize, usize)> {
         s[length] == sep && sorted.iter().all(|&v| v < sep) && s[length + 1..] == sorted
     };
     if let Some(i) = (0..tokens.batch()).find(|&i| !is_of_task(tokens.sequence(i))) {
-        return refused(format!(
-            "sequence {i} is not a list, the separator {sep}, and the list in order"
-        ));
+        return refused(
+            Some(i),
+            format!("sequence {i} is not a list, the separator {sep}, and the list in order"),
+        );
     }
     if sep + 1 != c.d_vocab as i64 {
         let expected = sep + 1;

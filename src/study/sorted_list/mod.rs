@@ -27,14 +27,14 @@ pub use triples::{CloseTriple, Triples};
 pub use zero::Zero;
 
 use super::data::Folder;
-use super::{Origin, Progress, Set};
+use super::{Announce, Provenance, Set};
 use crate::error::Result;
 use crate::model::{Model, Tokens};
 use crate::task::{SortedLists, Task};
 use lab::Lab;
 use serde::Serialize;
 use std::path::Path;
-use triples::Drawn;
+use triples::DrawnTriples;
 
 /// Parts that [`study`] reports as it goes.
 pub const PARTS: usize = 5;
@@ -79,7 +79,7 @@ impl Data {
 #[derive(Clone, Debug, Serialize)]
 pub struct SortedListStudy {
     /// Where the sequences come from.
-    pub origin: Origin,
+    pub origin: Provenance,
     /// The values that are sorted, `0..values`; the separator comes after them.
     pub values: usize,
     /// The list's length.
@@ -113,7 +113,7 @@ pub struct SortedListStudy {
 ///
 /// # Cost
 /// About as much as ten runs on the dataset and three thousand more sequences.
-pub fn study(model: &Model<f64>, data: &Data, progress: Progress<'_>) -> Result<SortedListStudy> {
+pub fn study(model: &Model<f64>, data: &Data, progress: Announce<'_>) -> Result<SortedListStudy> {
     progress("answers");
     let lab = Lab::new(model, &data.dataset.sequences)?;
     let ablations = performance::ablations(&lab)?;
@@ -123,7 +123,7 @@ pub fn study(model: &Model<f64>, data: &Data, progress: Progress<'_>) -> Result<
     let shares = Shares::of(&lab, &circuits)?;
     let zero = Zero::of(&lab, &circuits)?;
     progress("close values");
-    let drawn = Drawn::of(&lab)?;
+    let drawn = DrawnTriples::of(&lab)?;
     let of_drawn = drawn.as_ref();
     let direct = of_drawn.map(|d| Direct::of(&lab, &circuits, d));
     let triples = of_drawn.map(|d| Triples::of(&lab, &circuits, d));

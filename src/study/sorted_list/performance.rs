@@ -2,7 +2,7 @@
 
 use super::lab::{Lab, mean_of};
 use crate::error::Result;
-use crate::intervene::{By, Change, Grid, Over, Scope, Site, Sweep};
+use crate::intervene::{Change, Each, Grid, Over, Scope, Site, Sweep};
 use crate::metric::{Standard, mean, per_sequence};
 use serde::Serialize;
 
@@ -70,7 +70,7 @@ pub(super) fn ablations(lab: &Lab<'_>) -> Result<Vec<(String, f64)>> {
         config,
         pos,
         Site::Result,
-        &[By::Head],
+        &[Each::Head],
         &Scope::default(),
         &change,
     )?;

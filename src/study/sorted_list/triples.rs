@@ -86,7 +86,7 @@ impl CloseTriple {
 }
 
 /// Lists with `d`, `d + 1`, `d + 2`, for every `d`, in any order and with any other values.
-pub(super) struct Drawn {
+pub(super) struct DrawnTriples {
     pub on: Answered,
     /// The triples' smallest values.
     pub smallest: Vec<usize>,
@@ -113,7 +113,7 @@ pub struct Triples {
     pub as_told: f64,
 }
 
-impl Drawn {
+impl DrawnTriples {
     /// `None` where no list has three values.
     pub fn of(lab: &Lab<'_>) -> Result<Option<Self>> {
         if lab.length < 3 || lab.values < lab.length {
@@ -129,7 +129,7 @@ impl Drawn {
             .collect();
         let step =
             |(list, &d): (&Vec<i64>, &usize)| 1 + list.iter().filter(|&&v| v < d as i64).count();
-        Ok(Some(Drawn {
+        Ok(Some(DrawnTriples {
             on: lab.run(&lists)?,
             steps: lists.iter().zip(&smallest).map(step).collect(),
             smallest,
@@ -144,7 +144,7 @@ impl Drawn {
 }
 
 impl Triples {
-    pub(super) fn of(lab: &Lab<'_>, circuits: &Circuits, drawn: &Drawn) -> Result<Self> {
+    pub(super) fn of(lab: &Lab<'_>, circuits: &Circuits, drawn: &DrawnTriples) -> Result<Self> {
         let fits = |(list, _): &&([i64; 10], [i64; 3])| {
             lab.length == list.len() && list.iter().all(|&v| v < lab.sep())
         };

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 /// How much of each head's attention at `=` goes to `A`, `B` and `=`, over all pairs.
 #[derive(Clone, Debug, Serialize)]
-pub struct Attention {
+pub struct AttentionShares {
     /// `[head][key]`
     pub mean: Vec<[f64; 3]>,
     /// Standard deviations, `[head][key]`.
@@ -23,7 +23,7 @@ pub struct Attention {
 /// How many pairs' patterns are shown.
 const SHOWN: usize = 8;
 
-impl Attention {
+impl AttentionShares {
     /// Of patterns, `[input, head, query, key]`.
     pub(super) fn of(patterns: &Tensor<f64>) -> Self {
         let (inputs, heads) = (patterns.shape()[0], patterns.shape()[1]);
@@ -48,7 +48,7 @@ impl Attention {
         };
         let few = inputs.min(SHOWN);
         let at = |i: usize| (2 * i + 1) * inputs / (2 * few);
-        Attention {
+        AttentionShares {
             mean: each(&mean),
             deviation: each(&deviation),
             shown: (0..few)
@@ -71,7 +71,7 @@ pub struct Extended {
 
 impl Extended {
     /// From the weights: `Σ_h mean[h] (W_E + W_pos) W_OV[h]`.
-    pub(super) fn of(model: &Model<f64>, attention: &Attention, n: usize) -> Result<Self> {
+    pub(super) fn of(model: &Model<f64>, attention: &AttentionShares, n: usize) -> Result<Self> {
         let d = model.config().d_model;
         let tokens = circuits(model, "W_E W_OV[0.*]")?;
         let positions = circuits(model, "W_pos W_OV[0.*]")?;

@@ -1,7 +1,7 @@
 //! The model with attention between its mean and itself.
 
 use super::plane::FirstTwo;
-use super::reading::Reading;
+use super::reading::MlpReading;
 use super::{Answered, agreement};
 use crate::linalg::Par;
 use crate::tensor::Tensor;
@@ -29,7 +29,7 @@ impl Between {
     /// Of the streams with attention as it is and fixed. What the heads bring is linear in the pattern, so that what is
     /// between two patterns brings what is between the two streams.
     pub(super) fn all(
-        reading: &Reading,
+        reading: &MlpReading,
         [own, fixed]: &[Tensor<f64>; 2],
         full: &Answered,
         labels: &[bool],

@@ -1,7 +1,7 @@
 //! The two filters from the weights alone, as functions of `A` plus functions of `B`.
 
 use super::plane::correlation;
-use super::{Answered, Extended, Plane, agreement};
+use super::{Answered, Extended, GatePlane, agreement};
 use serde::Serialize;
 
 /// The two filters of the model with fixed attention.
@@ -82,7 +82,7 @@ impl Filters {
 }
 
 impl Filter {
-    fn of(extended: &Extended, plane: &Plane, filter: usize) -> Self {
+    fn of(extended: &Extended, plane: &GatePlane, filter: usize) -> Self {
         let direction = plane.direction(filter);
         let along = |row: &[f64]| -> f64 { row.iter().zip(&direction).map(|(x, d)| x * d).sum() };
         let constant = along(&extended.rest) - along(&plane.mean) - plane.gate.thresholds[filter];

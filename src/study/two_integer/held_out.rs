@@ -36,13 +36,20 @@ impl TwoIntegerStudy {
                 _ => None,
             };
             let Some((a, b)) = pair else {
-                let reason = format!("held-out pair {i}: expected two integers below {n} and =");
-                return Err(Error::Request(reason));
+                let message = format!("held-out pair {i}: expected two integers below {n} and =");
+                return Err(Error::Sequence {
+                    sequence: Some(i),
+                    message,
+                });
             };
             right += usize::from(self.full.says[a * n + b] == self.labels[a * n + b]);
         }
         if pairs.batch() == 0 {
-            return Err(Error::Request("no held-out pairs".into()));
+            return Err(Error::TooFew {
+                found: 0,
+                least: 1,
+                message: "no held-out pairs".into(),
+            });
         }
         self.held_out = Some(HeldOut {
             pairs: pairs.batch(),

@@ -1,6 +1,6 @@
 //! Where the model with fixed attention is wrong.
 
-use super::Plane;
+use super::GatePlane;
 use crate::decompose::summary;
 use serde::Serialize;
 
@@ -24,7 +24,7 @@ pub struct Margins {
 }
 
 impl Margins {
-    pub(super) fn of(plane: &Plane, says: &[bool], labels: &[bool]) -> Self {
+    pub(super) fn of(plane: &GatePlane, says: &[bool], labels: &[bool]) -> Self {
         let beyond = plane.all_beyond();
         let wrong: Vec<bool> = says.iter().zip(labels).map(|(s, l)| s != l).collect();
         let median = |of: bool| {

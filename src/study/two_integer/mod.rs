@@ -24,7 +24,7 @@ mod tilt;
 mod upper;
 mod vectors;
 
-pub use attention::{Attention, Extended};
+pub use attention::{AttentionShares, Extended};
 pub use between::Between;
 pub use edges::{Edges, NEAR};
 pub use filters::{Filter, Filters};
@@ -32,18 +32,18 @@ pub use held_out::HeldOut;
 pub use integers::{Integers, Regular, wave_by_chance};
 pub use margins::Margins;
 pub use neurons::Neurons;
-pub use plane::{After, Decision, FirstTwo, Plane};
+pub use plane::{After, Decision, FirstTwo, GatePlane};
 pub use scrubs::{Scrubs, Test};
 pub use vectors::{Foretold, Moved, Vectors};
 
-use super::Progress;
+use super::Announce;
 use crate::error::{Error, Result};
 use crate::linalg::Par;
 use crate::model::{Config, Model, Run};
 use crate::names::Hook;
 use crate::task::{LabelTable, Task, TwoIntegers};
 use crate::tensor::Tensor;
-use reading::Reading;
+use reading::MlpReading;
 use serde::Serialize;
 use upper::Upper;
 
@@ -60,7 +60,7 @@ pub struct TwoIntegerStudy {
     #[serde(skip)]
     pub labels: Vec<bool>,
     /// How the attention at `=` varies.
-    pub attention: Attention,
+    pub attention: AttentionShares,
     /// The model as it is.
     pub full: Answered,
     /// The model with the attention at `=` fixed to its means.
@@ -94,7 +94,7 @@ pub struct Answered {
     /// The share of pairs on which that is the label.
     pub agrees: f64,
     /// The stream between attention and MLP, and the gate in it.
-    pub plane: Plane,
+    pub plane: GatePlane,
     /// The stream after the MLP.
     pub after: After,
 }
@@ -128,7 +128,7 @@ pub fn study(
     model: &Model<f64>,
     table: &LabelTable,
     par: Par,
-    progress: Progress<'_>,
+    progress: Announce<'_>,
 ) -> Result<TwoIntegerStudy> {
     let task = TwoIntegers::new(table.clone());
     check(model.config(), &task)?;
@@ -137,7 +137,7 @@ pub fn study(
     let tokens = task.inputs().expect("there are finitely many pairs");
     let run = Run::new().par(par).cache(Hook::Pattern(0));
     let out = model.run(&tokens, run.cache(Hook::ResidMid(0)))?;
-    let attention = Attention::of(&out.cache[Hook::Pattern(0)]);
+    let attention = AttentionShares::of(&out.cache[Hook::Pattern(0)]);
     let extended = Extended::of(model, &attention, table.n())?;
     let mid = [at_equals(&out.cache[Hook::ResidMid(0)]), extended.sums()];
     progress("finding the gates");
@@ -153,7 +153,7 @@ pub fn study(
     let neurons = [0, 1].map(|i| Neurons::of(model, &uppers[i], answered[i], &shown, par));
     let [of_full, of_fixed] = neurons;
     progress("adding vectors");
-    let reading = Reading::of(model);
+    let reading = MlpReading::of(model);
     let vectors = [0, 1].map(|i| {
         let m = answered[i];
         Vectors::of(&reading, &mid[i], &m.plane, &m.says, &shown, par)
@@ -194,7 +194,7 @@ impl Answered {
             .collect();
         Ok(Answered {
             agrees: agreement(&says, labels),
-            plane: Plane::of(mid, &says, par)?,
+            plane: GatePlane::of(mid, &says, par)?,
             after: After::of(&upper.model, mid, &out.cache[Hook::ResidPost(0)], &says)?,
             says,
         })

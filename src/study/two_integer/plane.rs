@@ -11,7 +11,7 @@ use serde::Serialize;
 
 /// The stream between attention and MLP, and the gate in a plane of it.
 #[derive(Clone, Debug, Serialize)]
-pub struct Plane {
+pub struct GatePlane {
     /// The share of the variance along each of the principal components that hold nearly all of it; at least two.
     pub shares: Vec<f64>,
     /// The plane of the first two components.
@@ -52,7 +52,7 @@ pub struct FirstTwo {
 /// How much of the variance the components hold among which the plane is looked for.
 const NEARLY_ALL: f64 = 0.95;
 
-impl Plane {
+impl GatePlane {
     /// The plane of the first two components; or, where more are needed to hold nearly all of the variance, one among
     /// these, if two thresholds in it tell more.
     pub(super) fn of(mid: &Tensor<f64>, says: &[bool], par: Par) -> Result<Self> {
@@ -83,7 +83,7 @@ impl Plane {
             components: pca.components.clone(),
             mean: pca.mean.clone(),
         };
-        let mut plane = Plane {
+        let mut plane = GatePlane {
             one_line: one_line(held, says)?,
             points: first_two.points.clone(),
             gate: first_two.gate.clone(),
@@ -153,7 +153,7 @@ impl Plane {
 
     /// Puts the two directions in the order of another plane's on the same inputs: each is called what the other's
     /// direction is called that it goes along with.
-    pub(super) fn in_the_order_of(&mut self, other: &Plane) {
+    pub(super) fn in_the_order_of(&mut self, other: &GatePlane) {
         let others = other.all_beyond();
         order(&mut self.gate, &self.points, &others);
         order(&mut self.first_two.gate, &self.first_two.points, &others);

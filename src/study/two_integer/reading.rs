@@ -8,7 +8,7 @@ use faer::MatRef;
 use rayon::prelude::*;
 
 /// The difference of the two logits as a function of the stream before the MLP, in any coordinates of it.
-pub(super) struct Reading {
+pub(super) struct MlpReading {
     /// `[d_model, d_mlp]`
     W_in: Tensor<f64>,
     b_in: Vec<f64>,
@@ -38,7 +38,7 @@ pub(super) struct Push {
 /// So many inputs at a time: their neurons stay in a core's own cache.
 pub(super) const STRETCH: usize = 32;
 
-impl Reading {
+impl MlpReading {
     pub fn of(model: &Model<f64>) -> Self {
         let weights = model.weights();
         let mlp = weights.blocks[0].mlp.as_ref();
@@ -48,7 +48,7 @@ impl Reading {
         let read = |row: &[f64]| -> f64 { row.iter().zip(&towards).map(|(x, t)| x * t).sum() };
         let d_mlp = mlp.b_in.len();
         let out = (0..d_mlp).map(|j| read(mlp.W_out.slice(&[j]))).collect();
-        Reading {
+        MlpReading {
             W_in: mlp.W_in.clone(),
             b_in: mlp.b_in.data().to_vec(),
             act_fn: model.config().act_fn().expect("checked: there is an MLP"),
@@ -67,7 +67,7 @@ impl Reading {
         });
         let mut b_in = self.b_in.clone();
         add_assign(&mut b_in, &neurons);
-        Reading {
+        MlpReading {
             W_in: Tensor::from_mat(product(basis, self.W_in.mat(&[])).as_ref()),
             b_in,
             act_fn: self.act_fn,

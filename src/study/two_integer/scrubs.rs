@@ -1,7 +1,7 @@
 //! Causal scrubbing of the stream at `=` between attention and MLP, as the write-up defines it.
 
 use super::plane::FirstTwo;
-use super::reading::{Reading, STRETCH, in_stretches};
+use super::reading::{MlpReading, STRETCH, in_stretches};
 use crate::linalg::{Par, product};
 use crate::model::Model;
 use crate::tensor::Tensor;
@@ -58,7 +58,7 @@ impl Scrubs {
         par: Par,
     ) -> Option<Self> {
         let coordinates = Coordinates::of(mid, first_two)?;
-        let reading = Reading::of(model).in_basis(coordinates.basis.as_ref(), &first_two.mean);
+        let reading = MlpReading::of(model).in_basis(coordinates.basis.as_ref(), &first_two.mean);
         let along = [0, 1, 2.min(mid.shape()[1] - 1)].map(|k| reading.push_along(k));
         let filters = coordinates.filters(first_two);
         let d = mid.shape()[1];
@@ -221,7 +221,7 @@ struct Filtered {
 }
 
 /// What an input's two coordinates become.
-struct Draw {
+struct Resampled {
     /// \[2\]
     same_side: [f64; 2],
     /// \[3a\] of the first, \[3b\] of the second.
@@ -231,7 +231,7 @@ struct Draw {
 }
 
 impl Filtered {
-    fn draw(&self, input: usize, rng: &mut ChaCha8Rng) -> Draw {
+    fn draw(&self, input: usize, rng: &mut ChaCha8Rng) -> Resampled {
         let passed = [0, 1].map(|f| self.passed[f][input]);
         let own = [0, 1].map(|f| self.values[f][input]);
         let same_side = [0, 1].map(|f| self.on_side(f, passed[f], rng));
@@ -252,7 +252,7 @@ impl Filtered {
             let side = self.passed[1][self.any_failing(0, rng)];
             all[1] = self.on_side(1, side, rng);
         }
-        Draw {
+        Resampled {
             same_side,
             freed,
             all,

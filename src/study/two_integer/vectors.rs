@@ -1,7 +1,7 @@
 //! Vectors added to the stream before the MLP: random ones, and along the filters' directions.
 
-use super::Plane;
-use super::reading::{Push, Reading, in_stretches};
+use super::GatePlane;
+use super::reading::{MlpReading, Push, in_stretches};
 use crate::linalg::Par;
 use crate::tensor::Tensor;
 use faer::Mat;
@@ -64,9 +64,9 @@ const RANDOM: usize = 12;
 impl Vectors {
     /// Of the stream before the MLP, `[input, d_model]`, with the gate in its plane.
     pub(super) fn of(
-        reading: &Reading,
+        reading: &MlpReading,
         mid: &Tensor<f64>,
-        plane: &Plane,
+        plane: &GatePlane,
         says: &[bool],
         inputs: &[usize],
         par: Par,

@@ -3,7 +3,7 @@
 use super::pictures::number;
 use crate::study::brackets::BracketsStudy;
 use crate::study::words::percent;
-use crate::study::{Axis, Bar, BarChart, Cell, Chart, Picture, Step, Table, Verdict};
+use crate::study::{Axis, Bar, BarChart, Cell, Chart, Conclusion, Picture, Step, Table};
 
 impl BracketsStudy {
     /// The two heads at the failure that is not theirs.
@@ -42,7 +42,7 @@ impl BracketsStudy {
             "agreement",
             "The heads agree",
             "Both heads also say \"unbalanced\" at the failure that is the other's: the loss is lower for it, and the heads of the layer before help.",
-            Verdict::of(
+            Conclusion::of(
                 holds,
                 format!(
                     "head {}: {} at going negative alone ({} without layer {layer}'s heads); head {}: {} at a wrong total alone ({}); \
@@ -100,7 +100,7 @@ impl BracketsStudy {
             "A head tells the elevation head of negative counts",
             "One head of the layer before brings negative failures into the elevation head's branch.",
             if a.as_is[0] > 0.0 {
-                Verdict::of(
+                Conclusion::of(
                     negative > 0.0 && negative > total && left < HALF,
                     format!(
                         "head {}: {} where the count goes negative alone, {} where the total alone is wrong; without it head {elevation} \
@@ -113,7 +113,7 @@ impl BracketsStudy {
                     ),
                 )
             } else {
-                Verdict::of(
+                Conclusion::of(
                     false,
                     format!("head {elevation} does not say \"unbalanced\" of what only goes negative"),
                 )
@@ -128,7 +128,8 @@ impl BracketsStudy {
         let claim = "The head that reads position 1 answers to every string that begins with a closing bracket.";
         let title = "Strings that begin with a closing bracket";
         let Some(e) = c.of(self.roles.elevation) else {
-            let none = Verdict::not_applicable("none of the strings begins with a closing bracket");
+            let none =
+                Conclusion::not_applicable("none of the strings begins with a closing bracket");
             return Step::new("closing", title, claim, none);
         };
         let mut table = Table::new(
@@ -168,7 +169,7 @@ impl BracketsStudy {
             "closing",
             title,
             claim,
-            Verdict::of(
+            Conclusion::of(
                 e.tells >= super::heads::TELLS && e.least > 0.0,
                 format!(
                     "head {} writes {} on average and at least {} on {} such strings; one threshold tells them from balanced ones in {} of \

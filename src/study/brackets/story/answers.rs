@@ -1,7 +1,7 @@
 //! The task, the model's answers, and the solutions by hand.
 
-use crate::study::brackets::{BracketsStudy, Judged, Kind};
-use crate::study::{Cell, Chart, Draw, Number, Picture, Series, Step, Table, Verdict, XyPlot};
+use crate::study::brackets::{BracketsStudy, Judged, StringKind};
+use crate::study::{Cell, Chart, Conclusion, Draw, Number, Picture, Series, Step, Table, XyPlot};
 use crate::task::{Brackets, Task};
 
 impl BracketsStudy {
@@ -15,7 +15,7 @@ impl BracketsStudy {
             "Answers by how the strings fail",
             ["strings", "how many", "right", "mean P(balanced)"],
         );
-        for (kind, &(count, right, mean)) in Kind::ALL.iter().zip(&p.by_kind) {
+        for (kind, &(count, right, mean)) in StringKind::ALL.iter().zip(&p.by_kind) {
             table.row([
                 kind.to_string().into(),
                 count.into(),
@@ -27,7 +27,7 @@ impl BracketsStudy {
             "answers",
             "What the model can do",
             "The classifier nearly always knows whether a string of brackets is balanced.",
-            Verdict::of(
+            Conclusion::of(
                 share >= NEARLY,
                 format!("{} of {} right, mean loss {}", p.right, p.sequences, Number::from(p.loss)),
             ),
@@ -47,7 +47,7 @@ impl BracketsStudy {
     /// The two ways to solve the task by hand.
     pub(super) fn solved_by_hand(&self) -> Step {
         let p = &self.performance;
-        let series = Kind::ALL.map(|kind| {
+        let series = StringKind::ALL.map(|kind| {
             let s = self.data.shown(kind);
             let sequence = self.data.tokens.sequence(s);
             let elevation = Brackets::elevation(sequence);
@@ -68,7 +68,7 @@ impl BracketsStudy {
             "solutions",
             "Two solutions by hand",
             "Going through the string from the left with a counter, or adding up what closes and opens from the right, gives the same answer.",
-            Verdict::of(
+            Conclusion::of(
                 p.solutions_agree == p.sequences,
                 format!("they agree on {} of {}", p.solutions_agree, p.sequences),
             ),

@@ -4,7 +4,7 @@ use super::pictures::{bars, number};
 use crate::metric::mean;
 use crate::study::brackets::BracketsStudy;
 use crate::study::words::percent;
-use crate::study::{Axis, Chart, Draw, Picture, Series, Step, Table, Verdict, XyPlot};
+use crate::study::{Axis, Chart, Conclusion, Draw, Picture, Series, Step, Table, XyPlot};
 
 impl BracketsStudy {
     /// The strings' lengths, and how the model fares with others.
@@ -56,7 +56,7 @@ impl BracketsStudy {
             "lengths",
             "Even lengths, and what lies beyond the training strings",
             "All strings have an even number of brackets, so that the model cannot go by the length.",
-            Verdict::of(
+            Conclusion::of(
                 even,
                 format!(
                     "{} lengths from {} to {}; most, {count} strings, have {most}",

@@ -3,7 +3,7 @@
 use super::pictures::number;
 use crate::study::brackets::BracketsStudy;
 use crate::study::words::percent;
-use crate::study::{Diagram, Outcome, Picture, Step, Verdict};
+use crate::study::{Conclusion, Diagram, Picture, Step, Story};
 
 /// What may be left of what the MLPs write without the count, if it is the count that they read.
 const HALF: f64 = 0.5;
@@ -65,13 +65,8 @@ impl Parts {
 }
 
 impl BracketsStudy {
-    fn parts(&self, steps: &[Step]) -> Parts {
-        let holds = |ids: &[&str]| {
-            let mut of = ids
-                .iter()
-                .map(|id| steps.iter().find(|s| s.id == *id).expect("a step"));
-            of.all(|s| s.verdict.outcome == Outcome::Holds)
-        };
+    fn parts(&self, story: &Story) -> Parts {
+        let holds = |ids: &[&str]| ids.iter().all(|id| story.holds(id));
         let counts = holds(&["counting", "opposite"]);
         // A NaN is no part.
         let left = self.routes.left_without_count();
@@ -87,15 +82,15 @@ impl BracketsStudy {
     }
 
     /// The circuit, from what the other steps say.
-    pub(super) fn circuit(&self, steps: &[Step]) -> Step {
-        let parts = self.parts(steps);
+    pub(super) fn circuit(&self, story: &Story) -> Step {
+        let parts = self.parts(story);
         let missing = parts.missing(self);
         let routes = &self.routes;
         let step = Step::new(
             "circuit",
             "The circuit",
             "One head counts, MLPs make a yes or no of the count at every position, one head of the last layer carries that of the whole string to position 0, and the other looks for a negative one.",
-            Verdict::of(
+            Conclusion::of(
                 missing.is_empty(),
                 match missing.is_empty() {
                     true => format!(

@@ -3,11 +3,11 @@
 use super::pictures::{bars, number};
 use crate::metric::mean;
 use crate::study::brackets::negative::beyond_even;
-use crate::study::brackets::{BracketsStudy, Side, Suffix};
+use crate::study::brackets::{BracketsStudy, NeuronSide, Suffix};
 use crate::study::words::percent;
 use crate::study::{
-    Axis, Bar, BarChart, Cell, Chart, Draw, HeatMap, Picture, Scale, Series, Step, Table, Verdict,
-    XyPlot,
+    Axis, Bar, BarChart, Cell, Chart, Conclusion, Draw, HeatMap, Picture, Scale, Series, Step,
+    Table, XyPlot,
 };
 use std::ops::RangeInclusive;
 
@@ -89,7 +89,7 @@ impl BracketsStudy {
             "counting",
             "The counting head looks at what follows",
             "From an opening bracket at position 1, the counting head looks evenly at everything from there on, by position alone; opening brackets further on look at what follows more than at what precedes, most of them evenly.",
-            Verdict::of(
+            Conclusion::of(
                 first.evenness >= EVENLY && beyond_even(share, even) >= MOSTLY && over(&c.suffixes, |s| s.evenness) >= EVENLY,
                 format!(
                     "head {head}: from position 1, as even as over {} of what follows; on average over positions {} on what \
@@ -206,7 +206,7 @@ impl BracketsStudy {
             "opposite",
             "Opening and closing brackets are opposite",
             "The counting head copies opposite vectors of the two brackets, so that their mean is the difference of their numbers, and neurons read along that line.",
-            Verdict::of(
+            Conclusion::of(
                 counter.cosine < OPPOSITE && means.iter().all(|&m| m > chance),
                 format!(
                     "head {}: cosine {:.4}; mean squared cosines with the neurons' inputs {}, {chance:.4} by chance",
@@ -244,7 +244,7 @@ impl BracketsStudy {
         for (neurons, cosines) in self.neurons.iter().zip(&self.counting.neuron_cosines) {
             let of = |says: bool| {
                 let chosen = neurons.sides.iter().zip(cosines);
-                let chosen = chosen.filter(|(side, _)| (**side != Side::Neither) == says);
+                let chosen = chosen.filter(|(side, _)| (**side != NeuronSide::Neither) == says);
                 mean(&chosen.map(|(_, c)| c.abs()).collect::<Vec<_>>())
             };
             found.push([of(true), of(false)]);
@@ -259,7 +259,7 @@ impl BracketsStudy {
                 .iter()
                 .zip(&self.counting.neuron_cosines)
                 .map(|(neurons, cosines)| {
-                    let of = |side: Side| {
+                    let of = |side: NeuronSide| {
                         let on = neurons.on(side);
                         let x: Vec<f64> = on.iter().map(|&i| cosines[i]).collect();
                         let y: Vec<f64> = on.iter().map(|&i| neurons.size(i)).collect();
@@ -270,9 +270,9 @@ impl BracketsStudy {
                         title: format!("mlp {}", neurons.layer),
                         x: "cosine of the input direction with v_R".into(),
                         y: "the most it adds or takes away".into(),
-                        series: Side::ALL
+                        series: NeuronSide::ALL
                             .into_iter()
-                            .chain([Side::Neither])
+                            .chain([NeuronSide::Neither])
                             .map(of)
                             .collect(),
                     }
@@ -291,7 +291,7 @@ impl BracketsStudy {
             "inputs",
             "Neurons that read the count are those that say where the total is wrong",
             "The neurons whose input directions have a high cosine with `v_R` are those that write to the elevation head where the share is not one half.",
-            Verdict::of(
+            Conclusion::of(
                 found.iter().all(|[says, rest]| says > rest),
                 format!("mean |cosine| of those that do and those that do not: {}", words.join("; ")),
             ),

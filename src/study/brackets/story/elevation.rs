@@ -2,8 +2,8 @@
 
 use super::pictures::{bars, number};
 use crate::metric::mean;
-use crate::study::brackets::{BracketsStudy, Kind, Neurons, Side};
-use crate::study::{Axis, Cell, Chart, Frame, Number, Picture, Step, Table, Verdict, View};
+use crate::study::brackets::{BracketsStudy, NeuronSide, Neurons, StringKind};
+use crate::study::{Axis, Cell, Chart, Conclusion, Frame, Number, Picture, Step, Table, View};
 
 impl BracketsStudy {
     /// The components before the elevation head.
@@ -48,7 +48,7 @@ impl BracketsStudy {
             "before",
             "What the elevation head reads at position 1",
             "What the elevation head finds at position 1 was written by MLPs above all: they can make a step of a share.",
-            Verdict::of(
+            Conclusion::of(
                 most.component.starts_with("mlp"),
                 format!(
                     "the largest difference is that of {}: {}",
@@ -81,8 +81,12 @@ impl BracketsStudy {
     /// Each component before the elevation head, by how the strings fail that start with an opening bracket: a wrong
     /// total alone, a negative count alone, both.
     pub(super) fn before_by_kind(&self) -> Vec<[f64; 3]> {
-        let kinds =
-            [Kind::Elevation, Kind::Negative, Kind::Both].map(|kind| self.data.of_kind(kind));
+        let kinds = [
+            StringKind::Elevation,
+            StringKind::Negative,
+            StringKind::Both,
+        ]
+        .map(|kind| self.data.of_kind(kind));
         let mean_of =
             |values: &[f64], of: &[usize]| mean(&of.iter().map(|&s| values[s]).collect::<Vec<_>>());
         let each = self.components_before.iter();
@@ -103,7 +107,7 @@ impl BracketsStudy {
             ],
         );
         for neurons in &self.neurons {
-            for side in Side::ALL {
+            for side in NeuronSide::ALL {
                 let on = neurons.on(side);
                 let names = on.iter().map(|i| format!("{}.{i}", neurons.layer));
                 table.row([
@@ -116,21 +120,21 @@ impl BracketsStudy {
             }
         }
         let last = self.neurons.last().expect("checked: there are layers");
-        let three = [Side::More, Side::Fewer, Side::Both];
+        let three = [NeuronSide::More, NeuronSide::Fewer, NeuronSide::Both];
         let counts = three.map(|side| last.on(side).len());
         let opposite: usize = self
             .neurons
             .iter()
-            .map(|n| n.on(Side::Opposite).len())
+            .map(|n| n.on(NeuronSide::Opposite).len())
             .sum();
-        let sum = |side: &Side| last.on(*side).iter().map(|&i| last.size(i)).sum::<f64>();
-        let [said, denied]: [f64; 2] = [three.iter().map(sum).sum(), sum(&Side::Opposite)];
+        let sum = |side: &NeuronSide| last.on(*side).iter().map(|&i| last.size(i)).sum::<f64>();
+        let [said, denied]: [f64; 2] = [three.iter().map(sum).sum(), sum(&NeuronSide::Opposite)];
         let off = self.neurons.iter().fold(0f64, |m, n| m.max(n.off));
         let mut step = Step::new(
             "neurons",
             "Neurons as keys and values",
             "Before the last layer some neurons fire where more than half of the brackets open, some where fewer do, and some on either side of one half.",
-            Verdict::of(
+            Conclusion::of(
                 // Neurons without a task say the opposite as often and as loudly.
                 counts.iter().all(|&n| n > 0) && said > denied,
                 format!(
@@ -178,10 +182,10 @@ impl BracketsStudy {
     /// Which layers have which neurons.
     pub(super) fn neurons_by_layer(&self) -> Step {
         let [first, last] = [0, self.neurons.len() - 1].map(|l| &self.neurons[l]);
-        let counts = [Side::More, Side::Fewer, Side::Both]
+        let counts = [NeuronSide::More, NeuronSide::Fewer, NeuronSide::Both]
             .map(|side| [first.on(side).len(), last.on(side).len()]);
         let [more, fewer, both] = counts;
-        let sums = |side: Side| {
+        let sums = |side: NeuronSide| {
             let of = |n: &Neurons| number(n.on(side).iter().map(|&i| n.size(i)).sum());
             format!("{} and {}", of(first), of(last))
         };
@@ -189,7 +193,7 @@ impl BracketsStudy {
             "neurons.layers",
             "Which layer has which neurons",
             "Neurons for more than half are commoner in the last MLP before the heads than in the first, those for fewer than half are rarer there, and those for both sides are commoner: one neuron after a norm can hardly be of both.",
-            Verdict::of(
+            Conclusion::of(
                 more[1] > more[0] && fewer[1] < fewer[0] && both[1] > both[0],
                 format!(
                     "in mlp {} and mlp {}: {} and {} for more than half, {} and {} for fewer, {} and {} for both",
@@ -199,9 +203,9 @@ impl BracketsStudy {
         )
         .text(format!(
             "By what they add rather than by their number: for more than half {}, for fewer {}, for both {}.",
-            sums(Side::More),
-            sums(Side::Fewer),
-            sums(Side::Both)
+            sums(NeuronSide::More),
+            sums(NeuronSide::Fewer),
+            sums(NeuronSide::Both)
         ))
     }
 
@@ -218,7 +222,7 @@ impl BracketsStudy {
                 .total_cmp(&neurons.difference[i].abs())
         });
         order.truncate(NEURONS);
-        let thinned: Vec<usize> = Kind::ALL
+        let thinned: Vec<usize> = StringKind::ALL
             .into_iter()
             .flat_map(|kind| {
                 let of = self.data.of_kind(kind);

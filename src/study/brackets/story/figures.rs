@@ -3,8 +3,8 @@
 use super::counting::PATCHES;
 use crate::metric::mean;
 use crate::study::brackets::written::TALLY;
-use crate::study::brackets::{Along, BracketsStudy, LastHead, Side, Suffix};
-use crate::study::{Origin, Story};
+use crate::study::brackets::{Along, BracketsStudy, LastHead, NeuronSide, Suffix};
+use crate::study::{Provenance, Story};
 use serde_json::{Value, json};
 
 impl BracketsStudy {
@@ -66,7 +66,7 @@ impl BracketsStudy {
         let origin = self.data.origin;
         let p = &self.performance;
         let wrong = p.many_wrong as f64 / p.many as f64;
-        story.figure_of(Origin::Generated, "wrong_share.20000", wrong);
+        story.figure_of(Provenance::Generated, "wrong_share.20000", wrong);
         let beside: Vec<f64> = self
             .adversarial
             .beside
@@ -87,9 +87,9 @@ impl BracketsStudy {
         story.figure("positions.sine_error", b.sine_off);
         story.figure("parity_head.right", json!([b.parity.0, b.parity.1]));
         for (id, value) in [("odd", &b.odd), ("depths", &b.depths)] {
-            story.figure_of(Origin::Generated, &format!("beyond.{id}"), value);
+            story.figure_of(Provenance::Generated, &format!("beyond.{id}"), value);
         }
-        story.figure_of(Origin::Generated, "beyond.longer", &b.longer);
+        story.figure_of(Provenance::Generated, "beyond.longer", &b.longer);
 
         let e = self.elevation_head();
         let closing = self.closing.of(e.head);
@@ -169,7 +169,7 @@ impl BracketsStudy {
                 &neurons.fewer_and_more,
             );
             story.figure_of(origin, &format!("neurons.{layer}.kinds"), &neurons.sides);
-            let counts: serde_json::Map<String, Value> = Side::ALL
+            let counts: serde_json::Map<String, Value> = NeuronSide::ALL
                 .iter()
                 .map(|&side| (side.to_string(), json!(neurons.on(side).len())))
                 .collect();

@@ -2,8 +2,8 @@
 
 use super::answers::{confidence, judged};
 use super::pictures::bars;
-use crate::study::brackets::{BracketsStudy, Cure, Judged, Kind};
-use crate::study::{Axis, Cell, Chart, Draw, Picture, Series, Step, Table, Verdict, XyPlot};
+use crate::study::brackets::{BracketsStudy, Cure, Judged, StringKind};
+use crate::study::{Axis, Cell, Chart, Conclusion, Draw, Picture, Series, Step, Table, XyPlot};
 
 impl BracketsStudy {
     /// The known family, and the search.
@@ -33,7 +33,7 @@ impl BracketsStudy {
             "adversarial",
             "Strings that fool the model",
             "Two tall balanced strings with `)(` between them are unbalanced at one place only: the model takes some of them for balanced.",
-            Verdict::of(
+            Conclusion::of(
                 fooled > 0,
                 format!(
                     "{fooled} of {} such strings are taken for balanced; the write-up's own with {}, the best, i = {best}, with {}",
@@ -52,7 +52,7 @@ impl BracketsStudy {
             &[&a.beside[..], std::slice::from_ref(&a.published)].concat(),
         ))
         .picture(Picture::new("family", "The write-up's family", Chart::Xy(vec![plot])));
-        let searched: Vec<String> = (Kind::ALL.iter().zip(&a.found))
+        let searched: Vec<String> = (StringKind::ALL.iter().zip(&a.found))
             .map(|(kind, found)| {
                 let fooled = found.iter().filter(|j| j.fools()).count();
                 match found.first() {
@@ -71,7 +71,7 @@ impl BracketsStudy {
             a.judged,
             searched.join("; ")
         ));
-        for (kind, found) in Kind::ALL.iter().zip(&a.found) {
+        for (kind, found) in StringKind::ALL.iter().zip(&a.found) {
             let fooling: Vec<Judged> = found
                 .iter()
                 .filter(|j| j.fools())
@@ -154,9 +154,9 @@ impl BracketsStudy {
             &all.iter().map(|c| c.attention).collect::<Vec<_>>(),
         );
         let verdict = if fooling.is_empty() {
-            Verdict::not_applicable("none of these strings fools the model")
+            Conclusion::not_applicable("none of these strings fools the model")
         } else {
-            Verdict::of(
+            Conclusion::of(
                 there as f64 > MOST * fooling.len() as f64,
                 format!(
                     "with head {counting}'s attention from that bracket made even, {there} of the {} strings that fool the model no longer \

@@ -2,9 +2,9 @@
 
 use super::pictures::{bars, number};
 use crate::study::brackets::written::TALLY;
-use crate::study::brackets::{BracketsStudy, Kind, LastHead};
+use crate::study::brackets::{BracketsStudy, LastHead, StringKind};
 use crate::study::words::percent;
-use crate::study::{Axis, Bar, BarChart, Cell, Chart, Picture, Step, Table, Verdict};
+use crate::study::{Axis, Bar, BarChart, Cell, Chart, Conclusion, Picture, Step, Table};
 
 /// What counts as standing in for a norm, of its output's variance.
 const GOOD_FIT: f64 = 0.9;
@@ -44,7 +44,7 @@ impl BracketsStudy {
             "direction",
             "The direction for \"unbalanced\"",
             "A LayerNorm is nearly an affine map on these strings, so the direction that the unembedding reads can be followed to before the last norm.",
-            Verdict::of(
+            Conclusion::of(
                 d.last.r2 > GOOD_FIT,
                 format!("r² {:.4} of the last norm at position 0", d.last.r2),
             ),
@@ -74,7 +74,7 @@ impl BracketsStudy {
             "components",
             "Which components say \"unbalanced\"",
             "Of all that is written at position 0, two heads of the last layer tell the classes apart most.",
-            Verdict::of(first, format!("the largest differences: {}", listed.join(", "))),
+            Conclusion::of(first, format!("the largest differences: {}", listed.join(", "))),
         )
         .text(format!(
             "The stream is the sum of the embeddings, the heads and the MLPs, and the attention's biases, which are the same for all \
@@ -122,7 +122,7 @@ impl BracketsStudy {
                 Cell::from(percent(h.tells_negative)),
             ]);
         }
-        let kinds = Axis::new("", Kind::ALL);
+        let kinds = Axis::new("", StringKind::ALL);
         let without = |h: &LastHead| {
             let heights: Vec<f64> = h
                 .accuracy_without
@@ -146,7 +146,7 @@ impl BracketsStudy {
             "failures",
             "Two heads, two ways to fail",
             "One of the two heads is sure of strings whose total is wrong, the other of strings that go negative.",
-            Verdict::of(
+            Conclusion::of(
                 holds,
                 format!(
                     "head {}: {:.2} at a wrong total, {:.2} at going negative; head {}: {:.2} and {:.2}; alone each tells its own \
@@ -194,7 +194,7 @@ impl BracketsStudy {
             "share",
             "The two heads and the share of opening brackets",
             "The elevation head writes \"unbalanced\" wherever the share of opening brackets is not exactly one half, and the negative head does not go by that share alone.",
-            Verdict::of(
+            Conclusion::of(
                 e.tells_share >= TELLS && not_half > half && n.tells_share < e.tells_share,
                 format!(
                     "head {} writes {} on average where the share is not ½, {} where it is; one threshold tells the former from \
@@ -243,7 +243,7 @@ impl BracketsStudy {
             "copied",
             "The elevation head reads position 1",
             "In strings that begin with an opening bracket, the elevation head looks from position 0 at position 1 above all, with about half of its attention, and hardly at the others: it copies what was found out there.",
-            Verdict::of(
+            Conclusion::of(
                 most == Some(TALLY) && ABOUT_HALF.contains(&at_one),
                 format!(
                     "{} on position 1, {} on the next{in_closing}",

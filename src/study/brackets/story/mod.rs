@@ -14,7 +14,7 @@ mod pictures;
 mod summary;
 
 use super::BracketsStudy;
-use crate::study::{Outcome, Story, Verdict};
+use crate::study::{Conclusion, Outcome, Story};
 
 impl BracketsStudy {
     /// The study as a story, with every figure of the write-up. `model` says where the model is from.
@@ -57,17 +57,17 @@ impl BracketsStudy {
             let mechanism = story.steps.iter_mut();
             for step in mechanism.filter(|s| !OF_ANY_MODEL.contains(&s.id.as_str())) {
                 if step.verdict.outcome == Outcome::Holds {
-                    step.verdict = Verdict::not_applicable(
+                    step.verdict = Conclusion::not_applicable(
                         "the model tells balanced strings from others little better than one answer for all would",
                     );
                 }
             }
         }
         // After what it is made of, before what fools it.
-        let circuit = self.circuit(&story.steps);
+        let circuit = self.circuit(&story);
         let at = story.steps.iter().position(|s| s.id == "adversarial");
         story.steps.insert(at.expect("it is there"), circuit);
-        story.summary = self.summary(&story.steps);
+        story.summary = self.summary(&story);
         self.figures(&mut story);
         story.publish(include_str!("../published.json"));
         story

@@ -3,7 +3,7 @@
 use super::pictures::{bars, number};
 use crate::study::brackets::BracketsStudy;
 use crate::study::words::percent;
-use crate::study::{Axis, Bar, Cell, Chart, Picture, Step, Table, Verdict};
+use crate::study::{Axis, Bar, Cell, Chart, Conclusion, Picture, Step, Table};
 use crate::task::{Brackets, Task};
 
 /// How far the attention must be from even (0) towards negative positions alone (1), on average.
@@ -37,7 +37,7 @@ impl BracketsStudy {
             "negative.before",
             "What the negative head reads",
             "What tells the negative head of the brackets from which on more open than close was written there by MLPs above all.",
-            Verdict::of(
+            Conclusion::of(
                 name.starts_with("mlp") && *most > 0.0,
                 format!("the largest difference is that of {name}: {}", number(*most)),
             ),
@@ -92,7 +92,7 @@ impl BracketsStudy {
             "negative",
             "The negative head looks where the count is negative",
             "In strings that go negative, the negative head attends most to brackets from which on more open than close, and what it takes from there says \"unbalanced\".",
-            Verdict::of(
+            Conclusion::of(
                 looks && says,
                 format!(
                     "head {}: {} of its attention on negative positions, which are {} of all, and one of them is its first in {} of \

@@ -1,8 +1,10 @@
 //! The kinds of picture that several steps show.
 
 use crate::decompose::histogram_by_class;
-use crate::study::brackets::{Along, BracketsStudy, Kind};
-use crate::study::{Axis, Bar, BarChart, Chart, Class, Draw, Histogram, Number, Series, XyPlot};
+use crate::study::brackets::{Along, BracketsStudy, StringKind};
+use crate::study::{
+    Axis, Bar, BarChart, Chart, Class, Draw, HistogramChart, Number, Series, XyPlot,
+};
 
 impl BracketsStudy {
     /// Components along a direction, by class, on one set of bins. Those that are the same for all sequences are left
@@ -31,7 +33,7 @@ impl BracketsStudy {
                     .map(|&n| 100.0 * n as f64 / total.max(1) as f64)
                     .collect()
             };
-            Histogram {
+            HistogramChart {
                 title: a.component.clone(),
                 x: "along the direction".into(),
                 y: "% of the class".into(),
@@ -52,7 +54,7 @@ impl BracketsStudy {
         axes: [&str; 2],
         place: impl Fn(usize) -> [f64; 2],
     ) -> XyPlot {
-        let series = Kind::ALL.map(|kind| {
+        let series = StringKind::ALL.map(|kind| {
             let of = sequences.iter().filter(|&&s| self.data.kinds[s] == kind);
             let (x, y): (Vec<f64>, Vec<f64>) = of.map(|&s| place(s)).map(|[x, y]| (x, y)).unzip();
             Series::new(&kind.to_string(), Draw::Points, &x, &y)

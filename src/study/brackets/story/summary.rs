@@ -2,16 +2,12 @@
 
 use crate::study::brackets::BracketsStudy;
 use crate::study::words::percent;
-use crate::study::{Outcome, Step};
+use crate::study::{Outcome, Story};
 
 impl BracketsStudy {
     /// A paragraph of the mechanism, as far as its steps hold, and one of how the model fares.
-    pub(super) fn summary(&self, steps: &[Step]) -> Vec<String> {
-        let outcome = |id: &str| {
-            let step = steps.iter().find(|s| s.id == id);
-            step.expect("a step of the study").verdict.outcome
-        };
-        let holds = |ids: &[&str]| ids.iter().all(|id| outcome(id) == Outcome::Holds);
+    pub(super) fn summary(&self, story: &Story) -> Vec<String> {
+        let holds = |ids: &[&str]| ids.iter().all(|id| story.holds(id));
         let r = self.roles;
         let mut found = Vec::new();
         if holds(&["counting", "opposite"]) {
@@ -49,7 +45,8 @@ impl BracketsStudy {
             ));
         }
         let p = &self.performance;
-        let held = steps
+        let held = story
+            .steps
             .iter()
             .filter(|s| s.verdict.outcome == Outcome::Holds)
             .count();
@@ -57,7 +54,7 @@ impl BracketsStudy {
             "The model is right on {} of {} strings, and {held} of the {} claims hold of it.",
             p.right,
             p.sequences,
-            steps.len()
+            story.steps.len()
         );
         let a = &self.adversarial;
         let fooling = a.cures.iter().filter(|c| c.fools()).count();

@@ -5,8 +5,8 @@ use super::super::{ComponentAttribution, PalindromeStudy, Views};
 use super::{CLASSES, list};
 use crate::study::words::{number, percent};
 use crate::study::{
-    Attention, Axis, Bar, BarChart, Cell, Chart, Class, Histogram, Picture, Sequence, Step, Table,
-    Verdict, Weighting,
+    AttentionView, Axis, Bar, BarChart, Cell, Chart, Class, Conclusion, HistogramChart, Picture,
+    Sequence, Step, Table, Weighting,
 };
 
 impl PalindromeStudy {
@@ -14,7 +14,7 @@ impl PalindromeStudy {
         let p = &self.performance;
         /// Nearly every sequence.
         const WELL: f64 = 0.99;
-        let verdict = Verdict::of(
+        let verdict = Conclusion::of(
             p.accuracy >= WELL,
             format!(
                 "{} of {} sequences right, loss {}, logit difference {}; the same answer to all would be right for {}",
@@ -49,7 +49,7 @@ impl PalindromeStudy {
     pub(super) fn patterns(&self) -> Step {
         let (c, e) = (&self.comparing, &self.end);
         let compared = c.compared();
-        let verdict = Verdict::of(
+        let verdict = Conclusion::of(
             2 * compared.len() > c.positions.len() && e.on_broken[0] > MOST.max(e.on_broken_evenly),
             format!(
                 "head {} looks mostly at the mirror if it is the same, and mostly at itself if it is not, at {} of {} \
@@ -94,7 +94,7 @@ impl PalindromeStudy {
                 number(weak)
             )
         };
-        let verdict = Verdict::of(
+        let verdict = Conclusion::of(
             gained > 0.0 && e.on_broken[0] > MOST.max(e.on_broken_evenly) && weak < evenly,
             format!(
                 "{} of head {}'s attention is on broken values, {} if it looked everywhere alike; a broken value \
@@ -175,7 +175,7 @@ impl PalindromeStudy {
             .find(|c| c.component.to_string() == collecting);
         let its = its.map_or(f64::NAN, apart);
         let verdict = self.if_it_answers(|| {
-            Verdict::of(
+            Conclusion::of(
                 its > MOST * all,
                 format!(
                     "the classes lie {} apart in what {collecting} writes, of {} in all components together",
@@ -198,7 +198,7 @@ impl PalindromeStudy {
                 let heights: Vec<usize> = of.value.counts.clone();
                 Class::new(CLASSES[of.class.min(1)], &heights)
             });
-            Histogram {
+            HistogramChart {
                 title: c.component.to_string(),
                 x: "added to the logit difference".into(),
                 y: "sequences".into(),
@@ -222,7 +222,7 @@ impl PalindromeStudy {
 }
 
 /// Patterns to look through, with words for the sequences.
-pub(super) fn attention(v: &Views) -> Attention {
+pub(super) fn attention(v: &Views) -> AttentionView {
     let sequences = v.sequences.iter().map(|s| {
         let what = if s.broken.is_empty() {
             "a palindrome"
@@ -233,7 +233,7 @@ pub(super) fn attention(v: &Views) -> Attention {
         let name = format!("{}, {what}, the model says {taken}", s.name);
         Sequence::new(name, &s.words).marked(s.broken.iter().copied())
     });
-    Attention {
+    AttentionView {
         sequences: sequences.collect(),
         heads: v.heads.iter().map(ToString::to_string).collect(),
         weightings: vec![

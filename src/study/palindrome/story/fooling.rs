@@ -6,7 +6,7 @@ use super::{list, written};
 use crate::decompose::Summary;
 use crate::study::words::{number, percent};
 use crate::study::{
-    Axis, Bar, BarChart, BoxPlot, Boxes, Cell, Chart, Five, Picture, Step, Table, Verdict,
+    Axis, Bar, BarChart, BoxPlot, Boxes, Cell, Chart, Conclusion, Five, Picture, Step, Table,
 };
 use std::cmp::Ordering;
 
@@ -21,9 +21,9 @@ impl PalindromeStudy {
                     "broken at one position alone, at most {} pass",
                     percent(most)
                 );
-                return Verdict::of(false, said);
+                return Conclusion::of(false, said);
             }
-            Verdict::of(
+            Conclusion::of(
                 2 * a.blind.len() < a.single.len(),
                 format!(
                     "blind at {}; of the dataset's {} wrong answers {blindly} are broken there alone, {otherwise} \
@@ -112,10 +112,10 @@ impl PalindromeStudy {
         };
         let verdict = self.if_it_answers(|| {
             if weak.is_empty() {
-                return Verdict::not_applicable("no position is weak by the weights");
+                return Conclusion::not_applicable("no position is weak by the weights");
             }
             let fails = |&p: &usize| !looks.compares(c.place(p));
-            Verdict::of(
+            Conclusion::of(
                 weak.iter().all(fails),
                 weak.iter().map(told).collect::<Vec<_>>().join("; "),
             )
@@ -154,7 +154,7 @@ impl PalindromeStudy {
             at.filter(|(p, _)| !blind.contains(p))
                 .all(|(_, s)| s.median > 0.0)
         };
-        let verdict = Verdict::of(
+        let verdict = Conclusion::of(
             blind.len() < d.positions.len() && seeing(&d.to_self) && seeing(&d.to_mirror),
             format!(
                 "{} more to itself and {} less to the mirror, on average over the {} positions that are not blind",
@@ -200,7 +200,7 @@ impl PalindromeStudy {
         let claim = "Knowing the weak positions, sequences that fool the model are made at once.";
         if weak.is_empty() {
             let why = "no position is weak by the weights";
-            return Step::new("search", title, claim, Verdict::not_applicable(why));
+            return Step::new("search", title, claim, Conclusion::not_applicable(why));
         }
         let at_weak = |b: &&Broken| b.positions.iter().all(|p| weak.contains(p));
         let (weakly, strongly): (Vec<&Broken>, Vec<&Broken>) = a.single.iter().partition(at_weak);
@@ -212,7 +212,7 @@ impl PalindromeStudy {
         };
         let (at_weak, elsewhere) = (rate(&weakly), rate(&strongly));
         let verdict = self.if_it_answers(|| {
-            Verdict::of(
+            Conclusion::of(
                 !a.found.is_empty() && at_weak.partial_cmp(&elsewhere).is_none_or(Ordering::is_gt),
                 format!(
                     "broken at one weak position {} pass, at one of the others {}",

@@ -4,8 +4,8 @@ use super::super::{HeadAblation, PUBLISHED_SHARE, PalindromeStudy};
 use super::{CLASSES, but_at, list};
 use crate::study::words::number;
 use crate::study::{
-    Axis, Bar, BarChart, Chart, Class, Draw, HeatMap, Histogram, Picture, Scale, Series, Step,
-    Verdict, XyPlot,
+    Axis, Bar, BarChart, Chart, Class, Conclusion, Draw, HeatMap, HistogramChart, Picture, Scale,
+    Series, Step, XyPlot,
 };
 
 /// How many standard deviations of random vectors' cosines a cosine is to be beyond, at each of several positions.
@@ -18,7 +18,7 @@ impl PalindromeStudy {
         let strong = v.strong();
         let least = strong.iter().map(|&n| v.key_cosines[0][n]);
         let least = least.fold(f64::INFINITY, f64::min);
-        let verdict = Verdict::of(
+        let verdict = Conclusion::of(
             least > BEYOND * v.key_chance
                 && 2 * strong.len() > v.positions.len()
                 && blind.iter().all(|p| v.weak.contains(p)),
@@ -85,7 +85,7 @@ impl PalindromeStudy {
             .fold([f64::INFINITY, f64::NEG_INFINITY], |[least, most], x| {
                 [least.min(x), most.max(x)]
             });
-        let verdict = Verdict::of(
+        let verdict = Conclusion::of(
             least > 0.0 && 2 * strong.len() > v.positions.len(),
             format!(
                 "{} to {} through head {}{}; the logit difference is {}",
@@ -149,7 +149,7 @@ impl PalindromeStudy {
             .iter()
             .flat_map(|&a| strong.iter().map(move |&b| v.cosines[a][b]));
         let least = pairs.fold(f64::INFINITY, f64::min);
-        let verdict = Verdict::of(
+        let verdict = Conclusion::of(
             least > ONE_DIRECTION.max(BEYOND * v.vector_chance)
                 && 2 * strong.len() > v.positions.len(),
             format!(
@@ -194,7 +194,7 @@ impl PalindromeStudy {
                 v.weak.iter().filter(|&&p| both(p)).count()
             ),
         };
-        let verdict = Verdict::of(
+        let verdict = Conclusion::of(
             so == strong.len() && 2 * so > v.positions.len(),
             format!(
                 "both above their mirrors at {so} of the {} positions that are not weak{weak}",
@@ -225,7 +225,7 @@ impl PalindromeStudy {
             bars: vec![values],
         };
         let classes = c.written_bins.classes.iter();
-        let written = Histogram {
+        let written = HistogramChart {
             title: String::new(),
             x: "\"no palindrome\" less \"palindrome\", the mean over positions".into(),
             y: "sequences".into(),
@@ -276,7 +276,7 @@ impl PalindromeStudy {
         let high = s.baseline.mean + DEVIATIONS * s.baseline.std;
         let largest =
             |of: &[Vec<f64>]| of.iter().flatten().all(|&x| x <= of[0][0]) && of[0][0] > high;
-        let verdict = Verdict::of(
+        let verdict = Conclusion::of(
             largest(&s.K) && largest(&s.V),
             format!(
                 "by keys {}, by values {}; random heads {}, with a standard deviation of {}",

@@ -8,8 +8,8 @@ mod needed;
 mod qk;
 
 use super::{Judged, PalindromeStudy};
+use crate::study::Story;
 use crate::study::words::percent;
-use crate::study::{Outcome, Step, Story};
 use crate::task::{Palindromes, Task};
 
 /// The classes, in their order.
@@ -71,15 +71,10 @@ impl PalindromeStudy {
         }
         let (comparing, collecting) = (self.roles.comparing(), self.roles.collecting());
         let [first, second] = [self.roles.first_helper(), self.roles.second_helper()];
-        let step = |id: &str| -> &Step {
-            let step = story.steps.iter().find(|s| s.id == id);
-            step.expect("the story has the step")
-        };
-        let holds = |id: &str| step(id).verdict.outcome == Outcome::Holds;
         let lacking: Vec<String> = MECHANISM
             .iter()
-            .filter(|id| !holds(id))
-            .map(|id| format!("\"{}\"", step(id).title))
+            .filter(|id| !story.holds(id))
+            .map(|id| format!("\"{}\"", story.step(id).title))
             .collect();
         let compared = self.comparing.compared();
         let mut summary = vec![if lacking.is_empty() {
@@ -104,7 +99,7 @@ impl PalindromeStudy {
         summary.push(if blind.is_empty() {
             "No position is blind: a single broken pair is noticed everywhere more often than not.".into()
         } else {
-            let foretold = if holds("keys") {
+            let foretold = if story.holds("keys") {
                 format!(
                     " The weights tell so beforehand: what they make weak is {}.",
                     list(&self.vectors.weak)
@@ -118,13 +113,13 @@ impl PalindromeStudy {
                 list(blind)
             )
         });
-        if holds("helpers") {
+        if story.holds("helpers") {
             summary.push(format!(
                 "Heads {first} and {second} make up for position {} and are hardly needed anywhere else.",
                 self.targeted.helped
             ));
         }
-        if holds("first-helper") {
+        if story.holds("first-helper") {
             summary.push(format!(
                 "Head {first} does the reverse there of what head {comparing} does: it shuns the same value, and looks \
                  at the mirror more if that is another one."

@@ -4,16 +4,16 @@ use super::super::losses::one_answer;
 use super::super::{AllOrBut, HeadAblation, PalindromeStudy, PerHead};
 use crate::names::Head;
 use crate::study::words::{number, percent};
-use crate::study::{Axis, Bar, BarChart, Cell, Chart, Picture, Step, Table, Verdict};
+use crate::study::{Axis, Bar, BarChart, Cell, Chart, Conclusion, Picture, Step, Table};
 
 impl PalindromeStudy {
     /// A verdict on what a model does that answers; not applicable where it tells nothing apart.
-    pub(super) fn if_it_answers(&self, verdict: impl FnOnce() -> Verdict) -> Verdict {
+    pub(super) fn if_it_answers(&self, verdict: impl FnOnce() -> Conclusion) -> Conclusion {
         let p = &self.performance;
         if p.tells() {
             return verdict();
         }
-        Verdict::not_applicable(format!(
+        Conclusion::not_applicable(format!(
             "{} of the answers are right, and {} would be with the same answer to all: there is nothing to lose",
             percent(p.accuracy),
             percent(p.constant)
@@ -23,7 +23,7 @@ impl PalindromeStudy {
     pub(super) fn hypotheses(&self) -> Step {
         let (w, clean) = (&self.place, self.roles.clean);
         let verdict = self.if_it_answers(|| {
-            Verdict::of(
+            Conclusion::of(
                 w.at_end > clean / 2.0 && w.second_half < clean / 2.0,
                 format!(
                     "of a logit difference of {}, {} is left with the first layer's means at the second half's values, \
@@ -73,7 +73,7 @@ impl PalindromeStudy {
             .iter()
             .fold(f64::INFINITY, |least, a| least.min(a.mean));
         let verdict = self.if_it_answers(|| {
-            Verdict::of(
+            Conclusion::of(
                 needed.iter().all(|a| a.mean < half) && other.iter().all(|a| a.mean > half),
                 format!(
                     "of a logit difference of {}, {} is left without head {} and {} without head {}; without any \
@@ -159,13 +159,13 @@ impl PalindromeStudy {
                 number(one)
             );
             if by_mean.into_iter().chain(by_zero).all(nothing) {
-                return Verdict::not_applicable(format!("neither of them matters: {numbers}"));
+                return Conclusion::not_applicable(format!("neither of them matters: {numbers}"));
             }
             let claim = nothing(by_mean[1])
                 && nothing(by_zero[1])
                 && nothing(by_mean[0])
                 && !nothing(by_zero[0]);
-            Verdict::of(claim, numbers)
+            Conclusion::of(claim, numbers)
         });
         let heads: Vec<Head> = l.heads.concat();
         let mut table = Table::new(
@@ -197,7 +197,7 @@ impl PalindromeStudy {
         let one = one_answer(l.hundred);
         let collecting = self.roles.collecting();
         let verdict = self.if_it_answers(|| {
-            Verdict::of(
+            Conclusion::of(
                 l.queries_zero >= one && l.queries_mean < one,
                 format!(
                     "on {} sequences the loss grows by {} with head {collecting}'s mean query for all, by {} without \
@@ -313,7 +313,7 @@ impl PalindromeStudy {
     }
 
     /// Whether the helpers make up for one position: judged of those that are needed at all.
-    fn helped(&self) -> Verdict {
+    fn helped(&self) -> Conclusion {
         /// What a helper may cost elsewhere, as a part of what it costs in all.
         const ELSEWHERE: f64 = 0.1;
         let t = &self.targeted;
@@ -335,13 +335,13 @@ impl PalindromeStudy {
             number(t.values.but_one)
         );
         if needed.is_empty() {
-            return Verdict::not_applicable(format!(
+            return Conclusion::not_applicable(format!(
                 "no helper is needed: {numbers}; one answer at even odds is {}",
                 number(one)
             ));
         }
         let there = |of: &&AllOrBut| of.but_one - t.clean <= ELSEWHERE * (of.all - t.clean);
-        Verdict::of(
+        Conclusion::of(
             needed.iter().all(there) && self.vectors.weak.contains(&t.helped),
             numbers,
         )

@@ -6,7 +6,7 @@ use super::super::{Looks, PalindromeStudy};
 use super::list;
 use crate::study::words::{number, percent};
 use crate::study::{
-    Attention, Axis, Bar, BarChart, Chart, HeatMap, Picture, Scale, Sequence, Step, Verdict,
+    AttentionView, Axis, Bar, BarChart, Chart, Conclusion, HeatMap, Picture, Scale, Sequence, Step,
     Weighting,
 };
 use crate::task::{Palindromes, Task};
@@ -42,7 +42,7 @@ impl PalindromeStudy {
                 range(&at_these(&looks.self_first), percent)
             )
         };
-        let verdict = Verdict::of(
+        let verdict = Conclusion::of(
             c.top1 > MOST && 2 * by_position > n && 2 * compared.len() > n,
             format!(
                 "by tokens alone head {} looks for the same value first for {} of the values; by positions alone for \
@@ -176,7 +176,7 @@ impl PalindromeStudy {
         let more = r.on_lambda.iter().filter(|[without, with]| with > without);
         let more = more.count();
         let last = r.words.len() - 2;
-        let verdict = Verdict::of(
+        let verdict = Conclusion::of(
             same > MOST && more == r.mirrored.len(),
             format!(
                 "without positions each of the {} places of position {last}'s value has {} of its attention; with \
@@ -188,7 +188,7 @@ impl PalindromeStudy {
             ),
         );
         let of = |name: &str| Sequence::new(name, &r.words);
-        let view = Attention {
+        let view = AttentionView {
             sequences: vec![of("without positions"), of("with positions")],
             heads: vec![self.roles.comparing().to_string()],
             weightings: vec![Weighting::new(
@@ -229,13 +229,13 @@ impl PalindromeStudy {
         let needed = t.result.all - t.clean >= one;
         let verdict = self.if_it_answers(|| {
             if !needed {
-                return Verdict::not_applicable(format!(
+                return Conclusion::not_applicable(format!(
                     "head {head} is not needed: with its mean in its place the loss of {} is {}",
                     number(t.clean),
                     number(t.result.all)
                 ));
             }
-            Verdict::of(
+            Conclusion::of(
                 own_last > MOST
                     && looks.more_when_broken[at] > MOST
                     && both.iter().all(|&x| x <= both[at]),
@@ -292,7 +292,7 @@ impl PalindromeStudy {
         let (equal, broken) = (looks.both_equal(), looks.both_broken());
         let nearly = (0..equal.len()).filter(|&n| equal[n].min(broken[n]) >= NEARLY_ALL);
         let nearly = nearly.count();
-        let verdict = Verdict::of(
+        let verdict = Conclusion::of(
             2 * nearly > equal.len(),
             format!(
                 "together {} if the mirror is the same, {} if it is not; {} or more on both sides at {nearly} of {} \

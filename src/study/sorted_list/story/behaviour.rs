@@ -5,7 +5,7 @@ use crate::study::sorted_list::SortedListStudy;
 use crate::study::sorted_list::attention::KINDS;
 use crate::study::words::percent;
 use crate::study::{
-    Axis, Bar, BarChart, Chart, HeatMap, Number, Picture, Scale, Step, Table, Verdict,
+    Axis, Bar, BarChart, Chart, Conclusion, HeatMap, Number, Picture, Scale, Step, Table,
 };
 
 /// The share of right answers from which on a model can sort: but for one in twenty.
@@ -41,7 +41,7 @@ impl SortedListStudy {
             "performance",
             "What the model can do",
             "The model writes the list in order, nearly always with confidence.",
-            Verdict::of(
+            Conclusion::of(
                 p.accuracy > SORTS && p.median > NEARLY_ALL,
                 format!(
                     "{} of {} × {} answers are right, half of them with a probability above {}",
@@ -79,11 +79,11 @@ impl SortedListStudy {
             ))
         };
         let verdict = match because {
-            Some(because) => Verdict::of(
+            Some(because) => Conclusion::of(
                 either > MOST && either > chance && first > NEARLY_ALL,
                 because,
             ),
-            None => Verdict::not_applicable("the lists are of one number"),
+            None => Conclusion::not_applicable("the lists are of one number"),
         };
         let otherwise =
             self.heads()
@@ -176,9 +176,9 @@ impl SortedListStudy {
             each.collect::<Vec<_>>().join(", ")
         );
         let verdict = if heads.len() == 1 {
-            Verdict::not_applicable(format!("there is one head; {because}"))
+            Conclusion::not_applicable(format!("there is one head; {because}"))
         } else {
-            Verdict::of(
+            Conclusion::of(
                 covers == needed && rises[needed] > self.performance.loss,
                 because,
             )

@@ -4,7 +4,7 @@ use super::{CLEARLY, MOST, NEARLY_ALL, OFTEN};
 use crate::study::sorted_list::SortedListStudy;
 use crate::study::words::percent;
 use crate::study::{
-    Axis, Bar, BarChart, Chart, HeatMap, Number, Picture, Scale, Step, Table, Verdict,
+    Axis, Bar, BarChart, Chart, Conclusion, HeatMap, Number, Picture, Scale, Step, Table,
 };
 
 impl SortedListStudy {
@@ -13,14 +13,19 @@ impl SortedListStudy {
         let claim = "The direct path from the embedding raises `d + 1` over `d + 2`. But lists with `d`, `d + 1` and `d + 2` \
                      do not become adversarial without it.";
         let Some(d) = &self.direct else {
-            return Step::new("direct", title, claim, Verdict::not_applicable(TOO_SHORT));
+            return Step::new(
+                "direct",
+                title,
+                claim,
+                Conclusion::not_applicable(TOO_SHORT),
+            );
         };
         let verdict = if d.right[0] < MOST {
             let why = format!(
                 "such lists are answered right in {} with it",
                 percent(d.right[0])
             );
-            Verdict::not_applicable(why)
+            Conclusion::not_applicable(why)
         } else {
             let because = format!(
                 "it raises `d + 1` over `d + 2` for {} of the numbers (50% by chance); without it {} of such lists are \
@@ -30,7 +35,7 @@ impl SortedListStudy {
                 percent(d.right[0]),
                 percent(d.second[1])
             );
-            Verdict::of(
+            Conclusion::of(
                 d.next_before_second > CLEARLY && d.right[1] > MOST && d.second[1] < d.right[1],
                 because,
             )
@@ -86,7 +91,7 @@ impl SortedListStudy {
         let claim = "Of `x < y < z` close together `x` often attends to `z` at least as much as to `y`, and `y` is written all \
                      the same: attending to `z` raises `y` as well, attending to `y` lowers `z`, and in all `y` gets more.";
         let Some(t) = &self.triples else {
-            return Step::new("close", title, claim, Verdict::not_applicable(TOO_SHORT));
+            return Step::new("close", title, claim, Conclusion::not_applicable(TOO_SHORT));
         };
         let told = t.published.iter().filter(|p| p.as_told()).count();
         let of_drawn = format!(
@@ -98,7 +103,7 @@ impl SortedListStudy {
             percent(t.as_told)
         );
         let verdict = if t.further < OFTEN {
-            Verdict::not_applicable(format!(
+            Conclusion::not_applicable(format!(
                 "there is nothing to explain: `d` attends as much to `d + 2` as to `d + 1` in {} of the lists",
                 percent(t.further)
             ))
@@ -107,7 +112,7 @@ impl SortedListStudy {
                 0 => String::new(),
                 n => format!("the attributions are so in {told} of the write-up's {n} lists; "),
             };
-            Verdict::of(
+            Conclusion::of(
                 told == t.published.len() && t.right > NEARLY_ALL && t.as_told > MOST,
                 of_published + &of_drawn,
             )

@@ -4,7 +4,7 @@ use super::{CLEARLY, NEARLY_ALL};
 use crate::study::sorted_list::{Elsewhere, SortedListStudy};
 use crate::study::words::percent;
 use crate::study::{
-    Axis, Bar, BarChart, Chart, Draw, Number, Picture, Series, Step, Verdict, XyPlot,
+    Axis, Bar, BarChart, Chart, Conclusion, Draw, Number, Picture, Series, Step, XyPlot,
 };
 
 impl SortedListStudy {
@@ -30,7 +30,7 @@ impl SortedListStudy {
             "ov",
             "What is attended to is copied",
             "The heads copy: for every number there is a head in whose OV circuit its own logit is raised most.",
-            Verdict::of(
+            Conclusion::of(
                 self.copies(),
                 format!(
                     "{copied} of {} numbers raise their own logit most, in the head that copies them most; by that, {}",
@@ -77,9 +77,9 @@ impl SortedListStudy {
             self.split()
         );
         let verdict = if heads.len() == 1 {
-            Verdict::not_applicable("there is one head")
+            Conclusion::not_applicable("there is one head")
         } else {
-            Verdict::of(s.agree >= NEARLY_ALL && !empty, because)
+            Conclusion::of(s.agree >= NEARLY_ALL && !empty, because)
         };
         let numbers: Vec<usize> = (0..self.values).collect();
         let lines = |title: &str, y: &str, of: &[Vec<f64>]| XyPlot {
@@ -117,7 +117,7 @@ impl SortedListStudy {
         heads.sort_by(|a, b| rise(a.head).total_cmp(&rise(b.head)));
         let verdict = match heads[..] {
             _ if !self.copies() => {
-                Verdict::not_applicable("the heads do not copy what they attend to")
+                Conclusion::not_applicable("the heads do not copy what they attend to")
             }
             [less, more] if less.values > 0 && more.values > 0 => {
                 let takes = |e: &Elsewhere| e.negative > CLEARLY && e.mean < 0.0;
@@ -131,10 +131,10 @@ impl SortedListStudy {
                     )
                 };
                 let because = format!("{}; {}; 50% by chance", of(less), of(more));
-                Verdict::of(takes(less) && !takes(more), because)
+                Conclusion::of(takes(less) && !takes(more), because)
             }
-            [_, _] => Verdict::not_applicable("one head copies every number"),
-            _ => Verdict::not_applicable(format!(
+            [_, _] => Conclusion::not_applicable("one head copies every number"),
+            _ => Conclusion::not_applicable(format!(
                 "there are {} heads, the claim is of two",
                 heads.len()
             )),

@@ -6,7 +6,7 @@ use crate::study::sorted_list::lab::total;
 use crate::study::sorted_list::{BySize, Hard, Smallest, SortedListStudy};
 use crate::study::words::percent;
 use crate::study::{
-    Axis, Bar, BarChart, Chart, Draw, Number, Picture, Series, Step, Table, Verdict, XyPlot,
+    Axis, Bar, BarChart, Chart, Conclusion, Draw, Number, Picture, Series, Step, Table, XyPlot,
 };
 
 impl SortedListStudy {
@@ -17,14 +17,14 @@ impl SortedListStudy {
         let title = "Lists of large numbers";
         let [Some(plain), Some(upper)] = ["any", "upper"].map(|id| a.kind(id)) else {
             let why = "this model has not enough numbers for such lists";
-            return Step::new("smallest", title, claim, Verdict::not_applicable(why));
+            return Step::new("smallest", title, claim, Conclusion::not_applicable(why));
         };
         let verdict = if plain.right[0] < MOST {
             let why = format!(
                 "of any list the smallest is found in {}",
                 percent(plain.right[0])
             );
-            Verdict::not_applicable(why)
+            Conclusion::not_applicable(why)
         } else {
             let because = format!(
                 "right at `SEP`: {} of lists of any values, {} of lists {}",
@@ -32,7 +32,7 @@ impl SortedListStudy {
                 percent(upper.right[0]),
                 upper.kind
             );
-            Verdict::of(upper.right[0] < MOST, because)
+            Conclusion::of(upper.right[0] < MOST, because)
         };
         let series = |name: &str, f: &dyn Fn(&Smallest) -> f64| {
             let of =
@@ -79,7 +79,7 @@ impl SortedListStudy {
         let (Some(j), [Some(plain), Some(hard)]) = (&a.jump, ["any", "jump"].map(|id| a.kind(id)))
         else {
             let why = "this model has not enough numbers for such lists";
-            return Step::new("jump", title, claim, Verdict::not_applicable(why));
+            return Step::new("jump", title, claim, Conclusion::not_applicable(why));
         };
         let at = |k: &Hard| k.right[j.step];
         let of = |kind: usize| {
@@ -104,10 +104,10 @@ impl SortedListStudy {
         );
         let verdict = if at(plain) < MOST {
             let why = format!("of any lists that step is right in {}", percent(at(plain)));
-            Verdict::not_applicable(why)
+            Conclusion::not_applicable(why)
         } else {
             let to_itself = itself.iter().zip(&next).all(|(own, next)| own > next);
-            Verdict::of(at(hard) < MOST && to_itself && rare < OFTEN, because)
+            Conclusion::of(at(hard) < MOST && to_itself && rare < OFTEN, because)
         };
         let attention = BarChart {
             title: String::new(),

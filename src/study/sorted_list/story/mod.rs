@@ -9,7 +9,7 @@ mod seeking;
 use super::{CloseTriple, Shown, SortedListStudy};
 use crate::study::words::percent;
 use crate::study::{
-    Attention, Axis, Chart, HeatMap, Number, Origin, Outcome, Scale, Sequence, Story, Weighting,
+    AttentionView, Axis, Chart, HeatMap, Number, Provenance, Scale, Sequence, Story, Weighting,
 };
 use serde_json::{Value, json};
 
@@ -59,12 +59,8 @@ impl SortedListStudy {
 
     /// Nothing is told of the mechanism but what holds on this model.
     fn summary(&self, story: &Story) -> Vec<String> {
-        let holds = |id: &str| {
-            let step = story.steps.iter().find(|s| s.id == id);
-            step.is_some_and(|s| s.verdict.outcome == Outcome::Holds)
-        };
         let mechanism = ["attention", "ov", "qk"];
-        let found = mechanism.iter().filter(|id| holds(id)).count();
+        let found = mechanism.iter().filter(|id| story.holds(id)).count();
         let p = &self.performance;
         let mut summary = vec![if found == mechanism.len() {
             format!(
@@ -107,7 +103,7 @@ impl SortedListStudy {
                 "A list of large numbers only fools it at `SEP`, which does not find the smallest.",
             ),
         ] {
-            if holds(id) {
+            if story.holds(id) {
                 summary.push(told.into());
             }
         }
@@ -210,7 +206,7 @@ impl SortedListStudy {
         story.figure("close_triples", close);
         story.figure("advex.published", &self.adversarial.published);
 
-        let mut drawn = |id: &str, value: Value| story.figure_of(Origin::Generated, id, value);
+        let mut drawn = |id: &str, value: Value| story.figure_of(Provenance::Generated, id, value);
         if let Some(t) = &self.triples {
             drawn("triples.further", json!(t.further));
             drawn("triples.right", json!(t.right));
@@ -292,12 +288,12 @@ impl SortedListStudy {
     }
 
     /// Patterns to look through.
-    fn patterns(&self, shown: &Shown) -> Attention {
+    fn patterns(&self, shown: &Shown) -> AttentionView {
         let sequences = shown.sequences.iter().map(|tokens| {
             let list = self.words(&tokens[..self.length]);
             Sequence::new(list, tokens.iter().map(|&t| self.name(t)))
         });
-        Attention {
+        AttentionView {
             sequences: sequences.collect(),
             heads: self.heads(),
             weightings: vec![Weighting::new("attention", shown.patterns.clone())],

@@ -5,7 +5,7 @@ use crate::study::sorted_list::SortedListStudy;
 use crate::study::sorted_list::circuits::JUST_ABOVE;
 use crate::study::words::percent;
 use crate::study::{
-    Axis, Bar, BarChart, Chart, Draw, Picture, Series, Step, Table, Verdict, XyPlot,
+    Axis, Bar, BarChart, Chart, Conclusion, Draw, Picture, Series, Step, Table, XyPlot,
 };
 
 /// "Cancels": at least half of the attention that there would be is gone.
@@ -40,7 +40,7 @@ impl SortedListStudy {
             "Numbers look for what is slightly above them",
             "By their tokens, numbers attend to what is larger than themselves, and most of them most to numbers slightly \
              above them.",
-            Verdict::of(
+            Conclusion::of(
                 c.just_above_by_copier > MOST && above > CLEARLY,
                 format!(
                     "{} of the numbers have their highest score 1 to {JUST_ABOVE} above them, in the head that copies the \
@@ -71,7 +71,7 @@ impl SortedListStudy {
                 "one_token",
                 "One number's scores",
                 ONE,
-                Verdict::not_applicable(why),
+                Conclusion::not_applicable(why),
             );
         };
         let top = a.top2[a.head];
@@ -93,7 +93,7 @@ impl SortedListStudy {
             "one_token",
             &format!("What {} attends to", a.value),
             ONE,
-            Verdict::of(
+            Conclusion::of(
                 above,
                 format!(
                     "in head {}, which copies it, {} scores {} and {} highest",
@@ -131,9 +131,9 @@ impl SortedListStudy {
         let verdict = if puzzling.is_empty() || z.queries == 0 {
             let why = "most large numbers score no small one highest";
             let none = "there are no such queries in the sequences";
-            Verdict::not_applicable(if z.queries == 0 { none } else { why })
+            Conclusion::not_applicable(if z.queries == 0 { none } else { why })
         } else {
-            Verdict::of(puzzling.iter().all(cancelled), measured)
+            Conclusion::of(puzzling.iter().all(cancelled), measured)
         };
         let mut table = Table::new(
             "Queries of large numbers, in lists with a small one",

@@ -4,8 +4,8 @@ use super::plot;
 use crate::study::two_integer::TwoIntegerStudy;
 use crate::study::words::percent;
 use crate::study::{
-    Attention, Axis, Bar, BarChart, Cell, Chart, Picture, Scale, Sequence, Step, Table, Verdict,
-    Weighting,
+    AttentionView, Axis, Bar, BarChart, Cell, Chart, Conclusion, Picture, Scale, Sequence, Step,
+    Table, Weighting,
 };
 
 impl TwoIntegerStudy {
@@ -45,7 +45,7 @@ impl TwoIntegerStudy {
             "labels",
             "What the model can do",
             "The model gives nearly all pairs their label.",
-            Verdict::of(
+            Conclusion::of(
                 self.full.agrees >= NEARLY,
                 format!(
                     "{} of the {pairs} pairs ({wrongs} wrong), expected at least {}",
@@ -111,7 +111,7 @@ impl TwoIntegerStudy {
             "Attention fixed",
             "The model barely uses how its attention varies: with every head's attention at `=` fixed to its mean over all \
              pairs, most answers stay right.",
-            Verdict::of(
+            Conclusion::of(
                 self.fixed.agrees >= KEPT && 2.0 * (self.fixed.agrees - common) >= self.full.agrees - common,
                 format!(
                     "{} of the labels with fixed attention, {} without, {} for whoever always says the more frequent one; expected \
@@ -136,7 +136,7 @@ impl TwoIntegerStudy {
         .picture(Picture::new("fixed", "Answers with fixed attention", tables(maps)))
     }
 
-    fn patterns(&self) -> Attention {
+    fn patterns(&self) -> AttentionView {
         let n = self.n();
         let shown = &self.attention.shown;
         let sequence = |&(i, _): &(usize, Vec<f64>)| {
@@ -145,7 +145,7 @@ impl TwoIntegerStudy {
         };
         let patterns = shown.iter().map(|(_, pattern)| pattern.iter().copied());
         let heads = 0..self.attention.mean.len();
-        Attention {
+        AttentionView {
             sequences: shown.iter().map(sequence).collect(),
             heads: heads.map(|h| format!("0.{h}")).collect(),
             weightings: vec![Weighting::new("attention", patterns)],

@@ -5,7 +5,7 @@ use super::gate::{NO_VARIANCE, filter_lines, plane};
 use super::{GATE, plot};
 use crate::study::two_integer::{Filter, TwoIntegerStudy};
 use crate::study::words::percent;
-use crate::study::{Chart, Picture, Scale, Series, Step, Verdict, XyPlot};
+use crate::study::{Chart, Conclusion, Picture, Scale, Series, Step, XyPlot};
 
 impl TwoIntegerStudy {
     /// The filters from the weights alone.
@@ -53,7 +53,7 @@ impl TwoIntegerStudy {
             "Two filters from the weights",
             "Each filter is a number of `A` plus a number of `B`, computed from the weights and the mean attention alone; where \
              both are passed the answer is 1.",
-            Verdict::of(
+            Conclusion::of(
                 f.agrees_with_fixed >= GATE && self.fixed.has_gate() && f.agrees_with_full > common,
                 format!(
                     "both passed tells {} of the answers with fixed attention, {} of the model's and {} of the labels; expected \
@@ -84,14 +84,14 @@ impl TwoIntegerStudy {
     }
 
     /// What becomes of claims about filters where there are none.
-    pub(super) fn without_gate(&self) -> Option<Verdict> {
+    pub(super) fn without_gate(&self) -> Option<Conclusion> {
         let missing = self.both().into_iter().find(|(_, m)| !m.has_gate());
         missing.map(|(name, m)| {
             let (two, one) = (m.plane.gate.agreement(), m.plane.one_line);
             if m.plane.first_two_hold().is_nan() {
-                return Verdict::not_applicable(NO_VARIANCE);
+                return Conclusion::not_applicable(NO_VARIANCE);
             }
-            Verdict::not_applicable(format!(
+            Conclusion::not_applicable(format!(
                 "there are no two filters ({name}): two thresholds tell {} of the answers, one tells {}; two components \
                  hold {} of the variance",
                 percent(two),
@@ -123,7 +123,7 @@ impl TwoIntegerStudy {
             id,
             title,
             claim,
-            Verdict::of(
+            Conclusion::of(
                 r1 >= ALONG && r2 >= ALONG,
                 format!(
                     "a pair's place across the threshold and the filter from the weights have correlations of {r1:.3} and \

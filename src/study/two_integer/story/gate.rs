@@ -4,7 +4,7 @@ use super::{GATE, plot};
 use crate::decompose::AndGate;
 use crate::study::two_integer::{Answered, FirstTwo, TwoIntegerStudy};
 use crate::study::words::percent;
-use crate::study::{Cell, Chart, Picture, Series, Step, Table, Verdict, XyPlot};
+use crate::study::{Cell, Chart, Conclusion, Picture, Series, Step, Table, XyPlot};
 
 /// The two models, as pictures and tables call them.
 pub(super) const MODELS: [&str; 2] = ["the model", "with fixed attention"];
@@ -63,9 +63,9 @@ impl TwoIntegerStudy {
         });
         let after = self.both().map(|(name, m)| after_mlp(name, m));
         let verdict = if least.iter().any(|s| s.is_nan()) {
-            Verdict::not_applicable(NO_VARIANCE)
+            Conclusion::not_applicable(NO_VARIANCE)
         } else {
-            Verdict::of(
+            Conclusion::of(
                 least.iter().all(|&s| s >= MOSTLY),
                 format!(
                     "two components hold {} of the variance before the MLP ({} with fixed attention); expected at least {}",
@@ -137,7 +137,7 @@ impl TwoIntegerStudy {
             "An AND gate in a plane",
             "The answer is 1 where the stream before the MLP is beyond two thresholds, along two directions: both, and not \
              one of them.",
-            Verdict::of(
+            Conclusion::of(
                 self.both().iter().all(|(_, m)| m.has_gate()),
                 format!(
                     "the gate tells {} of the model's answers, and {} of those with fixed attention, one threshold {} and {}; \

@@ -3,7 +3,7 @@
 use super::answers::more_frequent;
 use crate::study::two_integer::{Regular, TwoIntegerStudy, wave_by_chance};
 use crate::study::words::percent;
-use crate::study::{Cell, Chart, Draw, Picture, Series, Step, Table, Verdict, XyPlot};
+use crate::study::{Cell, Chart, Conclusion, Draw, Picture, Series, Step, Table, XyPlot};
 
 /// The integers' names.
 const INTEGERS: [&str; 2] = ["A", "B"];
@@ -62,7 +62,7 @@ impl TwoIntegerStudy {
             id,
             title,
             claim,
-            Verdict::of(
+            Conclusion::of(
                 b[most].halves >= APART,
                 format!(
                     "filter {}'s numbers of the larger half of `B` are on average {:.2} standard deviations above those of the \
@@ -108,7 +108,7 @@ impl TwoIntegerStudy {
             id,
             title,
             claim,
-            Verdict::of(
+            Conclusion::of(
                 f.agrees_with_full >= FIT && f.agrees_with_labels >= FIT && 1.0 - ruled >= 2.0 * (1.0 - f.agrees_with_full),
                 format!(
                     "the four vectors tell {} of the model's answers ({} of the labels); with numbers as a cubic and a wave have them \

@@ -4,7 +4,7 @@ use super::gate::components;
 use super::{GATE, plot};
 use crate::study::two_integer::TwoIntegerStudy;
 use crate::study::words::percent;
-use crate::study::{Chart, Draw, Frame, Picture, Series, Step, Verdict, View, XyPlot};
+use crate::study::{Chart, Conclusion, Draw, Frame, Picture, Series, Step, View, XyPlot};
 
 /// A slider's frames are many: of the pairs shown, every third.
 pub(super) const EVERY: usize = 3;
@@ -36,7 +36,7 @@ impl TwoIntegerStudy {
             "The MLP: scaled, and neuron by neuron",
             "The MLP makes the gate's AND: where two lines were needed before it, one threshold along one direction is \
              enough after it.",
-            Verdict::of(
+            Conclusion::of(
                 line.iter().all(|[before, after]| *after >= ONE && after > before),
                 format!(
                     "one line tells {} of the answers before the MLP, a threshold along the first component {} after it ({} and \

@@ -57,13 +57,9 @@ impl TwoIntegerStudy {
 
     /// What is told first: of the mechanism, what holds on this model.
     fn summary(&self, story: &Story) -> Vec<String> {
-        let holds = |id: &str| {
-            let step = story.steps.iter().find(|s| s.id == id);
-            step.expect("a step").verdict.outcome == Outcome::Holds
-        };
         let mut mechanism = Vec::new();
         // Of a model that does not know the labels, it would be a mechanism of something else.
-        if holds("labels") {
+        if story.holds("labels") {
             let sentences = [
                 ("attention", self.on_attention()),
                 ("gate", self.on_gate()),
@@ -75,7 +71,7 @@ impl TwoIntegerStudy {
                 ("scrubbing", self.on_scrubbing()),
                 ("by-heart", self.on_learning()),
             ];
-            let found = sentences.into_iter().filter(|(id, _)| holds(id));
+            let found = sentences.into_iter().filter(|(id, _)| story.holds(id));
             mechanism = found.map(|(_, sentence)| sentence).collect();
         }
         let told = mechanism.join(" ");

@@ -3,7 +3,7 @@
 use super::gate::MODELS;
 use crate::study::two_integer::{Scrubs, TwoIntegerStudy};
 use crate::study::words::percent;
-use crate::study::{Axis, Bar, BarChart, Cell, Chart, Picture, Step, Table, Verdict};
+use crate::study::{Axis, Bar, BarChart, Cell, Chart, Conclusion, Picture, Step, Table};
 
 /// What each exchange is, by its name.
 const EXCHANGES: [(&str, &str); 6] = [
@@ -40,7 +40,7 @@ impl TwoIntegerStudy {
                      does not matter may come from other inputs, and around 4 points are lost.";
         let [Some(full), Some(fixed)] = &self.scrubs else {
             let because = "the gate's two directions are the same: there are not two filters";
-            return Step::new(id, title, claim, Verdict::not_applicable(because));
+            return Step::new(id, title, claim, Conclusion::not_applicable(because));
         };
         let both = [full, fixed];
         if both.iter().any(|s| s.none - s.chance <= LOST) {
@@ -52,11 +52,11 @@ impl TwoIntegerStudy {
                 percent(full.chance),
                 percent(fixed.chance)
             );
-            return Step::new(id, title, claim, Verdict::not_applicable(because));
+            return Step::new(id, title, claim, Conclusion::not_applicable(because));
         }
         let lost = |s: &Scrubs| s.lost(s.together());
         let points = |x: f64| format!("{:.1}", 100.0 * x);
-        let verdict = Verdict::of(
+        let verdict = Conclusion::of(
             both.iter().all(|s| lost(s) <= LOST),
             format!(
                 "all together leave {} of {} ({} points lost), and with fixed attention {} of {} ({} points); with other inputs' \

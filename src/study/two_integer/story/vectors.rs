@@ -5,7 +5,7 @@ use super::mlp::EVERY;
 use super::{GATE, plot};
 use crate::study::two_integer::{Foretold, Moved, TwoIntegerStudy};
 use crate::study::words::percent;
-use crate::study::{Chart, Draw, Frame, Picture, Series, Step, Verdict, View, XyPlot};
+use crate::study::{Chart, Conclusion, Draw, Frame, Picture, Series, Step, View, XyPlot};
 
 /// The length of a small vector, in units of the pairs' own spread.
 const SMALL: f64 = 0.5;
@@ -39,7 +39,7 @@ impl TwoIntegerStudy {
             id,
             title,
             claim,
-            Verdict::of(
+            Conclusion::of(
                 small.iter().all(|m| m.foretold >= GATE && turns(m))
                     && last.iter().all(|m| m.foretold < GATE),
                 format!(
@@ -100,7 +100,7 @@ impl TwoIntegerStudy {
             id,
             title,
             claim,
-            Verdict::of(
+            Conclusion::of(
                 small.iter().flatten().all(|m| m.foretold >= GATE && m.foretold > m.kept),
                 format!(
                     "after half a spread the gate tells {} of the answers or more ({} with fixed attention), where down to {} ({}) \

@@ -7,8 +7,8 @@ use crate::decompose::histogram_by_class;
 use crate::study::two_integer::{Between, NEAR, TwoIntegerStudy, margins, spread_out};
 use crate::study::words::percent;
 use crate::study::{
-    Chart, Class, Frame, HeatMap, Histogram, Number, Picture, Scale, Step, Table, Verdict, View,
-    XyPlot,
+    Chart, Class, Conclusion, Frame, HeatMap, HistogramChart, Number, Picture, Scale, Step, Table,
+    View, XyPlot,
 };
 
 impl TwoIntegerStudy {
@@ -23,7 +23,7 @@ impl TwoIntegerStudy {
         let wrongs = m.wrong.iter().filter(|&&w| w).count();
         let (Some(right), Some(wrong)) = (m.right_median, m.wrong_median) else {
             let because = format!("{wrongs} of {} pairs are wrong", m.wrong.len());
-            return Step::new(id, title, claim, Verdict::not_applicable(because));
+            return Step::new(id, title, claim, Conclusion::not_applicable(because));
         };
         let shown = spread_out(m.beyond.len());
         let rights: Vec<[f64; 2]> = (shown.iter().filter(|&&i| !m.wrong[i]))
@@ -71,7 +71,7 @@ impl TwoIntegerStudy {
             id,
             title,
             claim,
-            Verdict::of(
+            Conclusion::of(
                 wrong < right / 2.0,
                 format!(
                     "{wrongs} pairs are wrong, at a median distance of {} from the nearer threshold; the right ones are at {}; \
@@ -116,7 +116,7 @@ impl TwoIntegerStudy {
             let heights: Vec<f64> = class.value.counts.iter().map(of).collect();
             Class::new(if class.class { "wrong" } else { "right" }, &heights)
         };
-        Chart::Histograms(vec![Histogram {
+        Chart::Histograms(vec![HistogramChart {
             title: String::new(),
             x: "distance from the nearer threshold".into(),
             y: "% of the pairs of this kind".into(),
@@ -150,7 +150,7 @@ impl TwoIntegerStudy {
             "Attention as a perturbation of its mean",
             "How the attention varies perturbs the stream a little, and the model has learnt to make up for it: with attention \
              `mean + x (attention - mean)`, the answers get better with `x`, from 0 to 1.",
-            Verdict::of(
+            Conclusion::of(
                 rises && last.agrees > first.agrees,
                 format!(
                     "{} of the labels at 0, then {}; expected more at every step",
@@ -185,7 +185,7 @@ impl TwoIntegerStudy {
                 id,
                 title,
                 claim,
-                Verdict::not_applicable("no pair is wrong"),
+                Conclusion::not_applicable("no pair is wrong"),
             );
         };
         let integer = ["A", "B"][e.along];
@@ -202,7 +202,7 @@ impl TwoIntegerStudy {
             id,
             title,
             claim,
-            Verdict::of(
+            Conclusion::of(
                 near >= MOST && near >= TIMES * e.all_near,
                 format!(
                     "of the {} wrong pairs {} are at most {NEAR} steps of `{integer}` from an edge, of all pairs {}; expected at \
