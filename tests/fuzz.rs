@@ -1,6 +1,7 @@
 //! Damaged input of every kind: an error or a sound value, at once and in little memory, never a panic.
 //!
-//! The cases are seeded, so that a failure comes again: its message names the case.
+//! The cases are seeded, so that a failure comes again: its message names the case. They are a program of their own,
+//! since its allocator counts for everybody in it, and other tests at the same time would make a case take longer.
 
 // The allocator below counts what each case allocates.
 #![allow(unsafe_code)]

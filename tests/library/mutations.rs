@@ -4,10 +4,8 @@
 //! invariance, or, where none can see it, by the formulas in plain loops. The table of who catches what
 //! is `docs/mutations.md`; set `PATHSUM_WRITE_TABLES` to write it anew.
 
-mod naive;
-
-use naive::forward::forward;
-use naive::{Rounding, params, process};
+use crate::naive::forward::forward;
+use crate::naive::{Rounding, params, process};
 use pathsum::decompose::{By, Component, residual_stack};
 use pathsum::model::process::Step;
 use pathsum::model::{ActFn, Mask, Norm, NormKind};
@@ -1335,11 +1333,11 @@ fn every_mistake_is_caught() {
 const HEADER: &str = "\
 # Mistakes, and which check catches which
 
-`tests/mutations.rs` makes each of these mistakes on a model of each kind that has room for it, and asks
+`tests/library/mutations.rs` makes each of these mistakes on a model of each kind that has room for it, and asks
 every identity of the run, or the invariance that is claimed, for its verdict. It writes this table too.
 
 A dash means that there is nothing to make the mistake on. The last columns say whether the same checks
-catch it in f32, and whether the formulas in plain loops (`tests/naive`) do. Where they alone do, what the
+catch it in f32, and whether the formulas in plain loops (`tests/library/naive`) do. Where they alone do, what the
 model computes is right, or right but for a constant, and only its weights are not what they should be.
 
 | mistake | with MLPs | attention only | bidirectional, SoLU | f32 | plain loops |

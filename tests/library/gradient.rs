@@ -1,5 +1,6 @@
 //! Derivatives, against differences of the metric itself, against formulas, and against the same in another precision.
 
+use crate::common::for_all;
 use pathsum::gradient::{
     ParameterGradient, attribution_patching, hook_gradients, integrated_gradients, sum_to,
 };
@@ -8,24 +9,7 @@ use pathsum::model::ActFn;
 use pathsum::strategies::{configs, models_and_tokens, models_and_tokens_of};
 use pathsum::{Config, Error, Hook, Model, Par, Run, Scalar, Tensor, Tokens, Weights};
 use proptest::prelude::*;
-use proptest::test_runner::{Config as ProptestConfig, RngSeed, TestCaseResult, TestRunner};
-
-/// Tries a claim on so many cases.
-#[track_caller]
-fn for_all<S: Strategy>(cases: u32, strategy: S, claim: impl Fn(S::Value) -> TestCaseResult) {
-    let mut config = ProptestConfig {
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    };
-    if std::env::var_os("PROPTEST_CASES").is_none() {
-        config.cases = cases;
-    }
-    if config.rng_seed == RngSeed::Random {
-        config.rng_seed = RngSeed::Fixed(0);
-    }
-    let outcome = TestRunner::new(config).run(&strategy, claim);
-    outcome.unwrap_or_else(|e| panic!("{e}"));
-}
+use proptest::test_runner::TestCaseResult;
 
 /// A metric with curvature in every logit, whatever their number.
 struct Curved;

@@ -3,9 +3,6 @@
 //! Nothing here calls the library's arithmetic. Every number carries a bound on its rounding error, so
 //! that a test needs no tolerance: see [`Num`].
 
-// Each test file compiles this module for itself, and none uses all of it.
-#![allow(dead_code)]
-
 pub mod forward;
 pub mod process;
 
@@ -191,11 +188,6 @@ impl Value {
 
     pub fn at(&self, at: &[usize]) -> Num {
         self.data[self.flat(at)]
-    }
-
-    pub fn at_mut(&mut self, at: &[usize]) -> &mut Num {
-        let flat = self.flat(at);
-        &mut self.data[flat]
     }
 
     /// The largest modulus, and the largest bound.

@@ -1,6 +1,7 @@
 //! Interventions, sweeps and path patching: held to the reference data, to runs made one by one, and to what
 //! their documentation says of them.
 
+use crate::common::{cases, numbers, reference};
 use pathsum::intervene::{
     Change, Each, Grid, GridAxis, Intervention, Over, Part, Receiver, Scope, Site, Sweep,
     SweepResult, intervene, path_patch,
@@ -14,45 +15,24 @@ use pathsum::{
 use proptest::prelude::*;
 use std::path::PathBuf;
 
-/// So many cases; what fails is printed, and written nowhere.
-fn cases(cases: u32) -> ProptestConfig {
-    ProptestConfig {
-        cases,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    }
-}
-
 // ---- The published figures -------------------------------------------------------------------------
 
 /// What the issue of a figure asks: agreement to this.
 const FIGURE: f64 = 1e-9;
 
 /// A reference checkpoint with its weights processed, its figures, and its folder.
-fn reference(name: &str) -> Option<(Model<f64>, serde_json::Value, PathBuf)> {
-    let Some(root) = std::env::var_os("PATHSUM_REFERENCE") else {
-        eprintln!("skipped: PATHSUM_REFERENCE is not set");
-        return None;
-    };
-    let folder = PathBuf::from(root).join(name);
+fn processed(name: &str) -> Option<(Model<f64>, serde_json::Value, PathBuf)> {
+    let (folder, figures) = reference::folder(name)?;
     let mut model = Model::load(&folder).unwrap();
     for step in Step::DEFAULT {
         step.apply(&mut model).unwrap();
     }
-    let figures = std::fs::read_to_string(folder.join("expected.json")).unwrap();
-    Some((model, serde_json::from_str(&figures).unwrap(), folder))
+    Some((model, figures, folder))
 }
 
 fn dataset(folder: &std::path::Path, file: &str) -> (Tokens, TensorFile) {
     let file = TensorFile::open(folder.join(file)).unwrap();
     (Tokens::from_file(&file).unwrap(), file)
-}
-
-fn numbers(value: &serde_json::Value) -> Vec<f64> {
-    match value {
-        serde_json::Value::Array(all) => all.iter().flat_map(numbers).collect(),
-        number => vec![number.as_f64().expect("a number")],
-    }
 }
 
 #[track_caller]
@@ -87,7 +67,7 @@ fn value(sweep: &Sweep<'_, f64>, interventions: Vec<Intervention>) -> f64 {
 
 #[test]
 fn published_ablations_of_the_palindrome_model() {
-    let Some((model, figures, folder)) = reference("palindrome") else {
+    let Some((model, figures, folder)) = processed("palindrome") else {
         return;
     };
     let (tokens, file) = dataset(&folder, "dataset.safetensors");
@@ -166,7 +146,7 @@ fn published_ablations_of_the_palindrome_model() {
 
 #[test]
 fn published_ablations_of_the_sorted_list_model() {
-    let Some((model, figures, folder)) = reference("sorted_list") else {
+    let Some((model, figures, folder)) = processed("sorted_list") else {
         return;
     };
     let (tokens, _) = dataset(&folder, "dataset.safetensors");
@@ -199,7 +179,7 @@ fn published_ablations_of_the_sorted_list_model() {
 
 #[test]
 fn published_answers_of_the_brackets_model() {
-    let Some((model, figures, folder)) = reference("brackets") else {
+    let Some((model, figures, folder)) = processed("brackets") else {
         return;
     };
     let (tokens, file) = dataset(&folder, "dataset.safetensors");

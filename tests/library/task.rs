@@ -1,6 +1,7 @@
 //! The built-in tasks: what they generate is distributed as the published datasets are, their solutions agree
 //! with the published labels, and a task of one's own is used like them.
 
+use crate::common::reference;
 use pathsum::metric::Answers;
 use pathsum::task::{
     Brackets, BuiltIn, LabelTable, Palindromes, SortedLists, Task, TwoIntegers, Vocabulary,
@@ -10,15 +11,6 @@ use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-
-/// The reference folder, if there is one.
-fn reference() -> Option<PathBuf> {
-    let root = std::env::var_os("PATHSUM_REFERENCE");
-    if root.is_none() {
-        eprintln!("skipped: PATHSUM_REFERENCE is not set");
-    }
-    root.map(PathBuf::from)
-}
 
 fn dataset(file: PathBuf, key: &str) -> (Tokens, Vec<i64>) {
     let file = TensorFile::open(file).unwrap();
@@ -144,7 +136,9 @@ fn with_coin(p: f64) -> impl Fn(&mut ChaCha8Rng) -> Vec<usize> {
 
 #[test]
 fn palindromes_are_distributed_as_published() {
-    let Some(root) = reference() else { return };
+    let Some(root) = reference::root() else {
+        return;
+    };
     let (published, _) = dataset(root.join("palindrome/dataset.safetensors"), "is_palindrome");
     let published = palindrome_profile(&published);
     let own = palindrome_profile(&Palindromes::default().tokens(20_000, 0));
@@ -317,7 +311,9 @@ fn balanced_by_removal(brackets: &str) -> bool {
 
 #[test]
 fn brackets_are_distributed_as_published() {
-    let Some(root) = reference() else { return };
+    let Some(root) = reference::root() else {
+        return;
+    };
     let (published, _) = dataset(root.join("brackets/dataset.safetensors"), "is_balanced");
     let published = brackets_profile(&published);
     let own = brackets_profile(&Brackets::default().tokens(20_000, 0));
@@ -431,7 +427,9 @@ fn lists_profile(tokens: &Tokens) -> Profile {
 
 #[test]
 fn sorted_lists_are_distributed_as_published() {
-    let Some(root) = reference() else { return };
+    let Some(root) = reference::root() else {
+        return;
+    };
     let file = TensorFile::open(root.join("sorted_list/dataset.safetensors")).unwrap();
     let published = lists_profile(&Tokens::from_file(&file).unwrap());
     let own = lists_profile(&SortedLists::default().tokens(20_000, 0));
@@ -506,7 +504,9 @@ fn bands_are_the_documented_function_and_not_the_challenges() {
         let differ = agree.filter(|(a, b)| a != b).count();
         assert!(differ > 12_769 / 10, "{differ}");
     }
-    let Some(root) = reference() else { return };
+    let Some(root) = reference::root() else {
+        return;
+    };
     let published = LabelTable::open(root.join("two_integer/labels.safetensors")).unwrap();
     let same = published.labels().iter().zip(task.table().labels());
     let same = same.filter(|(a, b)| a == b).count();
@@ -561,7 +561,9 @@ fn a_table_from_a_file() {
 
 #[test]
 fn published_labels_are_the_solutions() {
-    let Some(root) = reference() else { return };
+    let Some(root) = reference::root() else {
+        return;
+    };
     let mut seen = 0;
     for (task, files) in [
         (
@@ -615,7 +617,9 @@ fn published_labels_are_the_solutions() {
 
 #[test]
 fn the_published_models_fit_their_tasks() {
-    let Some(root) = reference() else { return };
+    let Some(root) = reference::root() else {
+        return;
+    };
     let tasks = [BuiltIn::Palindrome, BuiltIn::SortedList, BuiltIn::Brackets];
     for model in tasks {
         let folder = root.join(model.to_string());

@@ -1,31 +1,19 @@
 //! The studies, held to every figure that the write-ups publish.
 
+use crate::common::{outcome, sound, untrained, with_fields};
+use crate::reference;
 use pathsum::fixture::Fixture;
 use pathsum::model::process::Step;
 use pathsum::strategies::models_of;
 use pathsum::study::{Outcome, Story, View, brackets, palindrome, sorted_list};
 use pathsum::task::{Brackets, Palindromes, Task};
-use pathsum::{Config, Hook, Model, Par, Run, Tensor, Tokens, Weights};
+use pathsum::{Config, Hook, Model, Par, Run, Tokens, Weights};
 use proptest::prelude::*;
-use rand::rngs::ChaCha8Rng;
-use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
-use std::path::PathBuf;
 use std::time::Instant;
 
 /// What the figures are asked to agree to, of their largest entry.
 const FIGURE: f64 = 1e-9;
-
-/// A reference folder's path, and its figures.
-fn reference(name: &str) -> Option<(PathBuf, Value)> {
-    let Some(root) = std::env::var_os("PATHSUM_REFERENCE") else {
-        eprintln!("skipped: PATHSUM_REFERENCE is not set");
-        return None;
-    };
-    let folder = PathBuf::from(root).join(name);
-    let figures = std::fs::read_to_string(folder.join("expected.json")).unwrap();
-    Some((folder, serde_json::from_str(&figures).unwrap()))
-}
 
 /// Every number of a figure with its place in it; `None` for a missing one.
 fn leaves(value: &Value, place: String, all: &mut Vec<(String, Option<f64>)>) {
@@ -115,7 +103,7 @@ fn published(figure: &Value) -> String {
 
 #[test]
 fn sorted_list() {
-    let Some((folder, expected)) = reference("sorted_list") else {
+    let Some((folder, expected)) = reference::folder("sorted_list") else {
         return;
     };
     let model = Model::load(&folder).unwrap();
@@ -132,38 +120,14 @@ fn sorted_list() {
     }
 }
 
-/// The numbers fit together, are read back as they were written, and make a page that is not too large.
-#[track_caller]
-fn sound(story: &Story) {
-    const PAGE: usize = 8 << 20;
-    story.check().unwrap();
-    let json = serde_json::to_string(story).unwrap();
-    assert_eq!(&serde_json::from_str::<Story>(&json).unwrap(), story);
-    let page = pathsum::report::html(story);
-    assert!(page.len() < PAGE, "{} bytes", page.len());
-}
-
-#[track_caller]
-fn outcome(story: &Story, step: &str) -> Outcome {
-    let found = story.steps.iter().find(|s| s.id == step);
-    let found = found.unwrap_or_else(|| panic!("no step {step}"));
-    found.verdict.outcome
-}
-
-/// A model that was never trained.
-fn untrained(config: &str, seed: u64) -> Model<f64> {
-    let config = Config::from_json(config).unwrap();
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let weights = Weights::build(&config, |_, shape| {
-        Ok(Tensor::from_fn(shape, |_| rng.random_range(-0.5..0.5)))
-    });
-    Model::new(config, weights.unwrap()).unwrap()
-}
-
 // ---- Palindromes
 
 const PALINDROME: &str = r#"{"n_layers": 2, "d_model": 28, "n_ctx": 22, "d_head": 14, "n_heads": 2, "attn_only": true,
     "d_vocab": 33, "d_vocab_out": 2, "normalization_type": "LN"}"#;
+
+fn untrained_palindrome(config: &str, seed: u64) -> Model<f64> {
+    untrained(&Config::from_json(config).unwrap(), 0.5, seed)
+}
 
 fn palindrome_story(model: &Model<f64>, data: &palindrome::Data) -> pathsum::Result<Story> {
     Ok(palindrome::study(model, data, Par::Rayon, &|_| {})?.story("a model"))
@@ -171,7 +135,7 @@ fn palindrome_story(model: &Model<f64>, data: &palindrome::Data) -> pathsum::Res
 
 #[test]
 fn palindrome_on_the_reference() {
-    let Some((folder, expected)) = reference("palindrome") else {
+    let Some((folder, expected)) = reference::folder("palindrome") else {
         return;
     };
     let model = Model::load(&folder).unwrap();
@@ -316,7 +280,7 @@ fn palindrome_published(story: &Story, expected: &[&Value]) {
 #[cfg(feature = "cli")]
 #[test]
 fn palindrome_through_the_program() {
-    let Some((folder, expected)) = reference("palindrome") else {
+    let Some((folder, expected)) = reference::folder("palindrome") else {
         return;
     };
     let run = |data: &[&str]| -> Story {
@@ -358,7 +322,7 @@ fn palindrome_on_models_that_know_nothing() {
     .iter()
     .enumerate()
     {
-        let story = palindrome_story(&untrained(config, seed as u64), &data).unwrap();
+        let story = palindrome_story(&untrained_palindrome(config, seed as u64), &data).unwrap();
         sound(&story);
         assert_eq!(outcome(&story, "performance"), Outcome::DoesNotHold);
         assert_eq!(outcome(&story, "keys"), Outcome::DoesNotHold);
@@ -398,7 +362,7 @@ fn palindrome_on_models_that_know_nothing() {
             .unwrap(),
     ]);
     let few = palindrome::Data::of(two).unwrap();
-    sound(&palindrome_story(&untrained(PALINDROME, 3), &few).unwrap());
+    sound(&palindrome_story(&untrained_palindrome(PALINDROME, 3), &few).unwrap());
 }
 
 #[test]
@@ -436,7 +400,7 @@ fn palindrome_refuses_in_one_line() {
             "config field `normalization_type`: none, expected LN for this study",
         ),
     ] {
-        let model = untrained(&PALINDROME.replace(from, to), 0);
+        let model = untrained_palindrome(&PALINDROME.replace(from, to), 0);
         assert_eq!(
             palindrome_story(&model, &data).unwrap_err().to_string(),
             error
@@ -445,7 +409,7 @@ fn palindrome_refuses_in_one_line() {
     let one_class =
         Tokens::from_rows(&[Palindromes::default().parse(&["3"; 20].join(" ")).unwrap()]);
     let one_class = palindrome::Data::of(one_class).unwrap();
-    let error = palindrome_story(&untrained(PALINDROME, 0), &one_class).unwrap_err();
+    let error = palindrome_story(&untrained_palindrome(PALINDROME, 0), &one_class).unwrap_err();
     assert_eq!(
         error.to_string(),
         "the dataset is all of one class, expected palindromes and others"
@@ -454,7 +418,7 @@ fn palindrome_refuses_in_one_line() {
 
 #[test]
 fn brackets() {
-    let Some((folder, expected)) = reference("brackets") else {
+    let Some((folder, expected)) = reference::folder("brackets") else {
         return;
     };
     let model = Model::load(&folder).unwrap();
@@ -603,15 +567,12 @@ fn brackets_as_published(story: &Story, expected: &Value) {
 
 /// A bracket classifier's configuration, but for these fields.
 fn brackets_config(other: &[(&str, Value)]) -> pathsum::Result<Config> {
-    let mut config = json!({
+    let config = json!({
         "n_layers": 3, "n_heads": 2, "d_model": 10, "d_head": 4, "d_mlp": 9, "n_ctx": 42, "d_vocab": 5,
         "d_vocab_out": 2, "act_fn": "relu", "attention_dir": "bidirectional", "normalization_type": "LN",
         "pad_token": 1
     });
-    for (field, value) in other {
-        config[*field] = value.clone();
-    }
-    Config::from_json(&config.to_string())
+    with_fields(config, other)
 }
 
 /// Models that have learned nothing: claims are refuted, nothing breaks.

@@ -17,13 +17,6 @@ pub struct Reference {
     pub logits: Value,
 }
 
-impl Reference {
-    pub fn get(&self, hook: Hook) -> &Value {
-        let found = self.hooks.iter().find(|(h, _)| *h == hook);
-        &found.unwrap_or_else(|| panic!("no {hook}")).1
-    }
-}
-
 struct Pass<'a> {
     c: &'a Config,
     params: &'a Params,

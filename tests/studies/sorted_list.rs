@@ -1,89 +1,50 @@
 //! The study of sorted lists: held to what the write-up publishes, to naive loops, and to models that sort nothing.
 
+use crate::common::{outcome, sound, untrained, with_fields};
+use crate::reference;
 use pathsum::fixture::Fixture;
 use pathsum::study::sorted_list::{self, SortedListStudy};
 use pathsum::study::{Outcome, Story};
 use pathsum::task::{SortedLists, Task};
-use pathsum::{Config, Hook, Model, Run, Tensor, Tokens, Weights};
-use rand::rngs::ChaCha8Rng;
-use rand::{RngExt, SeedableRng};
+use pathsum::{Config, Hook, Model, Run, Tokens, Weights};
 use serde_json::{Value, json};
-use std::path::PathBuf;
 
 /// What only a model with the mechanism is told of.
 const MECHANISM: &str = "attends to the smallest number of the list";
 
 /// A model's configuration for values below `values` in lists of `length`, but for these fields.
 fn config(values: usize, length: usize, other: &[(&str, Value)]) -> Config {
-    let mut config = json!({
+    let config = json!({
         "n_layers": 1, "n_heads": 2, "d_model": 12, "d_head": 6, "n_ctx": 2 * length + 1, "d_vocab": values + 1,
         "d_vocab_out": values + 1, "attn_only": true, "normalization_type": "LN"
     });
-    for (field, value) in other {
-        config[*field] = value.clone();
-    }
-    Config::from_json(&config.to_string()).unwrap()
-}
-
-/// A model that was never trained.
-fn untrained(config: &Config, seed: u64) -> Model<f64> {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let weights = Weights::build(config, |_, shape| {
-        Ok(Tensor::from_fn(shape, |_| rng.random_range(-1.0..1.0)))
-    });
-    Model::new(config.clone(), weights.unwrap()).unwrap()
+    with_fields(config, other).unwrap()
 }
 
 fn study(model: &Model<f64>, tokens: Tokens) -> SortedListStudy {
     sorted_list::study(model, &sorted_list::Data::of(tokens), &|_| {}).unwrap()
 }
 
-/// The numbers fit together, and the page is not too large.
-#[track_caller]
-fn sound(story: &Story) {
-    const PAGE: usize = 8 << 20;
-    story.check().unwrap();
-    let json = serde_json::to_string(story).unwrap();
-    assert_eq!(&serde_json::from_str::<Story>(&json).unwrap(), story);
-    let page = pathsum::report::html(story);
-    assert!(page.len() < PAGE, "{} bytes", page.len());
-    assert!(story.steps.iter().all(|s| !s.verdict.because.is_empty()));
-}
-
-#[track_caller]
-fn outcome(story: &Story, step: &str) -> Outcome {
-    let found = story.steps.iter().find(|s| s.id == step);
-    found
-        .unwrap_or_else(|| panic!("no step {step}"))
-        .verdict
-        .outcome
-}
-
 fn tells_the_mechanism(story: &Story) -> bool {
     story.summary.iter().any(|p| p.contains(MECHANISM))
 }
 
-fn reference() -> Option<(PathBuf, SortedListStudy)> {
-    let Some(root) = std::env::var_os("PATHSUM_REFERENCE") else {
-        eprintln!("skipped: PATHSUM_REFERENCE is not set");
-        return None;
-    };
-    let folder = PathBuf::from(root).join("sorted_list");
+/// The figures of the reference, and the study of its model.
+fn on_the_reference() -> Option<(Value, SortedListStudy)> {
+    let (folder, expected) = reference::folder("sorted_list")?;
     let model = Model::load(&folder).unwrap();
     let data = sorted_list::Data::open(&folder).unwrap();
     let study = sorted_list::study(&model, &data, &|_| {}).unwrap();
-    Some((folder, study))
+    Some((expected, study))
 }
 
 #[test]
 fn every_published_figure_has_ours_beside_it() {
-    let Some((folder, study)) = reference() else {
+    let Some((expected, study)) = on_the_reference() else {
         return;
     };
     let story = study.story("the reference model");
     sound(&story);
-    let expected = std::fs::read_to_string(folder.join("expected.json")).unwrap();
-    let expected: Value = serde_json::from_str(&expected).unwrap();
     let rows: Vec<_> = story.published().collect();
     for (id, figure) in expected.as_object().unwrap() {
         let printed = match &figure["published"] {
@@ -112,7 +73,7 @@ fn every_published_figure_has_ours_beside_it() {
 /// What was measured on the write-up's model by a program of its own, in numpy, from the weights.
 #[test]
 fn the_mechanism_is_found_on_the_reference() {
-    let Some((_, study)) = reference() else {
+    let Some((_, study)) = on_the_reference() else {
         return;
     };
     let story = study.story("the reference model");
@@ -183,7 +144,7 @@ fn nothing_is_told_of_models_that_sort_nothing() {
         let config = config(values, length, &[("n_heads", json!(heads))]);
         let tokens = SortedLists::new(length, values - 1).tokens(sequences, 5);
         let zeros = Model::new(config.clone(), Weights::zeros(&config)).unwrap();
-        for model in [untrained(&config, seed as u64), zeros] {
+        for model in [untrained(&config, 1.0, seed as u64), zeros] {
             let story = study(&model, tokens.clone()).story("a model");
             sound(&story);
             assert!(!tells_the_mechanism(&story), "{values} {length}");
@@ -217,7 +178,7 @@ fn lists_may_repeat_values() {
     ]);
     // Nor need the model have as many positions as the sequences.
     let config = config(51, 10, &[("n_ctx", json!(25))]);
-    sound(&study(&untrained(&config, 7), tokens).story("a model"));
+    sound(&study(&untrained(&config, 1.0, 7), tokens).story("a model"));
 }
 
 /// The stream's norm and the unembedding, by loops.
@@ -243,7 +204,7 @@ fn logits(model: &Model<f64>, stream: &[f64]) -> Vec<f64> {
 #[test]
 fn attention_and_paths_are_what_loops_find() {
     let (values, length) = (20, 6);
-    let model = untrained(&config(values, length, &[]), 11);
+    let model = untrained(&config(values, length, &[]), 1.0, 11);
     let tokens = SortedLists::new(length, values - 1).tokens(30, 2);
     let found = study(&model, tokens.clone());
     let cache = model.run(&tokens, Run::new().cache("*")).unwrap().cache;
@@ -331,7 +292,7 @@ fn attention_and_paths_are_what_loops_find() {
 
 #[test]
 fn drawn_lists_are_distinct_and_of_their_kind() {
-    let model = untrained(&config(51, 10, &[]), 3);
+    let model = untrained(&config(51, 10, &[]), 1.0, 3);
     let a = study(&model, SortedLists::default().tokens(20, 1)).adversarial;
     for (id, from, to) in [
         ("any", 0, 51),
@@ -363,7 +324,7 @@ fn refuses_in_one_line() {
     let tokens = || SortedLists::default().tokens(3, 0);
     let refused = |config: &Config, tokens: Tokens| {
         let data = sorted_list::Data::of(tokens);
-        let found = sorted_list::study(&untrained(config, 0), &data, &|_| {});
+        let found = sorted_list::study(&untrained(config, 1.0, 0), &data, &|_| {});
         found.unwrap_err().to_string()
     };
     for (field, value, error) in [

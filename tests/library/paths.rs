@@ -1,6 +1,7 @@
 //! Paths: that they add up to the logits, that every sum over them is the sum of those it speaks of, and that
 //! the search finds the largest and tells the truth about the rest.
 
+use crate::common::{for_all, reference};
 use pathsum::decompose::{
     Contribution, Logit, LogitPaths, Path, Paths, ScoreTerm, Start, count, score_table,
 };
@@ -11,26 +12,10 @@ use pathsum::{
     Weights,
 };
 use proptest::prelude::*;
-use proptest::test_runner::{Config as ProptestConfig, RngSeed, TestCaseResult, TestRunner};
+use proptest::test_runner::TestCaseResult;
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 use std::collections::HashSet;
-
-#[track_caller]
-fn for_all<S: Strategy>(cases: u32, strategy: S, claim: impl Fn(S::Value) -> TestCaseResult) {
-    let mut config = ProptestConfig {
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    };
-    if std::env::var_os("PROPTEST_CASES").is_none() {
-        config.cases = cases;
-    }
-    if config.rng_seed == RngSeed::Random {
-        config.rng_seed = RngSeed::Fixed(0);
-    }
-    let outcome = TestRunner::new(config).run(&strategy, claim);
-    outcome.unwrap_or_else(|e| panic!("{e}"));
-}
 
 const MOST: usize = 10_000;
 const BUDGET: usize = 10_000;
@@ -546,12 +531,11 @@ fn a_nan_is_refused() {
 
 #[test]
 fn paths_of_the_reference_models() {
-    let Some(root) = std::env::var_os("PATHSUM_REFERENCE") else {
-        eprintln!("skipped: PATHSUM_REFERENCE is not set");
+    let Some(root) = reference::root() else {
         return;
     };
     for name in ["palindrome", "brackets", "sorted_list"] {
-        let folder = std::path::Path::new(&root).join(name);
+        let folder = root.join(name);
         let model = Model::<f64>::load(&folder).unwrap();
         let file = TensorFile::open(folder.join("activations_raw.safetensors")).unwrap();
         let tokens = Tokens::from_file(&file).unwrap().truncate(4);
@@ -594,7 +578,7 @@ fn paths_of_the_reference_models() {
 
 // ---- At size ---------------------------------------------------------------------------------------
 
-/// A random model of GPT-2-small's sizes: `cargo test --release --test paths -- --ignored --nocapture`.
+/// A random model of GPT-2-small's sizes: `cargo test --release --test library gpt_2 -- --ignored --nocapture`.
 #[test]
 #[ignore = "takes about 2 GB and half a minute"]
 fn the_largest_paths_of_a_model_of_gpt_2_small_size() {

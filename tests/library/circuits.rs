@@ -1,6 +1,7 @@
 //! The circuit algebra from the outside: expressions, plans, values and proofs, held to the reference data, to
 //! plain loops and to each other.
 
+use crate::common::{cases, full_run, numbers, reference, rows};
 use pathsum::eval::{Circuit, Source, Value, evaluate};
 use pathsum::expr::{self, Dims, Expr, Family, Norms, Rational, Rule, Space, Statement, Symbol};
 use pathsum::linalg::{Par, product};
@@ -8,41 +9,11 @@ use pathsum::model::process::Step;
 use pathsum::plan::{Form, Plan};
 use pathsum::strategies::{configs, models_and_tokens_of, models_of};
 use pathsum::verify::{self, Proof};
-use pathsum::{Config, Head, Model, Run, RunOutput, Scalar, Tokens, fixture};
+use pathsum::{Config, Head, Model, Scalar, Tokens, fixture};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 
 type Mat = faer::Mat<f64>;
-
-/// So many cases; what fails is printed, and written nowhere.
-fn cases(cases: u32) -> ProptestConfig {
-    ProptestConfig {
-        cases,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    }
-}
-
-fn reference(model: &str) -> Option<PathBuf> {
-    let Some(root) = std::env::var_os("PATHSUM_REFERENCE") else {
-        eprintln!("skipped: PATHSUM_REFERENCE is not set");
-        return None;
-    };
-    Some(PathBuf::from(root).join(model))
-}
-
-fn numbers(value: &serde_json::Value) -> Vec<f64> {
-    match value {
-        serde_json::Value::Array(all) => all.iter().flat_map(numbers).collect(),
-        number => vec![number.as_f64().expect("a number")],
-    }
-}
-
-fn rows(M: &Mat) -> Vec<f64> {
-    let each = |i: usize| (0..M.ncols()).map(move |j| (i, j));
-    (0..M.nrows()).flat_map(each).map(|at| M[at]).collect()
-}
 
 fn dense(values: Vec<Value<f64>>) -> Vec<Mat> {
     let one = |value| match value {
@@ -81,7 +52,7 @@ fn published_circuits() {
         ("sorted_list", "qk_pos_emb", "W_pos W_QK[0.*] W_E^T"),
         ("sorted_list", "direct_path", "W_E W_U"),
     ] {
-        let Some(folder) = reference(model) else {
+        let Some((folder, _)) = reference::folder(model) else {
             return;
         };
         let expected = std::fs::read_to_string(folder.join("expected.json")).unwrap();
@@ -224,10 +195,6 @@ fn random_model<T: Scalar>(seed: u64) -> (Model<T>, Tokens) {
     .unwrap();
     let model = random_of::<T>(&config, seed);
     (model, Tokens::random(&config, 2, seed))
-}
-
-fn full_run<T: Scalar>(model: &Model<T>, tokens: &Tokens) -> RunOutput<T> {
-    model.run(tokens, Run::new().cache("*")).unwrap()
 }
 
 fn dims_of<T: Scalar>(model: &Model<T>, tokens: &Tokens) -> Dims {

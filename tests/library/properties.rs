@@ -2,11 +2,10 @@
 //!
 //! The cases are the same every time; `PROPTEST_RNG_SEED` and `PROPTEST_CASES` try others, and more.
 
-mod naive;
-
+use crate::common::for_all;
+use crate::naive::forward::{Edit, Reference, forward};
+use crate::naive::{Params, Rounding, Value, params, process};
 use faer::MatRef;
-use naive::forward::{Edit, Reference, forward};
-use naive::{Rounding, Value, params, process};
 use pathsum::decompose::{
     By, Component, Logit, Stack, direct_logit_attribution, layer_norm_stack, residual_stack,
 };
@@ -17,26 +16,8 @@ use pathsum::verify::{self, Evidence, Invariance, RunIdentity, Verdict};
 use pathsum::{Cache, Config, Hook, Model, Par, Run, RunOutput, Scalar, Tensor, Tokens};
 use proptest::prelude::*;
 use proptest::sample::subsequence;
-use proptest::test_runner::{Config as ProptestConfig, RngSeed, TestCaseResult, TestRunner};
+use proptest::test_runner::TestCaseResult;
 use std::cell::Cell;
-
-/// Tries a claim on so many cases.
-#[track_caller]
-fn for_all<S: Strategy>(cases: u32, strategy: S, claim: impl Fn(S::Value) -> TestCaseResult) {
-    let mut config = ProptestConfig {
-        // What fails is found again from the same seed; no file needs to remember it.
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    };
-    if std::env::var_os("PROPTEST_CASES").is_none() {
-        config.cases = cases;
-    }
-    if config.rng_seed == RngSeed::Random {
-        config.rng_seed = RngSeed::Fixed(0);
-    }
-    let outcome = TestRunner::new(config).run(&strategy, claim);
-    outcome.unwrap_or_else(|e| panic!("{e}"));
-}
 
 fn run<T: Scalar>(model: &Model<T>, tokens: &Tokens, run: Run<'_, T>) -> RunOutput<T> {
     model.run(tokens, run).expect("tokens of the model's own")
@@ -637,7 +618,7 @@ fn an_attribution_to_a_difference_is_the_difference_of_attributions() {
 // ---- Processing ------------------------------------------------------------------------------------
 
 /// A step on the parameters in plain loops; `None` for the one that has no formula for its entries.
-fn naive_step(step: Step, c: &Config, r: Rounding, p: &mut naive::Params) -> Option<()> {
+fn naive_step(step: Step, c: &Config, r: Rounding, p: &mut Params) -> Option<()> {
     match step {
         Step::FoldLayerNorm => process::fold_layer_norm(c, r, p),
         Step::CenterWritingWeights => process::center_writing_weights(c, r, p),
@@ -648,7 +629,7 @@ fn naive_step(step: Step, c: &Config, r: Rounding, p: &mut naive::Params) -> Opt
     Some(())
 }
 
-fn is_the_parameters<T: Scalar>(model: &Model<T>, expected: &naive::Params) -> TestCaseResult {
+fn is_the_parameters<T: Scalar>(model: &Model<T>, expected: &Params) -> TestCaseResult {
     let tensors = model.weights().state_dict();
     prop_assert_eq!(tensors.len(), expected.len());
     for (name, t) in tensors {

@@ -1,5 +1,7 @@
 //! The study of two integers, held against naive loops.
 
+use crate::common::{self, untrained, with_fields};
+use crate::reference;
 use pathsum::fixture::Fixture;
 use pathsum::linalg::pca;
 use pathsum::study::two_integer::{self, Answered, Scrubs, TwoIntegerStudy};
@@ -7,8 +9,6 @@ use pathsum::study::{Outcome, Story};
 use pathsum::task::{BuiltIn, LabelTable, Labelled, Task, TwoIntegers};
 use pathsum::train::{Recipe, Trainer, TrainingSet, evaluate, initialise};
 use pathsum::{Config, Hook, Model, Par, Run, Tensor, TensorFile, Tokens, Weights};
-use rand::rngs::ChaCha8Rng;
-use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 use std::time::Instant;
 
@@ -28,23 +28,11 @@ const FIGURES: [&str; 10] = [
 
 /// A model's configuration for integers below `n`, but for these fields.
 fn config(n: usize, other: &[(&str, Value)]) -> Config {
-    let mut config = json!({
+    let config = json!({
         "n_layers": 1, "n_heads": 2, "d_model": 6, "d_head": 3, "d_mlp": 9, "n_ctx": 3, "d_vocab": n + 1,
         "d_vocab_out": 2, "act_fn": "relu", "normalization_type": null
     });
-    for (field, value) in other {
-        config[*field] = value.clone();
-    }
-    Config::from_json(&config.to_string()).unwrap()
-}
-
-/// A model that was never trained.
-fn untrained(config: Config, seed: u64) -> Model<f64> {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let weights = Weights::build(&config, |_, shape| {
-        Ok(Tensor::from_fn(shape, |_| rng.random_range(-1.0..1.0)))
-    });
-    Model::new(config, weights.unwrap()).unwrap()
+    with_fields(config, other).unwrap()
 }
 
 fn study(model: &Model<f64>, table: &LabelTable) -> TwoIntegerStudy {
@@ -56,17 +44,13 @@ fn some_labels(n: usize) -> LabelTable {
     LabelTable::from_fn(n, |a, b| a + 1 > n / 3 && (a + b) % 5 != 0)
 }
 
-/// The numbers fit together, every figure is there, and the page is not too large.
+/// As every story, and every figure is there.
 #[track_caller]
 fn sound(story: &Story) {
-    story.check().unwrap();
+    common::sound(story);
     for id in FIGURES {
         assert!(story.figures.contains_key(id), "{id}");
     }
-    let json = serde_json::to_string(story).unwrap();
-    assert_eq!(&serde_json::from_str::<Story>(&json).unwrap(), story);
-    #[cfg(feature = "report")]
-    assert!(pathsum::report::html(story).len() < 8 << 20);
 }
 
 /// What a naive reading of two runs says: the stream before the MLP at `=`, and the answers, with attention as it is
@@ -127,7 +111,7 @@ fn same(a: &[bool], b: &[bool]) -> f64 {
 fn attention_fixed_and_filters_are_those_of_runs_with_hooks() {
     for (seed, n) in [(0, 11), (1, 7), (2, 9)] {
         let table = some_labels(n);
-        let model = untrained(config(n, &[("n_heads", json!(3))]), seed);
+        let model = untrained(&config(n, &[("n_heads", json!(3))]), 1.0, seed);
         let (naive, found) = (Naive::of(&model, &table), study(&model, &table));
         let labels: Vec<bool> = table.labels().iter().map(|&l| l == 1).collect();
         assert_eq!(found.full.says, naive.says[0]);
@@ -177,7 +161,7 @@ fn no_enumerated_gate_is_better() {
     let n = 6;
     let table = some_labels(n);
     for seed in 0..3 {
-        let found = study(&untrained(config(n, &[]), seed), &table);
+        let found = study(&untrained(&config(n, &[]), 1.0, seed), &table);
         for answered in [&found.full, &found.fixed] {
             let points = &answered.plane.points;
             assert!(answered.plane.gate.right >= answered.plane.first_two.gate.right);
@@ -217,7 +201,7 @@ fn scrubs_are_estimates_of_all_draws() {
     let labels: Vec<bool> = table.labels().iter().map(|&l| l == 1).collect();
     let small = [("d_model", json!(4)), ("d_head", json!(2))];
     // Of models that were never trained, the first on which some pairs fail either filter, and some pass it.
-    let models = (0..80).map(|seed| untrained(config(n, &small), seed));
+    let models = (0..80).map(|seed| untrained(&config(n, &small), 1.0, seed));
     let mut studies = models.map(|model| (study(&model, &table), model));
     let splits = |answered: &Answered| {
         let sides = sides(answered);
@@ -391,7 +375,7 @@ fn every_draw(
 fn shifts_are_those_of_runs_with_hooks() {
     let n = 7;
     let table = some_labels(n);
-    let model = untrained(config(n, &[]), 4);
+    let model = untrained(&config(n, &[]), 1.0, 4);
     let found = study(&model, &table);
     let naive = Naive::of(&model, &table);
     let upper = Upper::of(&model);
@@ -473,7 +457,7 @@ impl<'a> Upper<'a> {
 fn neurons_add_up_to_the_answers() {
     let n = 9;
     let table = some_labels(n);
-    let study = study(&untrained(config(n, &[]), 3), &table);
+    let study = study(&untrained(&config(n, &[]), 1.0, 3), &table);
     let found = &study.neurons[0];
     assert_eq!(study.neurons[1].agrees.last(), Some(&1.0));
     assert_eq!(found.agrees.last(), Some(&1.0));
@@ -511,7 +495,7 @@ fn models_that_know_nothing() {
         ] {
             let config = config(8, &other);
             let zeros = Model::new(config.clone(), Weights::zeros(&config)).unwrap();
-            for model in [untrained(config, 1), zeros] {
+            for model in [untrained(&config, 1.0, 1), zeros] {
                 let story = study(&model, table).story("a model");
                 sound(&story);
                 let held = |id: &str| {
@@ -613,13 +597,9 @@ fn models_of_another_shape_are_refused() {
 /// The figures' ids are those of the write-up's, and what its held-out accuracy is made of.
 #[test]
 fn figures_are_the_published_ones() {
-    let Some(root) = std::env::var_os("PATHSUM_REFERENCE") else {
-        eprintln!("skipped: PATHSUM_REFERENCE is not set");
+    let Some((folder, expected)) = reference::folder("two_integer") else {
         return;
     };
-    let folder = std::path::PathBuf::from(root).join("two_integer");
-    let expected = std::fs::read_to_string(folder.join("expected.json")).unwrap();
-    let expected: Value = serde_json::from_str(&expected).unwrap();
     let mut ids: Vec<&String> = expected.as_object().unwrap().keys().collect();
     ids.sort();
     assert_eq!(ids, FIGURES);
@@ -641,7 +621,7 @@ fn figures_are_the_published_ones() {
 fn what_is_published_has_a_figure() {
     let n = 7;
     let table = some_labels(n);
-    let seeds = (0..20).map(|seed| study(&untrained(config(n, &[]), seed), &table));
+    let seeds = (0..20).map(|seed| study(&untrained(&config(n, &[]), 1.0, seed), &table));
     let mut found = seeds.filter(|s| s.scrubs.iter().all(Option::is_some) && s.edges.wrong > 0);
     let story = found.next().unwrap().story("a model");
     for row in story.published() {
@@ -655,12 +635,9 @@ fn what_is_published_has_a_figure() {
         let mut rows = story.published().filter(|row| row.figure == id);
         assert!(rows.next().is_some(), "{id}");
     }
-    let Some(root) = std::env::var_os("PATHSUM_REFERENCE") else {
-        eprintln!("skipped: PATHSUM_REFERENCE is not set");
+    let Some((_, expected)) = reference::folder("two_integer") else {
         return;
     };
-    let path = std::path::PathBuf::from(root).join("two_integer/expected.json");
-    let expected: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     for (id, figure) in expected.as_object().unwrap() {
         let printed = figure["published"].as_str().unwrap();
         let mut rows = story.published().filter(|row| row.figure == *id);
@@ -673,7 +650,7 @@ fn what_is_published_has_a_figure() {
 
 /// What no study of one model can tell: whether a model that is trained with fixed attention does as well. Attention is
 /// uniform where queries and keys are zero, and stays so; `A` and `B` have tokens of their own, so that each has the vectors
-/// that fixed attention of any shares could give it. A minute or two on two cores: `cargo test --test two_integer
+/// that fixed attention of any shares could give it. A minute or two on two cores: `cargo test --test studies
 /// fixed_attention_is_enough -- --ignored --nocapture`
 #[test]
 #[ignore = "a whole training"]

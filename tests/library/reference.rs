@@ -3,6 +3,7 @@
 //! `PATHSUM_REFERENCE` names a folder of reference folders (docs/reference.md says how to make more of
 //! them). Where it is unset, these tests report that they were skipped.
 
+use crate::common::reference;
 use pathsum::decompose::{Composition, composition_scores};
 use pathsum::model::process::Step;
 use pathsum::{Config, Model, Par, Run, Scalar, Tensor, TensorFile, Tokens};
@@ -18,12 +19,10 @@ fn tolerance<T: Scalar>() -> f64 {
 
 /// The reference folders that hold a checkpoint.
 fn folders() -> Vec<PathBuf> {
-    let Some(root) = std::env::var_os("PATHSUM_REFERENCE") else {
-        eprintln!("skipped: PATHSUM_REFERENCE is not set");
+    let Some(root) = reference::root() else {
         return Vec::new();
     };
-    let root = Path::new(&root);
-    let entries = std::fs::read_dir(root).unwrap_or_else(|e| panic!("{}: {e}", root.display()));
+    let entries = std::fs::read_dir(&root).unwrap_or_else(|e| panic!("{}: {e}", root.display()));
     let mut folders: Vec<PathBuf> = entries
         .map(|e| e.unwrap().path())
         .filter(|p| p.join("model.safetensors").exists())

@@ -2,6 +2,7 @@
 //!
 //! Each figure's name and error is printed. Without `PATHSUM_REFERENCE` these tests report that they were skipped.
 
+use crate::common::{reference, rows};
 use pathsum::decompose::{
     By, Component, Logit, norm_fit, residual_stack, source_attribution, summary, summary_by_class,
 };
@@ -28,15 +29,10 @@ struct Reference {
 
 impl Reference {
     fn open(name: &str) -> Option<Self> {
-        let Some(root) = std::env::var_os("PATHSUM_REFERENCE") else {
-            eprintln!("skipped: PATHSUM_REFERENCE is not set");
-            return None;
-        };
-        let folder = PathBuf::from(root).join(name);
-        let text = std::fs::read_to_string(folder.join("expected.json")).unwrap();
+        let (folder, expected) = reference::folder(name)?;
         Some(Reference {
             model: Model::load(&folder).unwrap(),
-            expected: serde_json::from_str(&text).unwrap(),
+            expected,
             folder,
         })
     }
@@ -107,11 +103,6 @@ fn numbers(value: &serde_json::Value) -> Vec<Option<f64>> {
         serde_json::Value::Object(all) => all.values().flat_map(numbers).collect(),
         number => vec![number.as_f64()],
     }
-}
-
-fn rows(M: &Mat) -> Vec<f64> {
-    let each = |i: usize| (0..M.ncols()).map(move |j| (i, j));
-    (0..M.nrows()).flat_map(each).map(|at| M[at]).collect()
 }
 
 fn mean(values: impl IntoIterator<Item = f64>) -> f64 {

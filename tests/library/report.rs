@@ -1,8 +1,6 @@
 //! Reports: what a page holds, and what a browser makes of it.
-#![cfg(feature = "report")]
 
-mod stories;
-
+use crate::stories;
 use pathsum::report;
 use pathsum::study::*;
 use std::fs::File;

@@ -1,5 +1,6 @@
 //! Fits, components, boundaries and attributions, held to nalgebra, to enumeration and to plain loops.
 
+use crate::common::{cases, full_run};
 use faer::Mat;
 use nalgebra::{DMatrix, DVector};
 use pathsum::decompose::{
@@ -10,7 +11,7 @@ use pathsum::decompose::{
 use pathsum::expr::Site;
 use pathsum::linalg::{Par, affine_fit, cosines, least_squares, pca};
 use pathsum::strategies::{configs, models_and_tokens_of};
-use pathsum::{Head, Hook, Model, Run, RunOutput, Scalar, Tokens, fixture};
+use pathsum::{Head, Hook, Model, Scalar, Tokens, fixture};
 use proptest::prelude::*;
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
@@ -334,10 +335,6 @@ fn boundaries() {
     );
 }
 
-fn full_run<T: Scalar>(model: &Model<T>, tokens: &Tokens) -> RunOutput<T> {
-    model.run(tokens, Run::new().cache("*")).unwrap()
-}
-
 /// Fit and remainder add up; without a remainder where the norm is affine; and what is not there is refused.
 #[test]
 fn fits_of_norms() {
@@ -375,15 +372,6 @@ fn fits_of_norms() {
     }
     check::<f64>();
     check::<f32>();
-}
-
-/// So many cases; what fails is printed, and written nowhere.
-fn cases(cases: u32) -> ProptestConfig {
-    ProptestConfig {
-        cases,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    }
 }
 
 /// Over the sources, a head's attribution is its direct one; through another head it is what plain loops make of

@@ -1,0 +1,25 @@
+//! The library from outside. One program holds all of these tests: every other would compile what is generic in the
+//! crate once more, which takes longer than the tests.
+
+mod circuits;
+mod common;
+mod factored;
+mod figures;
+mod fits;
+mod fixtures;
+mod gradient;
+mod interventions;
+mod memory;
+mod mutations;
+mod naive;
+mod paths;
+mod properties;
+mod reference;
+#[cfg(feature = "report")]
+mod report;
+mod scrub;
+#[cfg(feature = "report")]
+mod stories;
+mod task;
+mod train;
+mod user;
