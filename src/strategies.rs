@@ -92,7 +92,7 @@ pub fn configs() -> impl Strategy<Value = Config> {
         option::of(0..tokens).prop_map(move |pad| (n_ctx, tokens, out, pad))
     });
     let norm = (
-        select(vec![Some(NormKind::Affine), Some(NormKind::Plain), None]),
+        select(vec![Some(NormKind::LN), Some(NormKind::LN_PRE), None]),
         // By orders of magnitude, around the default of 1e-5.
         prop_oneof![Just(1e-5), (-7.0..-1.0).prop_map(|e| 10f64.powf(e))],
     );
@@ -270,7 +270,7 @@ mod tests {
         for act_fn in ACT_FNS {
             any("act_fn", &|c| c.act_fn() == Some(act_fn));
         }
-        for norm in [Some(NormKind::Affine), Some(NormKind::Plain), None] {
+        for norm in [Some(NormKind::LN), Some(NormKind::LN_PRE), None] {
             any("norm", &|c| c.norm == norm);
         }
     }

@@ -1,9 +1,10 @@
 //! What each component adds to a logit, directly.
 
 use super::stack::{Component, Stack};
+use crate::diagram::NormSite;
 use crate::error::{Error, Result};
 use crate::linalg::product;
-use crate::model::{Cache, Model, Norm};
+use crate::model::{Cache, Model};
 use crate::names::Hook;
 use crate::tensor::{Scalar, Tensor};
 
@@ -82,44 +83,29 @@ pub fn layer_norm_stack<T: Scalar>(
     if model.config().norm.is_none() {
         return Ok(stack);
     }
-    let weights = model.weights();
-    let block = |l: usize| {
-        weights
-            .blocks
-            .get(l)
-            .ok_or_else(|| Error::NotInModel(format!("`{scale_hook}`")))
+    let site = NormSite::of_scale(scale_hook).filter(|s| !matches!(s, NormSite::Neurons(_)));
+    let Some(site) = site else {
+        return Err(Error::WrongHook {
+            hook: scale_hook,
+            reason: "is the scale of no norm on the residual stream, expected ln1, ln2 or ln_final"
+                .into(),
+        });
     };
-    let norm: Option<&Norm<T>> = match scale_hook {
-        Hook::Ln1Scale(l) => block(l)?.ln1.as_ref(),
-        Hook::Ln2Scale(l) => block(l)?.ln2.as_ref(),
-        Hook::LnFinalScale => weights.ln_final.as_ref(),
-        _ => {
-            return Err(Error::WrongHook {
-                hook: scale_hook,
-                reason:
-                    "is the scale of no norm on the residual stream, expected ln1, ln2 or ln_final"
-                        .into(),
-            });
-        }
-    };
+    if model.diagram.value(scale_hook).is_none() {
+        return Err(Error::NotInModel(format!("`{scale_hook}`")));
+    }
+    let norm = model.norm_at(site).expect("its scale is there");
     let scale = cache.require(scale_hook)?;
     let d = model.config().d_model;
-    let n = T::from_f64(d as f64);
     let rows = stack.values.data_mut().chunks_exact_mut(d);
     for (row, &scale) in rows.zip(scale.data().iter().cycle()) {
-        let mean = row.iter().copied().sum::<T>() / n;
-        row.iter_mut().for_each(|x| *x = (*x - mean) / scale);
-        if let Some(norm) = norm {
-            row.iter_mut()
-                .zip(norm.w.data())
-                .for_each(|(x, &w)| *x *= w);
-        }
+        norm.at_scale(row, scale);
     }
-    if let Some(norm) = norm {
+    if let Some(b) = norm.b() {
         let mut shape = stack.values.shape().to_vec();
         let each = scale.len() * d;
         let mut data = stack.values.into_data();
-        data.extend(norm.b.data().iter().copied().cycle().take(each));
+        data.extend(b.iter().copied().cycle().take(each));
         shape[0] += 1;
         stack.labels.push(Component::NormBias);
         stack.values = Tensor::from_vec(&shape, data);

@@ -1,9 +1,10 @@
 //! What a head adds to a logit, by the position that it takes it from.
 
 use super::Logit;
+use crate::diagram::NormSite;
 use crate::error::{Error, Result};
 use crate::linalg::product;
-use crate::model::{Cache, Model, Norm};
+use crate::model::{Cache, Model};
 use crate::names::{Head, Hook};
 use crate::tensor::{Scalar, Tensor};
 use faer::{Mat, MatRef};
@@ -110,11 +111,7 @@ pub fn source_attribution_through<T: Scalar>(
     let w = model.weights();
     let read_by_later = through(w.W_O(later), &final_reader(model, logit)?);
     let read_by_later = through(w.W_V(later), &read_by_later);
-    let before_norm = before_norm(
-        w.blocks[later.layer].ln1.as_ref(),
-        model.config().norm.is_some(),
-        read_by_later,
-    );
+    let before_norm = before_norm(model, NormSite::Ln1(later.layer), read_by_later);
     let read = through(w.W_O(earlier), &before_norm);
 
     let first = cache.require(Hook::Pattern(earlier.layer))?;
@@ -213,22 +210,13 @@ fn final_reader<T: Scalar>(model: &Model<T>, logit: Logit<'_, T>) -> Result<Vec<
     let reader = (0..c.d_model)
         .map(|i| logit.weigh(|j| W_U[(i, j)]))
         .collect();
-    let ln_final = model.weights().ln_final.as_ref();
-    Ok(before_norm(ln_final, c.norm.is_some(), reader))
+    Ok(before_norm(model, NormSite::Final, reader))
 }
 
 /// What a direction after a norm is before it, but for the scale.
-fn before_norm<T: Scalar>(norm: Option<&Norm<T>>, normed: bool, mut direction: Vec<T>) -> Vec<T> {
-    if let Some(norm) = norm {
-        direction
-            .iter_mut()
-            .zip(norm.w.data())
-            .for_each(|(x, &w)| *x *= w);
-    }
-    if normed {
-        let n = T::from_f64(direction.len() as f64);
-        let mean = direction.iter().copied().sum::<T>() / n;
-        direction.iter_mut().for_each(|x| *x -= mean);
+fn before_norm<T: Scalar>(model: &Model<T>, site: NormSite, mut direction: Vec<T>) -> Vec<T> {
+    if let Some(norm) = model.norm_at(site) {
+        norm.before(&mut direction);
     }
     direction
 }

@@ -27,6 +27,15 @@ impl NormSite {
         }
     }
 
+    /// The norm whose scale this is.
+    pub fn of_scale(hook: Hook) -> Option<Self> {
+        let l = hook.layer();
+        let all = [NormSite::Ln1, NormSite::Ln2, NormSite::Neurons];
+        let in_layer = l.into_iter().flat_map(|l| all.map(|site| site(l)));
+        let mut sites = in_layer.chain([NormSite::Final]);
+        sites.find(|site| site.scale() == hook)
+    }
+
     /// The hook of its output.
     pub fn normalized(self) -> Hook {
         match self {
@@ -177,7 +186,7 @@ impl Diagram {
 
     /// What a layer reads of the stream: the norm's output, or the stream itself where there are no norms.
     fn norm(&mut self, c: &Config, site: NormSite, x: Hook) -> Hook {
-        if c.norm.is_none() {
+        if c.norm_at(site).is_none() {
             return x;
         }
         self.step(Op::Norm(site), &[x], &[site.scale(), site.normalized()]);

@@ -1,5 +1,6 @@
 //! What a model is made of: independent features, not a family's name.
 
+use super::NormSite;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -32,13 +33,40 @@ impl ActFn {
     }
 }
 
-/// The norm before each layer and before the unembedding: `(x - mean) / scale · w + b`.
+/// The norms before the layers and the unembedding: `(x - mean) / scale · w + b`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NormKind {
-    /// With parameters.
-    Affine,
-    /// Without.
+pub struct NormKind {
+    /// What the result is multiplied by.
+    pub weight: NormWeight,
+    /// Whether a `b` is added.
+    pub bias: bool,
+}
+
+/// What a norm multiplies by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormWeight {
+    /// Nothing.
+    Absent,
+    /// `w`
     Plain,
+}
+
+impl NormKind {
+    /// LayerNorm with parameters.
+    pub const LN: NormKind = NormKind {
+        weight: NormWeight::Plain,
+        bias: true,
+    };
+    /// LayerNorm without parameters.
+    pub const LN_PRE: NormKind = NormKind {
+        weight: NormWeight::Absent,
+        bias: false,
+    };
+
+    /// Whether it takes the mean off, so that nothing that reads it sees the stream's.
+    pub fn removes_mean(self) -> bool {
+        true
+    }
 }
 
 /// Which keys a query sees; those at pads are hidden in any case.
@@ -130,6 +158,16 @@ impl Config {
     /// The neurons' function, where there are MLPs.
     pub fn act_fn(&self) -> Option<ActFn> {
         self.mlp.map(|mlp| mlp.act_fn)
+    }
+
+    /// What stands at a norm's place, if anything does. Over neurons that is a LayerNorm, whatever the others are.
+    pub(crate) fn norm_at(&self, site: NormSite) -> Option<NormKind> {
+        match site {
+            NormSite::Ln1(_) | NormSite::Ln2(_) | NormSite::Final => self.norm,
+            NormSite::Neurons(_) if !self.norms_neurons() => None,
+            NormSite::Neurons(_) if self.norm == Some(NormKind::LN) => Some(NormKind::LN),
+            NormSite::Neurons(_) => Some(NormKind::LN_PRE),
+        }
     }
 
     /// Whether the neurons pass a LayerNorm of their own.

@@ -42,6 +42,24 @@ impl Diagram {
         self.steps.iter().filter(reads)
     }
 
+    /// The linear maps that read a value, under whatever name.
+    pub fn linear_readers(&self, value: Value) -> Vec<Op> {
+        let of = |step: &Step| match step.op {
+            Op::Same => self.linear_readers(step.gives[0]),
+            Op::Project(..)
+            | Op::Neurons(_)
+            | Op::WriteHeads(_)
+            | Op::WriteNeurons(_)
+            | Op::Unembed => {
+                vec![step.op]
+            }
+            Op::Embed | Op::PosEmbed | Op::Sum | Op::Norm(_) | Op::Attend(_) | Op::Activate(_) => {
+                Vec::new()
+            }
+        };
+        self.readers(value).flat_map(of).collect()
+    }
+
     /// The hook whose value this is too: of a stream under two names the earlier.
     pub fn same_as(&self, hook: Hook) -> Option<Hook> {
         let step = &self.steps[self.made_by(self.value(hook)?)];

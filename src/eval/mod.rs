@@ -26,7 +26,7 @@ use crate::error::{Error, Result};
 use crate::expr::{Dims, Expr, Factor, QueryHead, Rational, Site, Symbol};
 use crate::factored::Factored;
 use crate::linalg::{Complex, Par, Svd, TopK};
-use crate::model::{Model, Norm, RunOutput};
+use crate::model::{Model, RunOutput};
 use crate::names::Hook;
 use crate::plan::{Form, Op, Operand, Plan, Target};
 use crate::tensor::{Scalar, Tensor, softmax_rows};
@@ -90,15 +90,6 @@ impl<'a, T: Scalar> Source<'a, T> {
         }
     }
 
-    fn norm(&self, site: Site) -> Option<&'a Norm<T>> {
-        let w = self.model.weights();
-        match site {
-            Site::Ln1(l) => w.blocks[l].ln1.as_ref(),
-            Site::Ln2(l) => w.blocks[l].ln2.as_ref(),
-            Site::LnFinal => w.ln_final.as_ref(),
-        }
-    }
-
     /// How the model turns queries and keys by their positions.
     ///
     /// # Panics
@@ -138,7 +129,10 @@ impl<'a, T: Scalar> Source<'a, T> {
             Matrix::View(MatRef::from_row_major_slice(b, 1, b.len()))
         };
         let mlp = |l: usize| w.blocks[l].mlp.as_ref().ok_or_else(|| missing(symbol));
-        let norm = |site: Site| self.norm(site).ok_or_else(|| missing(symbol));
+        let norm = |site: Site| {
+            let found = self.model.norm_at(site.into());
+            found.ok_or_else(|| missing(symbol))
+        };
         let attn = |l: usize| &w.blocks[l].attn;
         Ok(match *symbol {
             Symbol::WE => Matrix::View(w.W_E.mat(&[])),
@@ -158,8 +152,15 @@ impl<'a, T: Scalar> Source<'a, T> {
             Symbol::BIn(l) => row(&mlp(l)?.b_in, &[]),
             Symbol::WOut(l) => Matrix::View(mlp(l)?.W_out.mat(&[])),
             Symbol::BOut(l) => row(&mlp(l)?.b_out, &[]),
-            Symbol::NormW(site) => Matrix::Diagonal(norm(site)?.w.data().to_vec()),
-            Symbol::NormB(site) => row(&norm(site)?.b, &[]),
+            Symbol::NormW(site) => {
+                let norm = norm(site)?;
+                Matrix::Diagonal(norm.w().ok_or_else(|| missing(symbol))?.to_vec())
+            }
+            Symbol::NormB(site) => {
+                let norm = norm(site)?;
+                let b = norm.b().ok_or_else(|| missing(symbol))?;
+                Matrix::Owned(Mat::from_fn(1, b.len(), |_, j| b[j]))
+            }
             Symbol::R(_, n) => Matrix::Owned(self.rotation().matrix(n)),
             Symbol::Ones(ref space) => {
                 let n = space.size(&dims);

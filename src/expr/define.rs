@@ -6,8 +6,9 @@
 
 use super::build::*;
 use super::normal::{Expr, Factor, Mismatch};
-use super::space::{Dims, Norms, Space};
+use super::space::{Dims, Space};
 use super::symbol::{Origin, QueryHead, Site, Symbol};
+use crate::diagram::NormWeight;
 use crate::names::Head;
 use std::collections::{BTreeSet, HashMap};
 
@@ -23,7 +24,7 @@ pub fn definition(symbol: &Symbol, dims: &Dims) -> Option<Expr> {
         return turned(symbol, dims, 0..dims.pos).ok();
     }
     let heads = |layer| (0..dims.n_heads).map(move |head| Head { layer, head });
-    let normed = dims.norms != Norms::Absent;
+    let normed = dims.norm.is_some();
     // What a layer reads.
     let input = |site: Site| {
         if normed {
@@ -52,10 +53,15 @@ pub fn definition(symbol: &Symbol, dims: &Dims) -> Option<Expr> {
         Symbol::ResidPost(l) => resid_pre(l) + attn_out(l),
         Symbol::Normalized(site) => {
             let scale = scale(site).inverse().expect("a scale has an inverse");
+            let norm = dims.norm?;
             let centred = scale * stream(site, dims) * C();
-            match dims.norms {
-                Norms::Affine => centred * w(site) + row(b(site)),
-                _ => centred,
+            let weighed = match norm.weight {
+                NormWeight::Absent => centred,
+                NormWeight::Plain => centred * w(site),
+            };
+            match norm.bias {
+                true => weighed + row(b(site)),
+                false => weighed,
             }
         }
         Symbol::Logits => input(Site::LnFinal) * W_U() + row(b_U()),

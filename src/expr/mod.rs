@@ -35,5 +35,5 @@ pub use define::{definition, unfolded};
 pub use family::{Axis, Family, Statement};
 pub use normal::{Expr, Factor, Mismatch, Product, Rational, stack};
 pub use rules::Rule;
-pub use space::{Dims, Norms, Rotary, Space};
+pub use space::{Dims, Rotary, Space};
 pub use symbol::{Indexed, Origin, QueryHead, Site, Symbol};

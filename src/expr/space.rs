@@ -97,7 +97,7 @@ pub struct Dims {
     /// Columns of the logits.
     pub d_vocab_out: usize,
     /// The norms before the layers and the unembedding.
-    pub norms: Norms,
+    pub norm: Option<NormKind>,
     /// Whether positions have an embedding, which is added to the tokens'.
     pub pos_embed: bool,
     /// What of queries and keys is turned by their positions; `None` where nothing is.
@@ -136,17 +136,6 @@ impl Rotary {
     }
 }
 
-/// What a model's norms are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Norms {
-    /// There are none.
-    Absent,
-    /// `(x - mean) / scale`
-    Plain,
-    /// `(x - mean) / scale · w + b`
-    Affine,
-}
-
 impl Default for Dims {
     /// The sizes that an expression is read with where no model is named: two layers of three heads, with
     /// MLPs and LayerNorms, with positions that are added and that turn, every size different from the others.
@@ -161,7 +150,7 @@ impl Default for Dims {
             d_head: 5,
             d_mlp: Some(17),
             d_vocab_out: 7,
-            norms: Norms::Affine,
+            norm: Some(NormKind::LN),
             pos_embed: true,
             rotary: Some(Rotary::halves(4)),
         }
@@ -213,11 +202,7 @@ impl Config {
             d_head: self.d_head,
             d_mlp: self.d_mlp(),
             d_vocab_out: self.d_vocab_out,
-            norms: match self.norm {
-                None => Norms::Absent,
-                Some(NormKind::Plain) => Norms::Plain,
-                Some(NormKind::Affine) => Norms::Affine,
-            },
+            norm: self.norm,
             pos_embed: true,
             rotary: None,
         }

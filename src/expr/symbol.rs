@@ -1,6 +1,7 @@
 //! The symbols of the language: every weight, every value of a run, and a few constants.
 
-use super::space::{Dims, Norms, Space};
+use super::space::{Dims, Space};
+use crate::diagram::{NormSite, NormWeight};
 use crate::names::{Head, Hook};
 use std::fmt;
 
@@ -13,6 +14,16 @@ pub enum Site {
     Ln2(usize),
     /// Before the unembedding.
     LnFinal,
+}
+
+impl From<Site> for NormSite {
+    fn from(site: Site) -> Self {
+        match site {
+            Site::Ln1(l) => NormSite::Ln1(l),
+            Site::Ln2(l) => NormSite::Ln2(l),
+            Site::LnFinal => NormSite::Final,
+        }
+    }
 }
 
 impl fmt::Display for Site {
@@ -418,7 +429,7 @@ impl Symbol {
             layer_there(l).or(none.then(|| "this model has no MLPs".to_string()))
         };
         let site_there = |site: Site| match site {
-            _ if dims.norms == Norms::Absent => Some("this model has no LayerNorms".to_string()),
+            _ if dims.norm.is_none() => Some("this model has no LayerNorms".to_string()),
             Site::Ln1(l) => layer_there(l),
             Site::Ln2(l) => mlp_there(l),
             Site::LnFinal => None,
@@ -456,8 +467,15 @@ impl Symbol {
                 let none = "this model adds no embedding of positions";
                 (!dims.pos_embed).then(|| none.to_string())
             }
-            Symbol::NormW(site) | Symbol::NormB(site) if dims.norms == Norms::Plain => {
+            Symbol::NormW(site) if dims.norm.is_some_and(|n| n.weight == NormWeight::Absent) => {
                 site_there(site).or(Some("this model's norms have no parameters".to_string()))
+            }
+            Symbol::NormB(site) if dims.norm.is_some_and(|n| !n.bias) => {
+                let reason = match dims.norm.map(|n| n.weight) {
+                    Some(NormWeight::Absent) => "this model's norms have no parameters",
+                    _ => "this model's norms have no b",
+                };
+                site_there(site).or(Some(reason.to_string()))
             }
             Symbol::NormW(site)
             | Symbol::NormB(site)

@@ -1,7 +1,7 @@
 //! TransformerLens's format: HookedTransformerConfig's fields, defaults and refusals, and the shapes of parameters in
 //! a state dict.
 
-use crate::diagram::{ActFn, Config, Mask, MlpKind, NormKind, Positions};
+use crate::diagram::{ActFn, Config, Mask, MlpKind, NormKind, NormWeight, Positions};
 use crate::error::{Error, Result, nearest_hint};
 use crate::tensor::{Scalar, Tensor};
 use serde::{Deserialize, Serialize};
@@ -308,8 +308,8 @@ impl Raw {
                 PositionalEmbeddingType::Standard => Positions::Learned,
             },
             norm: self.normalization_type.map(|norm| match norm {
-                NormalizationType::LN => NormKind::Affine,
-                NormalizationType::LNPre => NormKind::Plain,
+                NormalizationType::LN => NormKind::LN,
+                NormalizationType::LNPre => NormKind::LN_PRE,
             }),
             eps: self.eps,
             mask: match self.attention_dir {
@@ -367,9 +367,9 @@ impl Written {
                 Mask::Causal => AttentionDir::Causal,
                 Mask::All => AttentionDir::Bidirectional,
             },
-            normalization_type: c.norm.map(|norm| match norm {
-                NormKind::Affine => NormalizationType::LN,
-                NormKind::Plain => NormalizationType::LNPre,
+            normalization_type: c.norm.map(|norm| match norm.weight {
+                NormWeight::Plain => NormalizationType::LN,
+                NormWeight::Absent => NormalizationType::LNPre,
             }),
             eps: c.eps,
             positional_embedding_type: match c.positions {
@@ -476,7 +476,7 @@ mod tests {
         assert_eq!(config.n_heads, 2);
         assert_eq!(config.d_vocab_out, 5);
         assert_eq!(config.attn_scale, 2.0);
-        assert_eq!(config.norm, Some(NormKind::Affine));
+        assert_eq!(config.norm, Some(NormKind::LN));
         assert_eq!(with(r#""normalization_type": null"#).unwrap().norm, None);
         assert_eq!(
             with(r#""use_attn_scale": false"#).unwrap().score_scale(3),

@@ -172,18 +172,23 @@ impl<'a, 's, T: Scalar> Backward<'a, 's, T> {
                 self.zeros(x.shape())
             }
         };
-        let w = self.model.weights().norm(site).map(|n| n.w.data());
+        let map = self.model.norm_at(site).expect("a norm of this model");
         let mut d_scale = self.scratch.take(scale.shape());
         let d_norm = self.sink.weights.as_mut().and_then(|w| w.norm_mut(site));
-        let d_affine = d_norm.map(|n| (n.w.data_mut(), n.b.data_mut()));
-        op::norm_back(
-            layout,
-            (x, scale, w),
-            d_out,
-            &mut d_x,
-            &mut d_scale,
-            d_affine,
-        );
+        // Where there is no `b`, its derivative goes nowhere.
+        let mut nowhere = Vec::new();
+        let d_affine = d_norm.map(|n| {
+            let d_b = match &mut n.b {
+                Some(b) => b.data_mut(),
+                None => {
+                    nowhere.resize(n.w.len(), T::ZERO);
+                    &mut nowhere
+                }
+            };
+            (n.w.data_mut(), d_b)
+        });
+        let of = (x, scale, &map);
+        op::norm_back(layout, of, d_out, &mut d_x, &mut d_scale, d_affine);
         self.visit(step.gives[0], &d_scale);
         self.scratch.give(d_scale);
         own.into_iter().for_each(|t| self.scratch.give(t));

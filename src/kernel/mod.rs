@@ -10,7 +10,7 @@ mod sums;
 pub(crate) use attend::{Attend, is_short};
 pub(crate) use attend_rows::{AttendRows, attend_rows};
 pub(crate) use changed_keys::{ChangedKeys, change};
-pub(crate) use norm::{LayerNormBack, layer_norm_rows};
+pub(crate) use norm::{NormAbreast, NormBack, NormBackAbreast, norm_rows};
 
 /// What keys at the pad token score.
 pub(crate) const PAD_SCORE: f64 = -1e5;

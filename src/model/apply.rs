@@ -25,8 +25,8 @@ impl<T: Scalar> Model<T> {
                 let mut scale = scratch.take(&[x.shape()[0], x.shape()[1], 1]);
                 let mut out = scratch.take(x.shape());
                 let eps = T::from_f64(self.config.eps);
-                let affine = self.norm_affine(site);
-                op::norm(layout, &x, eps, affine, &mut scale, &mut out);
+                let map = self.norm_at(site).expect("a norm of this model");
+                op::norm(layout, &x, eps, &map, &mut scale, &mut out);
                 [x, scale].into_iter().for_each(|t| scratch.give(t));
                 out
             }

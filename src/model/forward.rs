@@ -4,7 +4,7 @@ use super::Model;
 use super::run::Sites;
 use crate::diagram::{Mask, NormSite, Op, Step, Value};
 use crate::names::Hook;
-use crate::op::{self, Affine, Attention, Layout, Masks};
+use crate::op::{self, Affine, Attention, Layout, Masks, NormMap};
 use crate::tensor::{Scalar, Tensor};
 use std::borrow::Cow;
 
@@ -82,10 +82,15 @@ impl<T: Scalar> Model<T> {
         }
     }
 
-    /// A norm's `w` and `b`, where it has any.
-    pub(crate) fn norm_affine(&self, site: NormSite) -> Option<(&[T], &[T])> {
-        let norm = self.weights.norm(site)?;
-        Some((norm.w.data(), norm.b.data()))
+    /// The norm at a place, where there is one.
+    pub(crate) fn norm_at(&self, site: NormSite) -> Option<NormMap<'_, T>> {
+        let kind = self.config.norm_at(site)?;
+        let affine = self.weights.norm(site).map(|norm| {
+            let zeros = || Cow::Owned(vec![T::ZERO; norm.w.len()]);
+            let b = norm.b.as_ref().map(|b| Cow::Borrowed(b.data()));
+            (Cow::Borrowed(norm.w.data()), b.unwrap_or_else(zeros))
+        });
+        Some(NormMap { kind, affine })
     }
 
     /// What the scores of layer `l` are multiplied by.
@@ -175,12 +180,12 @@ impl<T: Scalar> Forward<'_, '_, '_, '_, T> {
         let (model, layout) = (self.model, self.sequences.layout);
         let x = self.read(step, 0);
         let [mut scale, mut out] = [step.gives[0], step.gives[1]].map(|to| self.room(to));
-        let affine = model.norm_affine(site);
+        let map = model.norm_at(site).expect("a norm of this model");
         let eps = T::from_f64(model.config.eps);
-        op::norm(layout, &x, eps, affine, &mut scale, &mut out);
+        op::norm(layout, &x, eps, &map, &mut scale, &mut out);
         self.sites.visit(site.scale(), &mut scale);
         if self.sites.changes(site.scale()) {
-            op::norm_given_scale(layout.par(), &x, affine, &mut scale, &mut out);
+            op::norm_given_scale(layout.par(), &x, &map, &mut scale, &mut out);
         }
         self.sites.done(site.scale(), scale);
         self.done(step, 0, x);

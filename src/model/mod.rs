@@ -9,7 +9,7 @@ mod tape;
 mod tokens;
 mod weights;
 
-pub use crate::diagram::{ActFn, Axis, Config, Mask, MlpKind, NormKind, Positions};
+pub use crate::diagram::{ActFn, Axis, Config, Mask, MlpKind, NormKind, NormWeight, Positions};
 pub use cache::Cache;
 pub(crate) use forward::Sequences;
 pub(crate) use run::STRETCH;

@@ -1,9 +1,11 @@
 //! TransformerLens's processing of weights, in the model's own precision: each step leaves what the
 //! model computes as it was, under a condition that it checks.
 
+use crate::diagram::{Diagram, NormSite, NormWeight, Op};
 use crate::error::{Error, Result};
 use crate::linalg::svd_of_product;
-use crate::model::{Model, Norm, NormKind};
+use crate::model::Model;
+use crate::op::NormMap;
 use crate::tensor::{Scalar, Tensor};
 use faer::Mat;
 use std::fmt;
@@ -105,71 +107,45 @@ pub enum Outcome {
 ///
 /// Source: `HookedTransformer.fold_layer_norm`.
 pub fn fold_layer_norm<T: Scalar>(model: &mut Model<T>) -> Outcome {
-    match model.config.norm {
-        Some(NormKind::Affine) => {}
-        Some(NormKind::Plain) => {
+    match model.config.norm.map(|norm| norm.weight) {
+        Some(NormWeight::Plain) => {}
+        Some(NormWeight::Absent) => {
             return Outcome::Skipped("the norms are LNPre: there are no w and b to fold");
         }
         None => return Outcome::Skipped("the model has no LayerNorm"),
     }
-    let weights = model.weights_mut();
-    for block in &mut weights.blocks {
-        if let Some(ln1) = &mut block.ln1 {
-            let attn = &mut block.attn;
-            for (W, b) in [
-                (&mut attn.W_Q, &mut attn.b_Q),
-                (&mut attn.W_K, &mut attn.b_K),
-                (&mut attn.W_V, &mut attn.b_V),
-            ] {
-                fold_norm_into(ln1, W.data_mut(), b.data_mut());
-            }
-            *ln1 = identity_norm(ln1);
+    for (site, readers) in norms_and_readers(&model.diagram) {
+        let Some(map) = model.norm_at(site).map(NormMap::into_owned) else {
+            continue;
+        };
+        let weights = model.weights_mut();
+        for op in readers {
+            let (W, b) = weights.affine_mut(op).expect("a linear map");
+            add_product(b.data_mut(), map.b(), W.data());
+            *W = map.folded_into(W);
         }
-        if let Some(mlp) = &mut block.mlp {
-            if let Some(ln2) = &mut block.ln2 {
-                fold_norm_into(ln2, mlp.W_in.data_mut(), mlp.b_in.data_mut());
-                *ln2 = identity_norm(ln2);
-            }
-            if let Some(ln) = &mut mlp.ln {
-                fold_norm_into(ln, mlp.W_out.data_mut(), mlp.b_out.data_mut());
-                *ln = identity_norm(ln);
-            }
+        if let Some(norm) = weights.norm_mut(site) {
+            norm.w.data_mut().fill(T::ONE);
+            norm.b.iter_mut().for_each(|b| b.data_mut().fill(T::ZERO));
         }
-    }
-    if let Some(ln_final) = &mut weights.ln_final {
-        fold_norm_into(ln_final, weights.W_U.data_mut(), weights.b_U.data_mut());
-        *ln_final = identity_norm(ln_final);
     }
     Outcome::Done
 }
 
-fn identity_norm<T: Scalar>(norm: &Norm<T>) -> Norm<T> {
-    Norm {
-        w: Tensor::full(norm.w.shape(), T::ONE),
-        b: Tensor::zeros(norm.b.shape()),
-    }
+/// Each norm, and the linear maps that read it.
+fn norms_and_readers(diagram: &Diagram) -> Vec<(NormSite, Vec<Op>)> {
+    let norms = diagram.steps.iter().filter_map(|step| match step.op {
+        Op::Norm(site) => Some((site, diagram.linear_readers(step.gives[1]))),
+        _ => None,
+    });
+    norms.collect()
 }
 
-/// `b += ln.b W`, then `W = diag(ln.w) W`, then the mean over rows is taken off, for `W: [d, d_out]`.
-fn fold_norm_into<T: Scalar>(norm: &Norm<T>, W: &mut [T], b: &mut [T]) {
-    let d_out = b.len();
-    let rows = |W: &[T]| W.len() / d_out;
-    let mut mean = vec![T::ZERO; d_out];
-    for ((row, &ln_w), &ln_b) in W
-        .chunks_exact_mut(d_out)
-        .zip(norm.w.data())
-        .zip(norm.b.data())
-    {
-        for ((x, b), mean) in row.iter_mut().zip(b.iter_mut()).zip(&mut mean) {
-            *b += ln_b * *x;
-            *x *= ln_w;
-            *mean += *x;
-        }
-    }
-    let d = T::from_f64(rows(W) as f64);
-    mean.iter_mut().for_each(|m| *m /= d);
-    for row in W.chunks_exact_mut(d_out) {
-        row.iter_mut().zip(&mean).for_each(|(x, &m)| *x -= m);
+/// `b += x W`
+fn add_product<T: Scalar>(b: &mut [T], x: Option<&[T]>, W: &[T]) {
+    let rows = W.chunks_exact(b.len()).zip(x.unwrap_or_default());
+    for (row, &x) in rows {
+        b.iter_mut().zip(row).for_each(|(b, &w)| *b += x * w);
     }
 }
 
@@ -180,8 +156,12 @@ fn fold_norm_into<T: Scalar>(norm: &Norm<T>, W: &mut [T], b: &mut [T]) {
 ///
 /// Source: `HookedTransformer.center_writing_weights`.
 pub fn center_writing_weights<T: Scalar>(model: &mut Model<T>) -> Outcome {
-    if model.config.norm.is_none() {
-        return Outcome::Skipped("the model has no LayerNorm: the stream's mean is read");
+    match model.config.norm {
+        None => return Outcome::Skipped("the model has no LayerNorm: the stream's mean is read"),
+        Some(norm) if !norm.removes_mean() => {
+            return Outcome::Skipped("the norms leave the stream's mean: it is read");
+        }
+        Some(_) => {}
     }
     let d = model.config.d_model;
     let w = model.weights_mut();

@@ -1,6 +1,6 @@
 //! The weights, with TransformerLens's names and shapes.
 
-use crate::diagram::{Config, NormKind, NormSite, Op, Projection};
+use crate::diagram::{Config, NormSite, NormWeight, Op, Projection};
 use crate::error::{Error, Result};
 use crate::names::Head;
 use crate::op::Affine;
@@ -8,13 +8,13 @@ use crate::tensor::{Scalar, Tensor};
 use faer::MatRef;
 use std::collections::BTreeMap;
 
-/// A LayerNorm's parameters.
+/// A norm's parameters.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Norm<T: Scalar> {
     /// `[d]`
     pub w: Tensor<T>,
-    /// `[d]`
-    pub b: Tensor<T>,
+    /// `[d]`, where it has one.
+    pub b: Option<Tensor<T>>,
 }
 
 /// An attention layer.
@@ -99,7 +99,9 @@ macro_rules! named_tensors {
                 let mut add = |name: &str, t| all.push((format!("blocks.{l}.{name}"), t));
                 if let Some(ln1) = block.ln1.$as() {
                     add("ln1.w", & $($mut)? ln1.w);
-                    add("ln1.b", & $($mut)? ln1.b);
+                    if let Some(b) = ln1.b.$as() {
+                        add("ln1.b", b);
+                    }
                 }
                 add("attn.W_Q", & $($mut)? block.attn.W_Q);
                 add("attn.b_Q", & $($mut)? block.attn.b_Q);
@@ -111,14 +113,18 @@ macro_rules! named_tensors {
                 add("attn.b_O", & $($mut)? block.attn.b_O);
                 if let Some(ln2) = block.ln2.$as() {
                     add("ln2.w", & $($mut)? ln2.w);
-                    add("ln2.b", & $($mut)? ln2.b);
+                    if let Some(b) = ln2.b.$as() {
+                        add("ln2.b", b);
+                    }
                 }
                 if let Some(mlp) = block.mlp.$as() {
                     add("mlp.W_in", & $($mut)? mlp.W_in);
                     add("mlp.b_in", & $($mut)? mlp.b_in);
                     if let Some(ln) = mlp.ln.$as() {
                         add("mlp.ln.w", & $($mut)? ln.w);
-                        add("mlp.ln.b", & $($mut)? ln.b);
+                        if let Some(b) = ln.b.$as() {
+                            add("mlp.ln.b", b);
+                        }
                     }
                     add("mlp.W_out", & $($mut)? mlp.W_out);
                     add("mlp.b_out", & $($mut)? mlp.b_out);
@@ -126,7 +132,9 @@ macro_rules! named_tensors {
             }
             if let Some(ln_final) = self.ln_final.$as() {
                 all.push(("ln_final.w".to_string(), & $($mut)? ln_final.w));
-                all.push(("ln_final.b".to_string(), & $($mut)? ln_final.b));
+                if let Some(b) = ln_final.b.$as() {
+                    all.push(("ln_final.b".to_string(), b));
+                }
             }
             all.push(("unembed.W_U".to_string(), & $($mut)? self.W_U));
             all.push(("unembed.b_U".to_string(), & $($mut)? self.b_U));
@@ -145,13 +153,16 @@ impl<T: Scalar> Weights<T> {
         mut make: impl FnMut(&str, &[usize]) -> Result<Tensor<T>>,
     ) -> Result<Self> {
         let c = config;
-        let has_norms = c.norm == Some(NormKind::Affine);
-        let norm = |make: &mut Make<'_, T>, present: bool, name: &str, d: usize| {
-            if !(present && has_norms) {
+        let norm = |make: &mut Make<'_, T>, site: NormSite, name: &str, d: usize| {
+            let kind = c.norm_at(site);
+            let Some(kind) = kind.filter(|kind| kind.weight != NormWeight::Absent) else {
                 return Ok(None);
-            }
+            };
             let w = make(&format!("{name}.w"), &[d])?;
-            let b = make(&format!("{name}.b"), &[d])?;
+            let b = match kind.bias {
+                true => Some(make(&format!("{name}.b"), &[d])?),
+                false => None,
+            };
             Result::Ok(Some(Norm { w, b }))
         };
         let W_E = make("embed.W_E", &[c.d_vocab, c.d_model])?;
@@ -161,7 +172,7 @@ impl<T: Scalar> Weights<T> {
             let name = |s: &str| format!("blocks.{l}.{s}");
             let into_head = [c.d_model, c.n_heads, c.d_head];
             let of_head = [c.n_heads, c.d_head];
-            let ln1 = norm(&mut make, true, &name("ln1"), c.d_model)?;
+            let ln1 = norm(&mut make, NormSite::Ln1(l), &name("ln1"), c.d_model)?;
             let attn = Attention {
                 W_Q: make(&name("attn.W_Q"), &into_head)?,
                 b_Q: make(&name("attn.b_Q"), &of_head)?,
@@ -172,13 +183,16 @@ impl<T: Scalar> Weights<T> {
                 W_O: make(&name("attn.W_O"), &[c.n_heads, c.d_head, c.d_model])?,
                 b_O: make(&name("attn.b_O"), &[c.d_model])?,
             };
-            let ln2 = norm(&mut make, c.mlp.is_some(), &name("ln2"), c.d_model)?;
+            let ln2 = match c.mlp {
+                Some(_) => norm(&mut make, NormSite::Ln2(l), &name("ln2"), c.d_model)?,
+                None => None,
+            };
             let mlp = match c.d_mlp() {
                 None => None,
                 Some(d_mlp) => Some(Mlp {
                     W_in: make(&name("mlp.W_in"), &[c.d_model, d_mlp])?,
                     b_in: make(&name("mlp.b_in"), &[d_mlp])?,
-                    ln: norm(&mut make, c.norms_neurons(), &name("mlp.ln"), d_mlp)?,
+                    ln: norm(&mut make, NormSite::Neurons(l), &name("mlp.ln"), d_mlp)?,
                     W_out: make(&name("mlp.W_out"), &[d_mlp, c.d_model])?,
                     b_out: make(&name("mlp.b_out"), &[c.d_model])?,
                 }),
@@ -194,7 +208,7 @@ impl<T: Scalar> Weights<T> {
             W_E,
             W_pos,
             blocks,
-            ln_final: norm(&mut make, true, "ln_final", c.d_model)?,
+            ln_final: norm(&mut make, NormSite::Final, "ln_final", c.d_model)?,
             W_U: make("unembed.W_U", &[c.d_model, c.d_vocab_out])?,
             b_U: make("unembed.b_U", &[c.d_vocab_out])?,
         })

@@ -1,27 +1,110 @@
-//! Norms: `(x - mean) / scale · w + b`, with `scale = sqrt(mean((x - mean)²) + eps)`.
+//! Norms: `(x - mean) / scale · w + b`, with `scale = sqrt(mean((x - mean)²) + eps)`; and, with the scale of a run, the
+//! linear maps that they are.
 
 use super::Layout;
-use crate::kernel::{LayerNormBack, abreast, layer_norm_rows};
+use crate::diagram::NormKind;
+use crate::kernel::{NormAbreast, NormBack, NormBackAbreast, norm_rows};
 use crate::linalg::Par;
 use crate::tensor::{Scalar, Tensor};
 use pulp::Arch;
 use rayon::prelude::*;
+use std::borrow::Cow;
 
-/// The norm of `x: [batch, pos, d]`, and the scale, `[batch, pos, 1]`. `affine` is `w` and `b`, where there are any.
+/// A norm with its parameters.
+#[derive(Clone)]
+pub(crate) struct NormMap<'a, T: Scalar> {
+    pub kind: NormKind,
+    /// `[d]` each, where there are parameters: what is multiplied by, and added; zeros where nothing is added.
+    pub affine: Option<(Cow<'a, [T]>, Cow<'a, [T]>)>,
+}
+
+impl<T: Scalar> NormMap<'_, T> {
+    /// A part of the stream through the norm at a scale of the whole's, without `b`: `(x - mean) / scale · w`.
+    pub fn at_scale(&self, x: &mut [T], scale: T) {
+        let mean = self.mean(x);
+        x.iter_mut().for_each(|x| *x = (*x - mean) / scale);
+        self.times_w(x);
+    }
+
+    /// What a direction past the norm is before it, but for the scale: `(w · direction) - mean`.
+    pub fn before(&self, direction: &mut [T]) {
+        self.times_w(direction);
+        let mean = self.mean(direction);
+        direction.iter_mut().for_each(|x| *x -= mean);
+    }
+
+    /// `W: [d, …]` that reads the norm's output, as it acts on the stream but for the scale.
+    pub fn folded_into(&self, W: &Tensor<T>) -> Tensor<T> {
+        let mut folded = W.clone();
+        let width: usize = W.shape()[1..].iter().product();
+        let mut mean = vec![T::ZERO; width];
+        for (i, row) in folded.data_mut().chunks_exact_mut(width).enumerate() {
+            let w = self.w().map_or(T::ONE, |w| w[i]);
+            for (x, mean) in row.iter_mut().zip(&mut mean) {
+                *x *= w;
+                *mean += *x;
+            }
+        }
+        if self.kind.removes_mean() {
+            let d = T::from_f64(W.shape()[0] as f64);
+            mean.iter_mut().for_each(|m| *m /= d);
+            for row in folded.data_mut().chunks_exact_mut(width) {
+                row.iter_mut().zip(&mean).for_each(|(x, &m)| *x -= m);
+            }
+        }
+        folded
+    }
+
+    /// The same with parameters of its own.
+    pub fn into_owned(self) -> NormMap<'static, T> {
+        let own = |x: Cow<'_, [T]>| Cow::Owned(x.into_owned());
+        NormMap {
+            kind: self.kind,
+            affine: self.affine.map(|(w, b)| (own(w), own(b))),
+        }
+    }
+
+    /// What is multiplied by, where anything is.
+    pub fn w(&self) -> Option<&[T]> {
+        self.affine.as_ref().map(|(w, _)| &**w)
+    }
+
+    /// What is added, where anything is.
+    pub fn b(&self) -> Option<&[T]> {
+        let b = self.affine.as_ref().map(|(_, b)| &**b);
+        b.filter(|_| self.kind.bias)
+    }
+
+    fn times_w(&self, x: &mut [T]) {
+        if let Some((w, _)) = &self.affine {
+            x.iter_mut().zip(w.iter()).for_each(|(x, &w)| *x *= w);
+        }
+    }
+
+    /// The mean that is taken off.
+    fn mean(&self, x: &[T]) -> T {
+        match self.kind.removes_mean() {
+            true => x.iter().copied().sum::<T>() / T::from_f64(x.len() as f64),
+            false => T::ZERO,
+        }
+    }
+}
+
+/// The norm of `x: [batch, pos, d]`, and the scale, `[batch, pos, 1]`.
 pub(crate) fn norm<T: Scalar>(
     layout: Layout,
     x: &Tensor<T>,
     eps: T,
-    affine: Option<(&[T], &[T])>,
+    map: &NormMap<'_, T>,
     scale: &mut Tensor<T>,
     out: &mut Tensor<T>,
 ) {
     match layout {
-        Layout::Rows(par) => by_rows(par, x, Some(eps), affine, scale, out),
-        Layout::Abreast => Arch::new().dispatch(abreast::LayerNorm {
+        Layout::Rows(par) => by_rows(par, x, Some(eps), map, scale, out),
+        Layout::Abreast => Arch::new().dispatch(NormAbreast {
             x: x.data(),
             eps,
-            affine,
+            affine: map.affine.as_ref().map(|(w, b)| (&**w, &**b)),
             scale: scale.data_mut(),
             out: out.data_mut(),
         }),
@@ -32,18 +115,18 @@ pub(crate) fn norm<T: Scalar>(
 pub(crate) fn norm_given_scale<T: Scalar>(
     par: Par,
     x: &Tensor<T>,
-    affine: Option<(&[T], &[T])>,
+    map: &NormMap<'_, T>,
     scale: &mut Tensor<T>,
     out: &mut Tensor<T>,
 ) {
-    by_rows(par, x, None, affine, scale, out);
+    by_rows(par, x, None, map, scale, out);
 }
 
 fn by_rows<T: Scalar>(
     par: Par,
     x: &Tensor<T>,
     eps: Option<T>,
-    affine: Option<(&[T], &[T])>,
+    map: &NormMap<'_, T>,
     scale: &mut Tensor<T>,
     out: &mut Tensor<T>,
 ) {
@@ -54,8 +137,9 @@ fn by_rows<T: Scalar>(
         .data()
         .chunks(rows * d)
         .zip(out.data_mut().chunks_mut(rows * d));
+    let affine = map.affine.as_ref().map(|(w, b)| (&**w, &**b));
     let work = |(scale, (x, out)): (&mut [T], (&[T], &mut [T]))| {
-        layer_norm_rows(x, eps, scale, affine, out);
+        norm_rows(x, eps, scale, affine, out);
     };
     match par {
         Par::Seq => scales.zip(values).for_each(work),
@@ -67,7 +151,7 @@ fn by_rows<T: Scalar>(
 /// `w` and `b` where they are wanted.
 pub(crate) fn norm_back<T: Scalar>(
     layout: Layout,
-    (x, scale, w): (&Tensor<T>, &Tensor<T>, Option<&[T]>),
+    (x, scale, map): (&Tensor<T>, &Tensor<T>, &NormMap<'_, T>),
     d_out: &Tensor<T>,
     d_x: &mut Tensor<T>,
     d_scale: &mut Tensor<T>,
@@ -76,19 +160,19 @@ pub(crate) fn norm_back<T: Scalar>(
     let (x, scale, d_out) = (x.data(), scale.data(), d_out.data());
     let (d_x, d_scale) = (d_x.data_mut(), d_scale.data_mut());
     match layout {
-        Layout::Rows(_) => Arch::new().dispatch(LayerNormBack {
+        Layout::Rows(_) => Arch::new().dispatch(NormBack {
             x,
             scale,
-            w,
+            w: map.w(),
             d_out,
             d_x,
             d_scale,
             d_affine,
         }),
-        Layout::Abreast => Arch::new().dispatch(abreast::back::LayerNormBack {
+        Layout::Abreast => Arch::new().dispatch(NormBackAbreast {
             x,
             scale,
-            w,
+            w: map.w(),
             d_out,
             d_x,
             d_scale,

@@ -160,7 +160,8 @@ impl Invariance {
                     reorder(mlp.W_out.data_mut(), &order);
                     if let Some(ln) = &mut mlp.ln {
                         reorder(ln.w.data_mut(), &order);
-                        reorder(ln.b.data_mut(), &order);
+                        let b = ln.b.iter_mut();
+                        b.for_each(|b| reorder(b.data_mut(), &order));
                     }
                 }
             }

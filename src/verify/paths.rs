@@ -2,8 +2,9 @@
 
 use super::bounded::Bounded;
 use super::evidence::{Evidence, compare};
-use super::stream::{Chosen, affine};
+use super::stream::{Chosen, through};
 use super::verdict::Comparison;
+use crate::diagram::NormSite;
 use crate::error::Result;
 use crate::names::{Head, Hook};
 use crate::tensor::Scalar;
@@ -27,7 +28,10 @@ pub(super) fn path_sum<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> 
         for (l, block) in w.blocks.iter().enumerate() {
             let attn = &block.attn;
             let x = match scale(Hook::Ln1Scale(l), b)? {
-                Some(scale) => affine(&stream.centered(), scale, block.ln1.as_ref()),
+                Some(scale) => {
+                    let norm = e.model.norm_at(NormSite::Ln1(l)).expect("it has a scale");
+                    through(&norm, &stream, scale, true)
+                }
                 None => stream.clone(),
             };
             for head in 0..c.n_heads {
@@ -45,7 +49,10 @@ pub(super) fn path_sum<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> 
             }
         }
         let x = match scale(Hook::LnFinalScale, b)? {
-            Some(scale) => affine(&stream.centered(), scale, w.ln_final.as_ref()),
+            Some(scale) => {
+                let norm = e.model.norm_at(NormSite::Final).expect("it has a scale");
+                through(&norm, &stream, scale, true)
+            }
             None => stream,
         };
         let right = x.times_plus(&chosen.W_U, &chosen.b_U);

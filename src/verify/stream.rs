@@ -4,9 +4,10 @@ use super::bounded::{Bounded, gamma, rounded_up, unit};
 use super::evidence::{Evidence, compare};
 use super::verdict::Comparison;
 use crate::decompose::{By, Component, Logit, Stack, direct_logit_attribution, residual_stack};
+use crate::diagram::{NormSite, Op};
 use crate::error::Result;
-use crate::model::{Model, Norm};
 use crate::names::Hook;
+use crate::op::NormMap;
 use crate::tensor::{Scalar, Tensor};
 use faer::{Mat, MatRef};
 
@@ -46,69 +47,30 @@ fn last_stack<T: Scalar>(e: &Evidence<'_, T>) -> Result<Stack<T>> {
     })
 }
 
-/// A norm of the model: its parameters, and the hooks of its input, scale and output. Where there are no
-/// layers, the last norm's input has no hook.
-type NormSite<'a, T> = (Option<&'a Norm<T>>, Option<Hook>, Hook, Hook);
-
-fn norms<T: Scalar>(model: &Model<T>) -> Vec<NormSite<'_, T>> {
-    let (c, w) = (model.config(), model.weights());
-    let mut all = Vec::new();
-    for (l, block) in w.blocks.iter().enumerate() {
-        if c.norm.is_some() {
-            all.push((
-                block.ln1.as_ref(),
-                Some(Hook::ResidPre(l)),
-                Hook::Ln1Scale(l),
-                Hook::Ln1Normalized(l),
-            ));
-            if c.mlp.is_some() {
-                all.push((
-                    block.ln2.as_ref(),
-                    Some(Hook::ResidMid(l)),
-                    Hook::Ln2Scale(l),
-                    Hook::Ln2Normalized(l),
-                ));
-            }
-        }
-        if c.norms_neurons() {
-            let ln = block.mlp.as_ref().and_then(|m| m.ln.as_ref());
-            all.push((
-                ln,
-                Some(Hook::Mid(l)),
-                Hook::MlpLnScale(l),
-                Hook::MlpLnNormalized(l),
-            ));
-        }
-    }
-    if c.norm.is_some() {
-        all.push((
-            w.ln_final.as_ref(),
-            c.n_layers.checked_sub(1).map(Hook::ResidPost),
-            Hook::LnFinalScale,
-            Hook::LnFinalNormalized,
-        ));
-    }
-    all
-}
-
 pub(super) fn layer_norm<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Result<()> {
     let eps = T::from_f64(e.model.config().eps);
-    for (norm, input, scale_hook, normalized_hook) in norms(e.model) {
-        let x = match input {
-            Some(hook) => Bounded::exact(e.value(hook)?.rows()),
+    let diagram = &e.model.diagram;
+    for step in &diagram.steps {
+        let Op::Norm(site) = step.op else { continue };
+        let norm = e.model.norm_at(site).expect("a norm of this model");
+        let (scale_hook, normalized_hook) = (site.scale(), site.normalized());
+        // Without layers the stream has no hook.
+        let input = diagram.values[step.reads[0].0];
+        let x = match e.out.cache.get(input) {
+            Some(x) => Bounded::exact(x.rows()),
             None => stack_sum(&last_stack(e)?),
         };
         let d = T::from_f64(x.value.ncols() as f64);
-        let centered = x.centered();
-        let mean_square = centered
-            .squared()
-            .row_sums()
-            .scaled(T::ONE / d, unit::<T>());
+        let x = read_by(&norm, &x);
+        let mean_square = x.squared().row_sums().scaled(T::ONE / d, unit::<T>());
         let expected = mean_square.plus(&Bounded::exact_row(&[eps])).sqrt();
         let scale = e.value(scale_hook)?;
         e.compare_rows(cmp, scale_hook, &expected.claimed(scale.rows()), &expected);
 
-        let expected = affine(&centered, scale.data(), norm);
+        let expected = match norm.b() {
+            Some(b) => weighed(&norm, &x, scale.data()).plus(&Bounded::exact_row(b)),
+            None => weighed(&norm, &x, scale.data()),
+        };
         let found = e.value(normalized_hook)?;
         e.compare_rows(
             cmp,
@@ -120,18 +82,34 @@ pub(super) fn layer_norm<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -
     Ok(())
 }
 
-/// `centered / scale · w + b`
-pub(super) fn affine<T: Scalar>(
-    centered: &Bounded<T>,
-    scale: &[T],
-    norm: Option<&Norm<T>>,
-) -> Bounded<T> {
-    let normalized = centered.divided_by_column(scale);
-    match norm {
-        Some(norm) => normalized
-            .times_row(norm.w.data())
-            .plus(&Bounded::exact_row(norm.b.data())),
+/// What a norm takes the mean square of: the stream less its mean.
+fn read_by<T: Scalar>(norm: &NormMap<'_, T>, x: &Bounded<T>) -> Bounded<T> {
+    match norm.kind.removes_mean() {
+        true => x.centered(),
+        false => x.clone(),
+    }
+}
+
+/// `x / scale · w`, for what the norm takes the mean square of.
+fn weighed<T: Scalar>(norm: &NormMap<'_, T>, x: &Bounded<T>, scale: &[T]) -> Bounded<T> {
+    let normalized = x.divided_by_column(scale);
+    match norm.w() {
+        Some(w) => normalized.times_row(w),
         None => normalized,
+    }
+}
+
+/// A part of the stream through a norm at the run's scale, without `b`; and the stream itself with it.
+pub(super) fn through<T: Scalar>(
+    norm: &NormMap<'_, T>,
+    x: &Bounded<T>,
+    scale: &[T],
+    with_b: bool,
+) -> Bounded<T> {
+    let out = weighed(norm, &read_by(norm, x), scale);
+    match norm.b().filter(|_| with_b) {
+        Some(b) => out.plus(&Bounded::exact_row(b)),
+        None => out,
     }
 }
 
@@ -162,15 +140,15 @@ impl<T: Scalar> Chosen<T> {
 
     /// What the run computed, `[batch · pos, chosen]`, with the bound of doing so from its own last stream.
     pub fn found(&self, e: &Evidence<'_, T>) -> Result<Bounded<T>> {
-        let (c, w) = (e.model.config(), e.model.weights());
+        let c = e.model.config();
         // The stream is the components' sum to within rounding.
         let mut stream = stack_sum(&last_stack(e)?);
         if let Some(last) = c.n_layers.checked_sub(1).map(Hook::ResidPost) {
             stream = stream.claimed(e.value(last)?.rows());
         }
-        let normalized = match final_scale(e)? {
-            Some(scale) => affine(&stream.centered(), scale, w.ln_final.as_ref()),
-            None => stream,
+        let normalized = match (e.model.norm_at(NormSite::Final), final_scale(e)?) {
+            (Some(norm), Some(scale)) => through(&norm, &stream, scale, true),
+            _ => stream,
         };
         let found = e.out.logits.rows();
         let found = Mat::from_fn(found.nrows(), self.logits.len(), |i, j| {
@@ -193,10 +171,10 @@ pub(super) fn direct_attribution<T: Scalar>(
     e: &Evidence<'_, T>,
     cmp: &mut Comparison,
 ) -> Result<()> {
-    let (c, w) = (e.model.config(), e.model.weights());
+    let c = e.model.config();
     let chosen = Chosen::of(e);
     let (W_U, b_U) = (&chosen.W_U, &chosen.b_U);
-    let norm = w.ln_final.as_ref();
+    let norm = e.model.norm_at(NormSite::Final);
     let scale = final_scale(e)?;
     let stack = last_stack(e)?;
     let left = chosen.found(e)?;
@@ -207,12 +185,9 @@ pub(super) fn direct_attribution<T: Scalar>(
         let rows = left.nrows();
         let component = MatRef::from_row_major_slice(stack.values.slice(&[i]), rows, c.d_model);
         let component = Bounded::exact(component);
-        let component = match scale {
-            Some(scale) => {
-                let x = component.centered().divided_by_column(scale);
-                norm.map_or(x.clone(), |n| x.times_row(n.w.data()))
-            }
-            None => component,
+        let component = match (&norm, scale) {
+            (Some(norm), Some(scale)) => through(norm, &component, scale, false),
+            _ => component,
         };
         let attributed = component.times(W_U);
         bounded = Some(bounded.map_or(attributed.clone(), |sum| sum.plus(&attributed)));
@@ -220,8 +195,8 @@ pub(super) fn direct_attribution<T: Scalar>(
     let mut bounded = bounded
         .expect("the embedding is a component")
         .plus(&Bounded::exact_row(b_U));
-    if let Some(norm) = norm {
-        bounded = bounded.plus(&Bounded::exact_row(norm.b.data()).times(W_U));
+    if let Some(b) = norm.as_ref().and_then(|norm| norm.b()) {
+        bounded = bounded.plus(&Bounded::exact_row(b).times(W_U));
     }
     let logits: Vec<Logit<T>> = chosen.logits.iter().map(|&i| Logit::Of(i)).collect();
     let attributions = direct_logit_attribution(e.model, &e.out.cache, stack, &logits)?;

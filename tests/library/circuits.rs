@@ -3,8 +3,9 @@
 
 use crate::common::{cases, full_run, numbers, reference, rows};
 use pathsum::eval::{Circuit, Source, Value, evaluate};
-use pathsum::expr::{self, Dims, Expr, Family, Norms, Rational, Rule, Space, Statement, Symbol};
+use pathsum::expr::{self, Dims, Expr, Family, Rational, Rule, Space, Statement, Symbol};
 use pathsum::linalg::{Par, product};
+use pathsum::model::NormKind;
 use pathsum::model::process::Step;
 use pathsum::plan::{Form, Plan};
 use pathsum::strategies::{configs, models_and_tokens_of, models_of};
@@ -689,7 +690,7 @@ fn costs_are_pinned() {
         d_head: 64,
         d_mlp: Some(3072),
         d_vocab_out: 50257,
-        norms: Norms::Affine,
+        norm: Some(NormKind::LN),
         pos_embed: true,
         rotary: None,
     };
@@ -880,7 +881,7 @@ fn definitions_hold_on_random_models() {
                 define(Symbol::Pre(l));
                 define(Symbol::MlpOut(l));
             }
-            if dims.norms != Norms::Absent {
+            if dims.norm.is_some() {
                 define(Symbol::Normalized(expr::Site::Ln1(l)));
             }
         }

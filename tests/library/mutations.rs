@@ -227,7 +227,7 @@ fn layer_norm<T: Scalar>(x: &Tensor<T>, eps: f64, norm: Option<&Norm<T>>) -> Ten
         for (i, x) in row.iter_mut().enumerate() {
             *x /= scale;
             if let Some(norm) = norm {
-                *x = *x * norm.w.data()[i] + norm.b.data()[i];
+                *x = *x * norm.w.data()[i] + norm.b.as_ref().map_or(T::ZERO, |b| b.data()[i]);
             }
         }
     }
@@ -335,8 +335,10 @@ fn fold<T: Scalar>(weights: &mut Weights<T>, how: Fold) {
 
 fn fold_norm<T: Scalar>(norm: &mut Option<Norm<T>>, W: &mut [T], b: &mut [T], how: Fold) {
     let Some(norm) = norm else { return };
+    let zeros = Tensor::zeros(norm.w.shape());
+    let ln_b = norm.b.clone().unwrap_or(zeros);
     let fold_b = |W: &[T], b: &mut [T]| {
-        for (row, &ln_b) in W.chunks_exact(b.len()).zip(norm.b.data()) {
+        for (row, &ln_b) in W.chunks_exact(b.len()).zip(ln_b.data()) {
             b.iter_mut().zip(row).for_each(|(b, &x)| *b += ln_b * x);
         }
     };
@@ -365,7 +367,7 @@ fn fold_norm<T: Scalar>(norm: &mut Option<Norm<T>>, W: &mut [T], b: &mut [T], ho
 fn reset<T: Scalar>(norm: &mut Option<Norm<T>>, how: Fold) {
     if let (Some(norm), true) = (norm, how.norms_reset) {
         norm.w.data_mut().fill(T::ONE);
-        norm.b.data_mut().fill(T::ZERO);
+        norm.b.iter_mut().for_each(|b| b.data_mut().fill(T::ZERO));
     }
 }
 
@@ -876,7 +878,7 @@ fn mutations<T: Scalar>() -> Vec<Mutation<T>> {
     macro_rules! fold {
         ($what:literal, $($field:ident: $value:expr),*) => {
             mutation!($what, |c: &Case<T>| {
-                let LN = c.config().norm == Some(NormKind::Affine);
+                let LN = c.config().norm == Some(NormKind::LN);
                 let how = Fold { $($field: $value,)* ..RIGHT_FOLD };
                 LN.then(|| c.step(Step::FoldLayerNorm, |w| fold(w, how)))?
             })
@@ -1190,7 +1192,7 @@ fn nothing_right_is_caught<T: Scalar>() {
             "{}: a hook that does nothing did",
             case.kind
         );
-        if case.config().norm == Some(NormKind::Affine) {
+        if case.config().norm == Some(NormKind::LN) {
             let folded = case.step(Step::FoldLayerNorm, |w| fold(w, RIGHT_FOLD));
             right.extend(folded.map(|claim| ("a fold", claim)));
         }

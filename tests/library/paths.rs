@@ -161,7 +161,10 @@ fn apart<T: Scalar>(
         false => 1.0,
     };
     let largest = |w: Option<&Tensor<T>>| w.map_or(1.0, |w| w.max_abs().to_f64());
-    let b = |ln: Option<&pathsum::model::Norm<T>>| ln.map_or(0.0, |ln| norm(ln.b.data()));
+    let b = |ln: Option<&pathsum::model::Norm<T>>| {
+        ln.and_then(|ln| ln.b.as_ref())
+            .map_or(0.0, |b| norm(b.data()))
+    };
     let pos = cache[Hook::Embed].shape()[1];
     let rows = |hook: Hook, p: usize| norm(cache[hook].slice(&[sequence, p]));
     let mut size: Vec<f64> = (0..pos)
@@ -293,7 +296,7 @@ fn columns<T: Scalar>(W: &Tensor<T>, head: usize) -> Vec<T> {
 /// Every kind of model, whatever the random ones happen to be.
 #[test]
 fn paths_add_up_on_every_kind_of_model() {
-    let kinds = [Some(NormKind::Affine), Some(NormKind::Plain), None]
+    let kinds = [Some(NormKind::LN), Some(NormKind::LN_PRE), None]
         .into_iter()
         .flat_map(|norm| [Mask::Causal, Mask::All].map(|dir| (norm, dir)))
         .flat_map(|(norm, dir)| {
@@ -396,7 +399,9 @@ fn score_tables_add_up<T: Scalar>(model: &Model<T>, tokens: &Tokens) -> TestCase
                     x.iter_mut().for_each(|x| *x /= scale);
                 }
                 if let Some(ln1) = &model.weights().blocks[layer].ln1 {
-                    let affine = sizes(ln1.w.data()).into_iter().zip(sizes(ln1.b.data()));
+                    let zeros = vec![0.0; c.d_model];
+                    let b = ln1.b.as_ref().map_or(zeros, |b| sizes(b.data()));
+                    let affine = sizes(ln1.w.data()).into_iter().zip(b);
                     x.iter_mut()
                         .zip(affine)
                         .for_each(|(x, (w, b))| *x = *x * w + b);

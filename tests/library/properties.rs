@@ -10,7 +10,7 @@ use pathsum::decompose::{
     By, Component, Logit, Stack, direct_logit_attribution, layer_norm_stack, residual_stack,
 };
 use pathsum::model::process::{Outcome, Step};
-use pathsum::model::{ActFn, Mask, NormKind};
+use pathsum::model::{ActFn, Mask, NormWeight};
 use pathsum::strategies::{configs, models, models_and_tokens, models_of, tokens_of};
 use pathsum::verify::{self, Evidence, Invariance, RunIdentity, Verdict};
 use pathsum::{Cache, Config, Hook, Model, Par, Run, RunOutput, Scalar, Tensor, Tokens};
@@ -45,9 +45,9 @@ fn reason(id: &str, c: &Config, tokens: &Tokens) -> Option<&'static str> {
         | "head_results" | "attn_out" | "neurons" | "activation" | "mlp_out" => {
             (!layers).then_some("the model has no layers")
         }
-        "fold_layer_norm" => match c.norm {
-            Some(NormKind::Affine) => None,
-            Some(NormKind::Plain) => Some("the norms are LNPre: there are no w and b to fold"),
+        "fold_layer_norm" => match c.norm.map(|norm| norm.weight) {
+            Some(NormWeight::Plain) => None,
+            Some(NormWeight::Absent) => Some("the norms are LNPre: there are no w and b to fold"),
             None => Some("the model has no LayerNorm"),
         },
         "center_writing_weights" => {
@@ -555,7 +555,10 @@ fn attributions_add_up<T: Scalar>(model: &Model<T>, tokens: &Tokens) -> TestCase
                     let mean = features.iter().sum::<f64>() / d as f64;
                     let scale = size(out.cache[Hook::LnFinalScale].data()[row]);
                     let affine = |i: usize| match &w.ln_final {
-                        Some(n) => (size(n.w.data()[i]), size(n.b.data()[i])),
+                        Some(n) => (
+                            size(n.w.data()[i]),
+                            n.b.as_ref().map_or(0.0, |b| size(b.data()[i])),
+                        ),
                         None => (1.0, 0.0),
                     };
                     let one = |i: usize| (features[i] + mean) / scale * affine(i).0 + affine(i).1;

@@ -193,7 +193,8 @@ fn logits(model: &Model<f64>, stream: &[f64]) -> Vec<f64> {
         .map(|t| {
             let each = stream.iter().enumerate();
             let terms = each.map(|(i, x)| {
-                ((x - mean) / scale * norm.w.data()[i] + norm.b.data()[i]) * w.W_U[[i, t]]
+                ((x - mean) / scale * norm.w.data()[i] + norm.b.as_ref().unwrap().data()[i])
+                    * w.W_U[[i, t]]
             });
             terms.sum::<f64>() + w.b_U.data()[t]
         })

@@ -3,7 +3,7 @@
 use super::sums::LogitPaths;
 use super::{Contribution, Path, Start};
 use crate::error::{Error, Result};
-use crate::model::{Config, NormKind};
+use crate::model::Config;
 use crate::names::Head;
 use crate::tensor::{Scalar, Tensor};
 
@@ -22,7 +22,7 @@ use crate::tensor::{Scalar, Tensor};
 /// assert_eq!(decompose::count(fixture::induction::<f64>().config()), 19);
 /// ```
 pub fn count(config: &Config) -> u128 {
-    let ln = config.norm == Some(NormKind::Affine);
+    let ln = config.norm.is_some_and(|norm| norm.bias);
     let heads = config.n_heads as u128;
     let ways = |layers: usize| {
         let layers = u32::try_from(layers).unwrap_or(u32::MAX);

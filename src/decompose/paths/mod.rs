@@ -18,6 +18,7 @@ pub use scores::{ScoreTable, ScoreTerm, score_table};
 pub use search::{Certificate, Top};
 pub use sums::{LogitPaths, Sum};
 
+use crate::diagram::NormSite;
 use crate::error::{Error, Result};
 use crate::linalg::{Par, product_into};
 use crate::model::{Cache, Config, Model};
@@ -290,20 +291,20 @@ impl<'a, T: Scalar> Paths<'a, T> {
                 write(Start::MlpBias(l), l + 1, everywhere(&mlp.b_out), T::ZERO);
             }
             let scale = scale(Hook::Ln1Scale(l))?;
-            let ln1 = block.ln1.as_ref();
+            let ln1 = model.norm_at(NormSite::Ln1(l));
             layers.push(Layer {
                 patterns,
                 inverse_scale: match scale {
                     Some(scale) => scale.iter().map(|&s| T::ONE / s).collect(),
                     None => vec![T::ONE; pos],
                 },
-                W_V: match scale {
-                    Some(_) => Cow::Owned(folded(&attn.W_V, ln1.map(|n| n.w.data()))),
+                W_V: match &ln1 {
+                    Some(norm) => Cow::Owned(norm.folded_into(&attn.W_V)),
                     None => Cow::Borrowed(&attn.W_V),
                 },
                 W_O: &attn.W_O,
-                b: ln1.map(|ln1| {
-                    let into = |h| times(row(ln1.b.data()), attn.W_V.of_head(h)).into_data();
+                b: ln1.as_ref().and_then(|norm| norm.b()).map(|b| {
+                    let into = |h| times(row(b), attn.W_V.of_head(h)).into_data();
                     let data = (0..c.n_heads).flat_map(into).collect();
                     Tensor::from_vec(&[c.n_heads, c.d_head], data)
                 }),
@@ -348,29 +349,6 @@ impl<'a, T: Scalar> Paths<'a, T> {
         scale_rows(&mut read, &layer.inverse_scale);
         read
     }
-}
-
-/// `W_V` as it acts on a stream that is neither centred nor multiplied by the norm's `w`.
-fn folded<T: Scalar>(W_V: &Tensor<T>, w: Option<&[T]>) -> Tensor<T> {
-    let &[d_model, heads, d_head] = W_V.shape() else {
-        unreachable!("checked at loading")
-    };
-    let mut folded = W_V.clone();
-    let width = heads * d_head;
-    let W = folded.data_mut();
-    if let Some(w) = w {
-        for (row, &w) in W.chunks_exact_mut(width).zip(w) {
-            row.iter_mut().for_each(|x| *x *= w);
-        }
-    }
-    // Centring the stream is centring what reads it, over the stream's features.
-    for j in 0..width {
-        let sum: T = W.iter().skip(j).step_by(width).copied().sum();
-        let mean = sum / T::from_f64(d_model as f64);
-        let column = W.iter_mut().skip(j).step_by(width);
-        column.for_each(|x| *x -= mean);
-    }
-    folded
 }
 
 fn row<T: Scalar>(row: &[T]) -> MatRef<'_, T> {

@@ -11,6 +11,7 @@
 
 use super::sums::{Cotangents, LogitPaths};
 use super::{Layer, Paths, StreamWrite, frobenius, norm};
+use crate::diagram::NormSite;
 use crate::linalg::rounding::{gamma, rounded_up, spectral_at_most};
 use crate::tensor::{Scalar, Tensor};
 
@@ -64,8 +65,8 @@ impl<T: Scalar> Paths<'_, T> {
     pub(super) fn folded_size(&self, layer: usize, head: usize) -> T {
         let weights = &self.model.weights().blocks[layer];
         let W_V = weights.attn.W_V.of_head(head);
-        let w = weights.ln1.as_ref().map(|n| n.w.data());
-        let w = |i: usize| w.map_or(T::ONE, |w| w[i]);
+        let ln1 = self.model.norm_at(NormSite::Ln1(layer));
+        let w = |i: usize| ln1.as_ref().and_then(|n| n.w()).map_or(T::ONE, |w| w[i]);
         let scaled = faer::Mat::from_fn(W_V.nrows(), W_V.ncols(), |i, j| W_V[(i, j)] * w(i));
         let size = frobenius(scaled.as_ref());
         size + size
@@ -74,7 +75,8 @@ impl<T: Scalar> Paths<'_, T> {
     /// The norm of the terms of a norm's `b` times a head's `W_V`.
     pub(super) fn bias_size(&self, layer: usize, head: usize) -> T {
         let weights = &self.model.weights().blocks[layer];
-        let b = weights.ln1.as_ref().map_or(T::ZERO, |n| norm(n.b.data()));
+        let ln1 = self.model.norm_at(NormSite::Ln1(layer));
+        let b = ln1.as_ref().and_then(|n| n.b()).map_or(T::ZERO, norm);
         b * frobenius(weights.attn.W_V.of_head(head))
     }
 }

@@ -3,6 +3,7 @@
 use super::{Paths, Start, map, scale_rows, times};
 use crate::decompose::Logit;
 use crate::decompose::stack::add;
+use crate::diagram::NormSite;
 use crate::error::{Error, Result};
 use crate::names::Head;
 use crate::tensor::{Scalar, Tensor};
@@ -66,23 +67,24 @@ impl<'a, T: Scalar> Paths<'a, T> {
             .collect();
         let mut constants = Vec::new();
         let mut constants_size = logit.size(|j| b_U[j]);
-        if let Some(ln_final) = &w.ln_final {
-            let b = ln_final.b.data();
+        let norm = self.model.norm_at(NormSite::Final);
+        if let Some(b) = norm.as_ref().and_then(|norm| norm.b()) {
             let value = row.iter().zip(b).map(|(&u, &b)| b * u).sum();
             constants.push((Start::FinalNormBias, value));
             let sizes = size.iter().zip(b);
             constants_size += sizes.map(|(&u, b)| b.abs() * u).sum::<T>();
-            for (i, &w) in ln_final.w.data().iter().enumerate() {
-                row[i] *= w;
-                size[i] *= w.abs();
+        }
+        if let Some(norm) = &norm {
+            for (size, w) in size.iter_mut().zip(norm.w().unwrap_or_default()) {
+                *size *= w.abs();
             }
+            norm.before(&mut row);
         }
         constants.push((Start::UnembedBias, logit.weigh(|j| b_U[j])));
         let mut row_size = super::norm(&size);
         if let Some(scale) = self.final_scale {
             let scale = scale[position];
-            let mean = row.iter().copied().sum::<T>() / T::from_f64(c.d_model as f64);
-            row.iter_mut().for_each(|g| *g = (*g - mean) / scale);
+            row.iter_mut().for_each(|g| *g /= scale);
             // Taking a mean off at most doubles the terms' norm.
             row_size = (row_size + row_size) / scale.abs();
         }

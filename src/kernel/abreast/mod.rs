@@ -13,7 +13,7 @@ mod turn;
 
 pub(crate) use attend::Attend;
 pub(crate) use gather::Gather;
-pub(crate) use rows::{LayerNorm, Linear};
+pub(crate) use rows::Linear;
 pub(crate) use turn::{from_rows, to_rows};
 
 use crate::tensor::{Scalar, lanes};

@@ -141,7 +141,7 @@ impl<'a> Pass<'a> {
         let mut out = Value::from_fn(&x.shape, |at| {
             r.div(centered.at(at), scales.at(&[at[0], at[1], 0]))
         });
-        if self.c.norm == Some(NormKind::Affine) {
+        if self.c.norm == Some(NormKind::LN) {
             let w = self.param(&format!("{name}.w"));
             let b = self.param(&format!("{name}.b"));
             out = Value::from_fn(&x.shape, |at| {

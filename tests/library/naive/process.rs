@@ -50,7 +50,7 @@ fn readers(c: &Config) -> Vec<(String, Vec<(String, String)>)> {
 
 /// `b += ln.b W`, `W = ln.w W` less its mean over what it reads; then `ln.w = 1`, `ln.b = 0`.
 pub fn fold_layer_norm(c: &Config, r: Rounding, params: &mut Params) {
-    if c.norm != Some(NormKind::Affine) {
+    if c.norm != Some(NormKind::LN) {
         return;
     }
     for (norm, readers) in readers(c) {

@@ -2,11 +2,9 @@
 //! `[pos, …, lane]`.
 
 mod attention;
-mod norm;
 mod parameters;
 
 pub(crate) use attention::AttentionBack;
-pub(crate) use norm::LayerNormBack;
 pub(crate) use parameters::{ParametersBack, SumLanes};
 
 use crate::tensor::Scalar;
