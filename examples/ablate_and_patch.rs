@@ -1,7 +1,7 @@
 //! Which heads a model needs for its answers, and which of their values bring another sequence's answer.
 
 use pathsum::fixture::Fixture;
-use pathsum::intervene::{By, Change, Grid, Over, Scope, Site, Sweep};
+use pathsum::intervene::{Each, Change, Grid, Over, Scope, Site, Sweep};
 use pathsum::metric::Standard;
 use pathsum::task::{BuiltIn, Labelled};
 use pathsum::{Config, Model, Run};
@@ -30,7 +30,7 @@ fn main() -> pathsum::Result<()> {
 
 /// The metric with one head after the other changed, at all positions.
 fn by_head(sweep: &Sweep<f64>, c: &Config, site: Site, change: Change) -> pathsum::Result<()> {
-    let grid = Grid::new(c, c.n_ctx, site, &[By::Head], &Scope::default(), &change)?;
+    let grid = Grid::new(c, c.n_ctx, site, &[Each::Head], &Scope::default(), &change)?;
     let found = sweep.run(&grid)?;
     println!("  {}, unchanged: {:.2}", found.metric, found.clean);
     for (head, value) in found.axes[0].labels.iter().zip(&found.values) {
