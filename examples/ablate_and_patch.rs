@@ -1,7 +1,7 @@
 //! Which heads a model needs for its answers, and which of their values bring another sequence's answer.
 
 use pathsum::fixture::Fixture;
-use pathsum::intervene::{Each, Change, Grid, Over, Scope, Site, Sweep};
+use pathsum::intervene::{Change, Each, Grid, Over, Scope, Site, Sweep};
 use pathsum::metric::Standard;
 use pathsum::task::{BuiltIn, Labelled};
 use pathsum::{Config, Model, Run};

@@ -2,13 +2,13 @@
 
 use pathsum::Par;
 use pathsum::task::BuiltIn;
-use pathsum::train::{Data, Progress, Recipe, Trainer, evaluate};
+use pathsum::train::{Progress, Recipe, Trainer, TrainingData, evaluate};
 
 fn main() -> pathsum::Result<()> {
     // The recipe of an embedded model, made smaller; `pathsum train sorted_list` follows it as it is.
     let mut recipe = Recipe::built_in(BuiltIn::SortedList);
     (recipe.model.d_model, recipe.model.d_head) = (48, 24);
-    recipe.data = Data::Fresh {
+    recipe.data = TrainingData::Fresh {
         batch: 100,
         held_out: 500,
     };

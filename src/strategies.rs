@@ -75,6 +75,15 @@ const ACT_FNS: [ActFn; 8] = [
     ActFn::SoluLn,
 ];
 
+const NORMS: [Option<NormKind>; 6] = [
+    Some(NormKind::LN),
+    Some(NormKind::LN_PRE),
+    Some(NormKind::RMS),
+    Some(NormKind::RMS_PRE),
+    Some(NormKind::RMS_ONE_PLUS),
+    None,
+];
+
 /// Configurations: every combination of options, and sizes that a test can run by the hundred.
 ///
 /// `d_head` is drawn for itself, so that `n_heads * d_head` is mostly not `d_model`, and `d_head` may
@@ -92,7 +101,7 @@ pub fn configs() -> impl Strategy<Value = Config> {
         option::of(0..tokens).prop_map(move |pad| (n_ctx, tokens, out, pad))
     });
     let norm = (
-        select(vec![Some(NormKind::LN), Some(NormKind::LN_PRE), None]),
+        select(NORMS.to_vec()),
         // By orders of magnitude, around the default of 1e-5.
         prop_oneof![Just(1e-5), (-7.0..-1.0).prop_map(|e| 10f64.powf(e))],
     );
@@ -270,7 +279,7 @@ mod tests {
         for act_fn in ACT_FNS {
             any("act_fn", &|c| c.act_fn() == Some(act_fn));
         }
-        for norm in [Some(NormKind::LN), Some(NormKind::LN_PRE), None] {
+        for norm in NORMS {
             any("norm", &|c| c.norm == norm);
         }
     }

@@ -36,6 +36,8 @@ impl ActFn {
 /// The norms before the layers and the unembedding: `(x - mean) / scale · w + b`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NormKind {
+    /// Whether the mean is taken off, as LayerNorm does and RMSNorm does not.
+    pub centred: bool,
     /// What the result is multiplied by.
     pub weight: NormWeight,
     /// Whether a `b` is added.
@@ -49,24 +51,41 @@ pub enum NormWeight {
     Absent,
     /// `w`
     Plain,
+    /// `1 + w`, as in Gemma.
+    OnePlus,
 }
 
 impl NormKind {
     /// LayerNorm with parameters.
     pub const LN: NormKind = NormKind {
+        centred: true,
         weight: NormWeight::Plain,
         bias: true,
     };
     /// LayerNorm without parameters.
     pub const LN_PRE: NormKind = NormKind {
+        centred: true,
         weight: NormWeight::Absent,
         bias: false,
     };
-
-    /// Whether it takes the mean off, so that nothing that reads it sees the stream's.
-    pub fn removes_mean(self) -> bool {
-        true
-    }
+    /// RMSNorm: `x / sqrt(mean(x²) + eps) · w`.
+    pub const RMS: NormKind = NormKind {
+        centred: false,
+        weight: NormWeight::Plain,
+        bias: false,
+    };
+    /// RMSNorm without parameters.
+    pub const RMS_PRE: NormKind = NormKind {
+        centred: false,
+        weight: NormWeight::Absent,
+        bias: false,
+    };
+    /// RMSNorm with weights that are added to one: `x / sqrt(mean(x²) + eps) · (1 + w)`.
+    pub const RMS_ONE_PLUS: NormKind = NormKind {
+        centred: false,
+        weight: NormWeight::OnePlus,
+        bias: false,
+    };
 }
 
 /// Which keys a query sees; those at pads are hidden in any case.

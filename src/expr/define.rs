@@ -54,10 +54,14 @@ pub fn definition(symbol: &Symbol, dims: &Dims) -> Option<Expr> {
         Symbol::Normalized(site) => {
             let scale = scale(site).inverse().expect("a scale has an inverse");
             let norm = dims.norm?;
-            let centred = scale * stream(site, dims) * C();
+            let scaled = match norm.centred {
+                true => scale * stream(site, dims) * C(),
+                false => scale * stream(site, dims),
+            };
+            // `w` is what is multiplied by, where that is one more than the parameter too.
             let weighed = match norm.weight {
-                NormWeight::Absent => centred,
-                NormWeight::Plain => centred * w(site),
+                NormWeight::Absent => scaled,
+                NormWeight::Plain | NormWeight::OnePlus => scaled * w(site),
             };
             match norm.bias {
                 true => weighed + row(b(site)),

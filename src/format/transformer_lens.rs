@@ -15,6 +15,10 @@ enum NormalizationType {
     LN,
     /// LayerNorm without parameters.
     LNPre,
+    /// RMSNorm with `w`.
+    RMS,
+    /// RMSNorm without parameters.
+    RMSPre,
 }
 
 /// The field `attention_dir`.
@@ -53,6 +57,9 @@ struct Raw {
     attention_dir: AttentionDir,
     #[serde(default = "layer_norm")]
     normalization_type: Option<NormalizationType>,
+    /// Whether RMSNorm multiplies by `1 + w`: no field of HookedTransformerConfig.
+    #[serde(default)]
+    rms_one_plus: bool,
     #[serde(default = "default_eps")]
     eps: f64,
     #[serde(default = "standard")]
@@ -165,6 +172,7 @@ const COVERED: &[&str] = &[
     "d_vocab_out",
     "attention_dir",
     "normalization_type",
+    "rms_one_plus",
     "eps",
     "positional_embedding_type",
     "use_attn_scale",
@@ -310,6 +318,9 @@ impl Raw {
             norm: self.normalization_type.map(|norm| match norm {
                 NormalizationType::LN => NormKind::LN,
                 NormalizationType::LNPre => NormKind::LN_PRE,
+                NormalizationType::RMS if self.rms_one_plus => NormKind::RMS_ONE_PLUS,
+                NormalizationType::RMS => NormKind::RMS,
+                NormalizationType::RMSPre => NormKind::RMS_PRE,
             }),
             eps: self.eps,
             mask: match self.attention_dir {
@@ -341,6 +352,9 @@ struct Written {
     d_vocab_out: usize,
     attention_dir: AttentionDir,
     normalization_type: Option<NormalizationType>,
+    /// No field of HookedTransformerConfig.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    rms_one_plus: bool,
     eps: f64,
     positional_embedding_type: PositionalEmbeddingType,
     use_attn_scale: bool,
@@ -367,10 +381,13 @@ impl Written {
                 Mask::Causal => AttentionDir::Causal,
                 Mask::All => AttentionDir::Bidirectional,
             },
-            normalization_type: c.norm.map(|norm| match norm.weight {
-                NormWeight::Plain => NormalizationType::LN,
-                NormWeight::Absent => NormalizationType::LNPre,
+            normalization_type: c.norm.map(|norm| match (norm.centred, norm.weight) {
+                (true, NormWeight::Absent) => NormalizationType::LNPre,
+                (true, NormWeight::Plain | NormWeight::OnePlus) => NormalizationType::LN,
+                (false, NormWeight::Absent) => NormalizationType::RMSPre,
+                (false, NormWeight::Plain | NormWeight::OnePlus) => NormalizationType::RMS,
             }),
+            rms_one_plus: c.norm == Some(NormKind::RMS_ONE_PLUS),
             eps: c.eps,
             positional_embedding_type: match c.positions {
                 Positions::Learned => PositionalEmbeddingType::Standard,
@@ -452,6 +469,7 @@ enum Field {
     DVocabOut(i64),
     AttentionDir(AttentionDir),
     NormalizationType(Option<NormalizationType>),
+    RmsOnePlus(bool),
     Eps(f64),
     PositionalEmbeddingType(PositionalEmbeddingType),
     UseAttnScale(bool),

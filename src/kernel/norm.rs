@@ -3,29 +3,42 @@
 use crate::tensor::{Scalar, load_over, only, store_over};
 use pulp::{Arch, Simd, WithSimd};
 
+/// What a sum over `d` entries is multiplied by for the mean that is taken off: zero where none is.
+fn share_of_mean<T: Scalar>(centred: bool, d: usize) -> T {
+    match centred {
+        true => T::ONE / T::from_f64(d as f64),
+        false => T::ZERO,
+    }
+}
+
 /// LayerNorm by rows: `out = (x - mean(x)) (1 / scale) w + b`; `w` and `b` where there are any.
 ///
 /// With an `eps`, `scale` becomes `sqrt(mean((x - mean(x))²) + eps)`; without one it is what it was.
+///
+/// Where it is not `centred`, zero stands for the means.
 pub(crate) fn norm_rows<T: Scalar>(
     x: &[T],
+    centred: bool,
     eps: Option<T>,
     scale: &mut [T],
     affine: Option<(&[T], &[T])>,
     out: &mut [T],
 ) {
-    struct LayerNorm<'a, T> {
+    struct NormRows<'a, T> {
         x: &'a [T],
+        centred: bool,
         eps: Option<T>,
         scale: &'a mut [T],
         affine: Option<(&'a [T], &'a [T])>,
         out: &'a mut [T],
     }
-    impl<T: Scalar> WithSimd for LayerNorm<'_, T> {
+    impl<T: Scalar> WithSimd for NormRows<'_, T> {
         type Output = ();
         #[inline(always)]
         fn with_simd<S: Simd>(self, simd: S) {
-            let LayerNorm {
+            let NormRows {
                 x,
+                centred,
                 eps,
                 scale,
                 affine,
@@ -33,6 +46,7 @@ pub(crate) fn norm_rows<T: Scalar>(
             } = self;
             let d = x.len() / scale.len().max(1);
             let n = T::from_f64(d as f64);
+            let share = share_of_mean::<T>(centred, d);
             let affine = affine.map(|(w, b)| (T::split::<S>(w), T::split::<S>(b)));
             let affine = affine.map(|((w, w_tail), (b, b_tail))| {
                 (w, T::load(simd, w_tail), b, T::load(simd, b_tail))
@@ -44,7 +58,7 @@ pub(crate) fn norm_rows<T: Scalar>(
 
                 let last = load_over::<T, S>(simd, &x[(i + 1) * d - tail.len()..], tail.len());
                 let sum = body.iter().fold(last, |sum, &x| T::vadd(simd, sum, x));
-                let mean = T::splat(simd, T::reduce_sum(simd, sum) / n);
+                let mean = T::splat(simd, T::reduce_sum(simd, sum) * share);
                 // The missing values stay zero.
                 let last = only::<T, S>(simd, tail.len(), T::vsub(simd, last, mean));
                 let mut squares = T::vmul(simd, last, last);
@@ -68,8 +82,9 @@ pub(crate) fn norm_rows<T: Scalar>(
             }
         }
     }
-    Arch::new().dispatch(LayerNorm {
+    Arch::new().dispatch(NormRows {
         x,
+        centred,
         eps,
         scale,
         affine,
@@ -82,6 +97,8 @@ pub(crate) fn norm_rows<T: Scalar>(
 pub(crate) struct NormBack<'a, T> {
     /// `[n, d]`, what was normalised.
     pub x: &'a [T],
+    /// Whether the mean was taken off.
+    pub centred: bool,
     /// `[n]`, what it was divided by.
     pub scale: &'a [T],
     /// `[d]`, where there are parameters.
@@ -105,6 +122,7 @@ impl<T: Scalar> WithSimd for NormBack<'_, T> {
         let lanes = size_of::<T::V<S>>() / size_of::<T>();
         let wide = d.next_multiple_of(lanes);
         let n = T::from_f64(d as f64);
+        let share = share_of_mean::<T>(self.centred, d);
         let zero = T::splat(simd, T::ZERO);
         // One row's x̂ and g, in whole vectors.
         let (mut hats, mut gs) = (vec![T::ZERO; wide], vec![T::ZERO; wide]);
@@ -123,7 +141,7 @@ impl<T: Scalar> WithSimd for NormBack<'_, T> {
                 *hat = load_over::<T, S>(simd, &self.x[row + at..], lanes.min(d - at));
                 sum = T::vadd(simd, sum, *hat);
             }
-            let mean = T::splat(simd, T::reduce_sum(simd, sum) / n);
+            let mean = T::splat(simd, T::reduce_sum(simd, sum) * share);
             let inverse = T::splat(simd, T::ONE / scale);
             let (mut g_sum, mut g_hat_sum) = (zero, zero);
             for (v, (hat, g)) in hats.iter_mut().zip(gs.iter_mut()).enumerate() {
@@ -145,7 +163,7 @@ impl<T: Scalar> WithSimd for NormBack<'_, T> {
             }
             let g_hat_sum = T::reduce_sum(simd, g_hat_sum);
             self.d_scale[i] = -g_hat_sum / scale;
-            let g_mean = T::splat(simd, T::reduce_sum(simd, g_sum) / n);
+            let g_mean = T::splat(simd, T::reduce_sum(simd, g_sum) * share);
             let minus = T::splat(simd, -g_hat_sum / n);
             for (v, (&hat, &g)) in hats.iter().zip(gs.iter()).enumerate() {
                 let at = v * lanes;
@@ -180,6 +198,8 @@ fn store_part<T: Scalar, S: Simd>(simd: S, x: &mut [T], v: T::V<S>) {
 pub(crate) struct NormAbreast<'a, T> {
     /// `[pos, d, lane]`, as is `out`.
     pub x: &'a [T],
+    /// Whether the mean is taken off.
+    pub centred: bool,
     pub eps: T,
     pub affine: Option<(&'a [T], &'a [T])>,
     /// `[pos, lane]`
@@ -196,11 +216,12 @@ impl<T: Scalar> WithSimd for NormAbreast<'_, T> {
         let lanes = size_of::<T::V<S>>() / size_of::<T>();
         let d = self.x.len() / self.scale.len();
         let share = T::splat(simd, T::ONE / T::from_f64(d as f64));
+        let mean_share = T::splat(simd, share_of_mean::<T>(self.centred, d));
         let zero = T::splat(simd, T::ZERO);
         let rows = x.chunks_exact(d).zip(out.chunks_exact_mut(d));
         for ((x, out), scale) in rows.zip(self.scale.chunks_exact_mut(lanes)) {
             let sum = x.iter().fold(zero, |sum, &x| T::vadd(simd, sum, x));
-            let mean = T::vmul(simd, sum, share);
+            let mean = T::vmul(simd, sum, mean_share);
             let mut squares = zero;
             for (out, &x) in out.iter_mut().zip(x) {
                 *out = T::vsub(simd, x, mean);
@@ -226,6 +247,8 @@ impl<T: Scalar> WithSimd for NormAbreast<'_, T> {
 pub(crate) struct NormBackAbreast<'a, T> {
     /// `[pos, d, lane]`, what was normalised; as are `d_out` and `d_x`.
     pub x: &'a [T],
+    /// Whether the mean was taken off.
+    pub centred: bool,
     /// `[pos, lane]`, what it was divided by.
     pub scale: &'a [T],
     /// `[d]`, where there are parameters.
@@ -248,6 +271,7 @@ impl<T: Scalar> WithSimd for NormBackAbreast<'_, T> {
         let splat = |x: T| T::splat(simd, x);
         let zero = splat(T::ZERO);
         let share = splat(T::ONE / T::from_f64(d as f64));
+        let mean_share = splat(share_of_mean::<T>(self.centred, d));
         let (x, d_out) = (T::split::<S>(self.x).0, T::split::<S>(self.d_out).0);
         let (d_x, _) = T::split_mut::<S>(self.d_x);
         let (d_scale, _) = T::split_mut::<S>(self.d_scale);
@@ -261,7 +285,7 @@ impl<T: Scalar> WithSimd for NormBackAbreast<'_, T> {
         for (((x, d_out), (&scale, d_scale)), d_x) in rows {
             let inverse = T::vdiv(simd, splat(T::ONE), scale);
             let sum = x.iter().fold(zero, |sum, &x| T::vadd(simd, sum, x));
-            let mean = T::vmul(simd, sum, share);
+            let mean = T::vmul(simd, sum, mean_share);
             for (hat, &x) in hats.iter_mut().zip(x) {
                 *hat = T::vmul(simd, T::vsub(simd, x, mean), inverse);
             }
@@ -278,7 +302,7 @@ impl<T: Scalar> WithSimd for NormBackAbreast<'_, T> {
                 g_hat_sum = T::mul_add(simd, g, hat, g_hat_sum);
             }
             *d_scale = T::vsub(simd, zero, T::vmul(simd, g_hat_sum, inverse));
-            let g_mean = T::vmul(simd, g_sum, share);
+            let g_mean = T::vmul(simd, g_sum, mean_share);
             let minus = T::vsub(simd, zero, T::vmul(simd, g_hat_sum, share));
             for ((to, &g), &hat) in d_x.iter_mut().zip(&gs).zip(&hats) {
                 let d = T::mul_add(simd, hat, minus, T::vsub(simd, g, g_mean));
@@ -315,10 +339,17 @@ mod tests {
                     .collect();
                 let w: Vec<T> = (0..d).map(|i| T::from_f64(1.0 + i as f64 / 70.0)).collect();
                 let (mut plain, mut scale) = (vec![T::ZERO; 3 * d], vec![T::ZERO; 3]);
-                norm_rows(&x, Some(T::from_f64(0.5)), &mut scale, None, &mut plain);
+                norm_rows(
+                    &x,
+                    true,
+                    Some(T::from_f64(0.5)),
+                    &mut scale,
+                    None,
+                    &mut plain,
+                );
                 let (mut normalized, mut given) = (plain.clone(), vec![T::ONE; 3]);
                 let affine = Some((&w[..], &w[..]));
-                norm_rows(&x, None, &mut given, affine, &mut normalized);
+                norm_rows(&x, true, None, &mut given, affine, &mut normalized);
                 for r in 0..3 {
                     let row = &x[r * d..(r + 1) * d];
                     let n = T::from_f64(d as f64);

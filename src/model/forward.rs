@@ -85,12 +85,9 @@ impl<T: Scalar> Model<T> {
     /// The norm at a place, where there is one.
     pub(crate) fn norm_at(&self, site: NormSite) -> Option<NormMap<'_, T>> {
         let kind = self.config.norm_at(site)?;
-        let affine = self.weights.norm(site).map(|norm| {
-            let zeros = || Cow::Owned(vec![T::ZERO; norm.w.len()]);
-            let b = norm.b.as_ref().map(|b| Cow::Borrowed(b.data()));
-            (Cow::Borrowed(norm.w.data()), b.unwrap_or_else(zeros))
-        });
-        Some(NormMap { kind, affine })
+        let parameters = self.weights.norm(site);
+        let parameters = parameters.map(|n| (n.w.data(), n.b.as_ref().map(Tensor::data)));
+        Some(NormMap::new(kind, parameters))
     }
 
     /// What the scores of layer `l` are multiplied by.

@@ -108,7 +108,7 @@ pub enum Outcome {
 /// Source: `HookedTransformer.fold_layer_norm`.
 pub fn fold_layer_norm<T: Scalar>(model: &mut Model<T>) -> Outcome {
     match model.config.norm.map(|norm| norm.weight) {
-        Some(NormWeight::Plain) => {}
+        Some(NormWeight::Plain | NormWeight::OnePlus) => {}
         Some(NormWeight::Absent) => {
             return Outcome::Skipped("the norms are LNPre: there are no w and b to fold");
         }
@@ -125,7 +125,7 @@ pub fn fold_layer_norm<T: Scalar>(model: &mut Model<T>) -> Outcome {
             *W = map.folded_into(W);
         }
         if let Some(norm) = weights.norm_mut(site) {
-            norm.w.data_mut().fill(T::ONE);
+            norm.w.data_mut().fill(NormMap::identity_w(map.kind));
             norm.b.iter_mut().for_each(|b| b.data_mut().fill(T::ZERO));
         }
     }
@@ -158,7 +158,7 @@ fn add_product<T: Scalar>(b: &mut [T], x: Option<&[T]>, W: &[T]) {
 pub fn center_writing_weights<T: Scalar>(model: &mut Model<T>) -> Outcome {
     match model.config.norm {
         None => return Outcome::Skipped("the model has no LayerNorm: the stream's mean is read"),
-        Some(norm) if !norm.removes_mean() => {
+        Some(norm) if !norm.centred => {
             return Outcome::Skipped("the norms leave the stream's mean: it is read");
         }
         Some(_) => {}

@@ -3,7 +3,7 @@
 use crate::diagram::{Config, NormSite, NormWeight, Op, Projection};
 use crate::error::{Error, Result};
 use crate::names::Head;
-use crate::op::Affine;
+use crate::op::{Affine, NormMap};
 use crate::tensor::{Scalar, Tensor};
 use faer::MatRef;
 use std::collections::BTreeMap;
@@ -214,10 +214,14 @@ impl<T: Scalar> Weights<T> {
         })
     }
 
-    /// All parameters zero, but for the norms' `w`, which are one.
+    /// All parameters zero, but for the norms' `w`, which multiply by one.
     pub fn zeros(config: &Config) -> Self {
         let make = |name: &str, shape: &[usize]| {
-            let value = if is_norm_scale(name) { T::ONE } else { T::ZERO };
+            let value = match (is_norm_scale(name), config.norm) {
+                (true, Some(kind)) => NormMap::<T>::identity_w(kind),
+                (true, None) => T::ONE,
+                (false, _) => T::ZERO,
+            };
             Ok(Tensor::full(shape, value))
         };
         Self::build(config, make).expect("no error comes from a constant")

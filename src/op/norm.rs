@@ -2,7 +2,7 @@
 //! linear maps that they are.
 
 use super::Layout;
-use crate::diagram::NormKind;
+use crate::diagram::{NormKind, NormWeight};
 use crate::kernel::{NormAbreast, NormBack, NormBackAbreast, norm_rows};
 use crate::linalg::Par;
 use crate::tensor::{Scalar, Tensor};
@@ -18,7 +18,29 @@ pub(crate) struct NormMap<'a, T: Scalar> {
     pub affine: Option<(Cow<'a, [T]>, Cow<'a, [T]>)>,
 }
 
-impl<T: Scalar> NormMap<'_, T> {
+impl<'a, T: Scalar> NormMap<'a, T> {
+    /// Of these parameters, where there are any.
+    pub fn new(kind: NormKind, parameters: Option<(&'a [T], Option<&'a [T]>)>) -> Self {
+        let affine = parameters.map(|(w, b)| {
+            let w = match kind.weight {
+                NormWeight::OnePlus => w.iter().map(|&w| T::ONE + w).collect(),
+                NormWeight::Plain | NormWeight::Absent => Cow::Borrowed(w),
+            };
+            let zeros = || Cow::Owned(vec![T::ZERO; w.len()]);
+            let b = b.map_or_else(zeros, Cow::Borrowed);
+            (w, b)
+        });
+        NormMap { kind, affine }
+    }
+
+    /// The `w` of a norm that multiplies by one.
+    pub fn identity_w(kind: NormKind) -> T {
+        match kind.weight {
+            NormWeight::OnePlus => T::ZERO,
+            NormWeight::Plain | NormWeight::Absent => T::ONE,
+        }
+    }
+
     /// A part of the stream through the norm at a scale of the whole's, without `b`: `(x - mean) / scale · w`.
     pub fn at_scale(&self, x: &mut [T], scale: T) {
         let mean = self.mean(x);
@@ -45,7 +67,7 @@ impl<T: Scalar> NormMap<'_, T> {
                 *mean += *x;
             }
         }
-        if self.kind.removes_mean() {
+        if self.kind.centred {
             let d = T::from_f64(W.shape()[0] as f64);
             mean.iter_mut().for_each(|m| *m /= d);
             for row in folded.data_mut().chunks_exact_mut(width) {
@@ -83,7 +105,7 @@ impl<T: Scalar> NormMap<'_, T> {
 
     /// The mean that is taken off.
     fn mean(&self, x: &[T]) -> T {
-        match self.kind.removes_mean() {
+        match self.kind.centred {
             true => x.iter().copied().sum::<T>() / T::from_f64(x.len() as f64),
             false => T::ZERO,
         }
@@ -103,6 +125,7 @@ pub(crate) fn norm<T: Scalar>(
         Layout::Rows(par) => by_rows(par, x, Some(eps), map, scale, out),
         Layout::Abreast => Arch::new().dispatch(NormAbreast {
             x: x.data(),
+            centred: map.kind.centred,
             eps,
             affine: map.affine.as_ref().map(|(w, b)| (&**w, &**b)),
             scale: scale.data_mut(),
@@ -139,7 +162,7 @@ fn by_rows<T: Scalar>(
         .zip(out.data_mut().chunks_mut(rows * d));
     let affine = map.affine.as_ref().map(|(w, b)| (&**w, &**b));
     let work = |(scale, (x, out)): (&mut [T], (&[T], &mut [T]))| {
-        norm_rows(x, eps, scale, affine, out);
+        norm_rows(x, map.kind.centred, eps, scale, affine, out);
     };
     match par {
         Par::Seq => scales.zip(values).for_each(work),
@@ -162,6 +185,7 @@ pub(crate) fn norm_back<T: Scalar>(
     match layout {
         Layout::Rows(_) => Arch::new().dispatch(NormBack {
             x,
+            centred: map.kind.centred,
             scale,
             w: map.w(),
             d_out,
@@ -171,6 +195,7 @@ pub(crate) fn norm_back<T: Scalar>(
         }),
         Layout::Abreast => Arch::new().dispatch(NormBackAbreast {
             x,
+            centred: map.kind.centred,
             scale,
             w: map.w(),
             d_out,

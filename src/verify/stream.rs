@@ -84,7 +84,7 @@ pub(super) fn layer_norm<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -
 
 /// What a norm takes the mean square of: the stream less its mean.
 fn read_by<T: Scalar>(norm: &NormMap<'_, T>, x: &Bounded<T>) -> Bounded<T> {
-    match norm.kind.removes_mean() {
+    match norm.kind.centred {
         true => x.centered(),
         false => x.clone(),
     }

@@ -189,7 +189,7 @@ fn configurations_that_make_no_sense() {
            eps "small"       => "small" … expected a number
            eps -1.5          => -1.5, expected a number that is not negative
            act_fn "swish"    => "swish" … expected one of `relu`, … `solu_ln`
-           normalization_type "RMS" => "RMS" … expected `LN` or `LNPre`
+           normalization_type "XY" => "XY" … expected one of `LN`, `LNPre`, `RMS`, `RMSPre`
            positional_embedding_type "rotary" => "rotary" … expected `standard`
            gated_mlp true    => true is not covered, expected false
            attn_scale 0      => 0, expected a number other than 0

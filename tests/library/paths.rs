@@ -296,7 +296,16 @@ fn columns<T: Scalar>(W: &Tensor<T>, head: usize) -> Vec<T> {
 /// Every kind of model, whatever the random ones happen to be.
 #[test]
 fn paths_add_up_on_every_kind_of_model() {
-    let kinds = [Some(NormKind::LN), Some(NormKind::LN_PRE), None]
+    let norms = [
+        NormKind::LN,
+        NormKind::LN_PRE,
+        NormKind::RMS,
+        NormKind::RMS_ONE_PLUS,
+    ];
+    let kinds = norms
+        .map(Some)
+        .into_iter()
+        .chain([None])
         .into_iter()
         .flat_map(|norm| [Mask::Causal, Mask::All].map(|dir| (norm, dir)))
         .flat_map(|(norm, dir)| {

@@ -46,13 +46,15 @@ fn reason(id: &str, c: &Config, tokens: &Tokens) -> Option<&'static str> {
             (!layers).then_some("the model has no layers")
         }
         "fold_layer_norm" => match c.norm.map(|norm| norm.weight) {
-            Some(NormWeight::Plain) => None,
+            Some(NormWeight::Plain | NormWeight::OnePlus) => None,
             Some(NormWeight::Absent) => Some("the norms are LNPre: there are no w and b to fold"),
             None => Some("the model has no LayerNorm"),
         },
-        "center_writing_weights" => {
-            (!norms).then_some("the model has no LayerNorm: the stream's mean is read")
-        }
+        "center_writing_weights" => match c.norm {
+            None => Some("the model has no LayerNorm: the stream's mean is read"),
+            Some(norm) if !norm.centred => Some("the norms leave the stream's mean: it is read"),
+            Some(_) => None,
+        },
         "center_unembed" | "fold_value_biases" | "refactor_factored_attn_matrices" => None,
         "value_basis" | "query_basis" | "head_order" | "neuron_order" if !layers => {
             Some("the model has no layers")

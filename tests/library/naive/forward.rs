@@ -1,7 +1,7 @@
 //! The forward pass, hook by hook, written from the formulas of TransformerLens 2.
 
 use super::{Num, Params, Rounding, Value};
-use pathsum::model::{ActFn, Mask, NormKind};
+use pathsum::model::{ActFn, Mask, NormKind, NormWeight};
 use pathsum::{Config, Hook, Tokens};
 
 /// What a hook's closure does to its value.
@@ -110,21 +110,30 @@ impl<'a> Pass<'a> {
     /// The norm of this name, where the model has norms.
     fn norm(&mut self, x: &Value, name: &str, hooks: (Hook, Hook)) -> Value {
         match self.c.norm {
-            Some(_) => self.layer_norm(x, name, hooks),
+            Some(kind) => self.norm_of(kind, x, name, hooks),
             None => x.clone(),
         }
     }
 
-    /// `scale = sqrt(mean((x - mean)²) + eps)`, `(x - mean) / scale · w + b`
-    fn layer_norm(&mut self, x: &Value, name: &str, (scale, normalized): (Hook, Hook)) -> Value {
+    /// `scale = sqrt(mean((x - mean)²) + eps)`, `(x - mean) / scale · w + b`; in RMSNorm no mean is taken off.
+    fn norm_of(
+        &mut self,
+        kind: NormKind,
+        x: &Value,
+        name: &str,
+        (scale, normalized): (Hook, Hook),
+    ) -> Value {
         let r = self.r;
         let &[batch, pos, d] = x.shape.as_slice() else {
             panic!("{:?}", x.shape)
         };
         let rows = x.data.chunks_exact(d);
-        let centered = Value {
-            shape: x.shape.clone(),
-            data: rows.flat_map(|row| r.centered(row)).collect(),
+        let centered = match kind.centred {
+            true => Value {
+                shape: x.shape.clone(),
+                data: rows.flat_map(|row| r.centered(row)).collect(),
+            },
+            false => x.clone(),
         };
         // The constant is rounded once to the model's precision.
         let eps = Num {
@@ -141,12 +150,17 @@ impl<'a> Pass<'a> {
         let mut out = Value::from_fn(&x.shape, |at| {
             r.div(centered.at(at), scales.at(&[at[0], at[1], 0]))
         });
-        if self.c.norm == Some(NormKind::LN) {
+        if kind.weight != NormWeight::Absent {
             let w = self.param(&format!("{name}.w"));
-            let b = self.param(&format!("{name}.b"));
+            let w = |i: &[usize]| match kind.weight {
+                NormWeight::OnePlus => r.add(Num::exact(1.0), w.at(i)),
+                _ => w.at(i),
+            };
+            let b = kind.bias.then(|| self.param(&format!("{name}.b")));
             out = Value::from_fn(&x.shape, |at| {
                 let i = &at[2..];
-                r.dot(b.at(i), [(out.at(at), w.at(i))].into_iter())
+                let b = b.map_or(Num::exact(0.0), |b| b.at(i));
+                r.dot(b, [(out.at(at), w(i))].into_iter())
             });
         }
         self.visit(normalized, out)
@@ -259,7 +273,12 @@ impl<'a> Pass<'a> {
         if act_fn == ActFn::SoluLn {
             post = self.visit(Hook::Mid(l), post);
             let hooks = (Hook::MlpLnScale(l), Hook::MlpLnNormalized(l));
-            post = self.layer_norm(&post, &of("ln"), hooks);
+            // A LayerNorm, whatever the others are.
+            let kind = match self.c.norm {
+                Some(NormKind::LN) => NormKind::LN,
+                _ => NormKind::LN_PRE,
+            };
+            post = self.norm_of(kind, &post, &of("ln"), hooks);
         }
         let post = self.visit(Hook::Post(l), post);
         self.linear(&post, &of("W_out"), &of("b_out"))

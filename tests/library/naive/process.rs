@@ -2,7 +2,7 @@
 
 use super::{Num, Params, Rounding, Value};
 use pathsum::Config;
-use pathsum::model::NormKind;
+use pathsum::model::NormWeight;
 
 /// One tensor changed in place.
 fn get<'a>(params: &'a mut Params, name: &str) -> &'a mut Value {
@@ -50,12 +50,20 @@ fn readers(c: &Config) -> Vec<(String, Vec<(String, String)>)> {
 
 /// `b += ln.b W`, `W = ln.w W` less its mean over what it reads; then `ln.w = 1`, `ln.b = 0`.
 pub fn fold_layer_norm(c: &Config, r: Rounding, params: &mut Params) {
-    if c.norm != Some(NormKind::LN) {
-        return;
-    }
+    let Some(kind) = c.norm else { return };
     for (norm, readers) in readers(c) {
-        let w = params[&format!("{norm}.w")].clone();
-        let b = params[&format!("{norm}.b")].clone();
+        let Some(w) = params.get(&format!("{norm}.w")) else {
+            continue;
+        };
+        let one = Num::exact(1.0);
+        let one_plus = kind.weight == NormWeight::OnePlus;
+        let w = match one_plus {
+            true => Value::from_fn(&w.shape, |at| r.add(one, w.at(at))),
+            false => w.clone(),
+        };
+        let zeros = Value::from_fn(&w.shape, |_| Num::exact(0.0));
+        let b = params.get(&format!("{norm}.b")).cloned();
+        let b = b.unwrap_or(zeros);
         for (W_name, b_name) in readers {
             let W = params[&W_name].clone();
             let axis = W.shape.len() - 2;
@@ -70,16 +78,24 @@ pub fn fold_layer_norm(c: &Config, r: Rounding, params: &mut Params) {
             });
             let scaled = get(params, &W_name);
             *scaled = Value::from_fn(&W.shape, |at| r.mul(W.at(at), w.at(&at[axis..=axis])));
-            center(r, scaled, axis);
+            if kind.centred {
+                center(r, scaled, axis);
+            }
         }
-        get(params, &format!("{norm}.w")).data.fill(Num::exact(1.0));
-        get(params, &format!("{norm}.b")).data.fill(Num::exact(0.0));
+        let neutral = if one_plus { 0.0 } else { 1.0 };
+        get(params, &format!("{norm}.w"))
+            .data
+            .fill(Num::exact(neutral));
+        if let Some(b) = params.get_mut(&format!("{norm}.b")) {
+            b.data.fill(Num::exact(0.0));
+        }
     }
 }
 
 /// Everything that writes to the stream, centred over `d_model`.
 pub fn center_writing_weights(c: &Config, r: Rounding, params: &mut Params) {
-    if c.norm.is_none() {
+    // Where the norms leave the mean, it is read.
+    if !c.norm.is_some_and(|norm| norm.centred) {
         return;
     }
     let writes = |name: &str| {
