@@ -130,9 +130,10 @@ impl<'a, 's, T: Scalar> Backward<'a, 's, T> {
                 .weights
                 .as_mut()
                 .and_then(|w| w.affine_mut(step.op));
-            let (d_W, d_b) = d.expect("a linear map");
+            let (d_W, d_b, axes) = d.expect("a linear map");
+            let d_in = d_W.shape()[..axes].iter().product();
             let x = own.as_ref().unwrap_or(x);
-            op::parameters_back(layout, x.data(), d_out.data(), d_W, d_b);
+            op::parameters_back(layout, x.data(), d_out.data(), d_W, d_b, d_in);
             own.into_iter().for_each(|t| self.scratch.give(t));
         }
         if !self.reached[value] {

@@ -1,4 +1,4 @@
-//! Operations of one value, at whatever rows: what needs no more of a run than that.
+//! Operations on values at the same rows, whichever these are: all but embeddings and attention.
 
 use super::Model;
 use crate::diagram::{Op, Value};
@@ -7,20 +7,29 @@ use crate::op::{self, Layout, Scratch};
 use crate::tensor::{Scalar, Tensor};
 
 impl<T: Scalar> Model<T> {
-    /// What an operation makes of the rows of a value, `[batch, positions, …]`.
+    /// What an operation makes of the same rows of the values that it reads, `[batch, positions, …]`.
     ///
     /// # Panics
-    /// When it is made of more than one value.
+    /// When it looks at other rows too.
     #[track_caller]
     pub(crate) fn apply(
         &self,
         op: Op,
-        mut x: Tensor<T>,
+        reads: Vec<Tensor<T>>,
         layout: Layout,
         scratch: &mut Scratch<T>,
     ) -> Tensor<T> {
+        let mut reads = reads.into_iter();
+        let mut x = reads.next().expect("it reads something");
         match op {
             Op::Same => x,
+            Op::Sum => {
+                for more in reads {
+                    op::add(layout, &mut x, &more);
+                    scratch.give(more);
+                }
+                x
+            }
             Op::Norm(site) => {
                 let mut scale = scratch.take(&[x.shape()[0], x.shape()[1], 1]);
                 let mut out = scratch.take(x.shape());
@@ -32,7 +41,7 @@ impl<T: Scalar> Model<T> {
             }
             Op::Project(..) | Op::Neurons(_) | Op::WriteHeads(_) | Op::WriteNeurons(_) => {
                 let map = self.affine(op).expect("a linear map");
-                let shape = [&x.shape()[..2], map.b.shape()].concat();
+                let shape = [&x.shape()[..2], map.outputs()].concat();
                 let mut out = scratch.take(&shape);
                 op::linear(layout, x.data(), map, out.data_mut());
                 scratch.give(x);
@@ -43,8 +52,8 @@ impl<T: Scalar> Model<T> {
                 op::activate(layout, act_fn, &mut x);
                 x
             }
-            Op::Embed | Op::PosEmbed | Op::Sum | Op::Attend(_) | Op::Unembed => {
-                unreachable!("{op:?} is no operation of one value alone")
+            Op::Embed | Op::PosEmbed | Op::Attend(_) | Op::Unembed => {
+                unreachable!("{op:?} looks at other rows, or gives no value")
             }
         }
     }
@@ -70,8 +79,10 @@ impl<T: Scalar> Model<T> {
             return from.1.clone();
         }
         let step = &self.diagram.steps[self.diagram.made_by(to)];
-        let x = self.made_of_value(from, step.reads[0].0, scratch);
-        self.apply(step.op, x, Layout::ROWS, scratch)
+        let reads = step.reads.iter();
+        let reads = reads.map(|&(value, _)| self.made_of_value(from, value, scratch));
+        let reads = reads.collect();
+        self.apply(step.op, reads, Layout::ROWS, scratch)
     }
 
     /// What the heads of layer `l` write of `z`: `[batch, pos, head, d_model]`.

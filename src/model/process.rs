@@ -120,8 +120,10 @@ pub fn fold_layer_norm<T: Scalar>(model: &mut Model<T>) -> Outcome {
         };
         let weights = model.weights_mut();
         for op in readers {
-            let (W, b) = weights.affine_mut(op).expect("a linear map");
-            add_product(b.data_mut(), map.b(), W.data());
+            let (W, b, _) = weights.affine_mut(op).expect("a linear map");
+            if let (Some(b), Some(norm_b)) = (b, map.b()) {
+                add_product(b.data_mut(), norm_b, W.data());
+            }
             *W = map.folded_into(W);
         }
         if let Some(norm) = weights.norm_mut(site) {
@@ -142,8 +144,8 @@ fn norms_and_readers(diagram: &Diagram) -> Vec<(NormSite, Vec<Op>)> {
 }
 
 /// `b += x W`
-fn add_product<T: Scalar>(b: &mut [T], x: Option<&[T]>, W: &[T]) {
-    let rows = W.chunks_exact(b.len()).zip(x.unwrap_or_default());
+fn add_product<T: Scalar>(b: &mut [T], x: &[T], W: &[T]) {
+    let rows = W.chunks_exact(b.len()).zip(x);
     for (row, &x) in rows {
         b.iter_mut().zip(row).for_each(|(b, &w)| *b += x * w);
     }

@@ -304,30 +304,30 @@ impl<T: Scalar> Weights<T> {
         }
     }
 
-    /// The parameters of the linear map that an operation is, where it is one.
+    /// The linear map that an operation is, where it is one.
     pub(crate) fn affine(&self, op: Op) -> Option<Affine<'_, T>> {
-        let (W, b) = match op {
+        let (W, b, input_axes) = match op {
             Op::Project(l, which) => {
                 let attn = &self.blocks[l].attn;
                 match which {
-                    Projection::Q => (&attn.W_Q, &attn.b_Q),
-                    Projection::K => (&attn.W_K, &attn.b_K),
-                    Projection::V => (&attn.W_V, &attn.b_V),
+                    Projection::Q => (&attn.W_Q, Some(&attn.b_Q), 1),
+                    Projection::K => (&attn.W_K, Some(&attn.b_K), 1),
+                    Projection::V => (&attn.W_V, Some(&attn.b_V), 1),
                 }
             }
             Op::WriteHeads(l) => {
                 let attn = &self.blocks[l].attn;
-                (&attn.W_O, &attn.b_O)
+                (&attn.W_O, Some(&attn.b_O), 2)
             }
             Op::Neurons(l) => {
                 let mlp = self.blocks[l].mlp.as_ref()?;
-                (&mlp.W_in, &mlp.b_in)
+                (&mlp.W_in, Some(&mlp.b_in), 1)
             }
             Op::WriteNeurons(l) => {
                 let mlp = self.blocks[l].mlp.as_ref()?;
-                (&mlp.W_out, &mlp.b_out)
+                (&mlp.W_out, Some(&mlp.b_out), 1)
             }
-            Op::Unembed => (&self.W_U, &self.b_U),
+            Op::Unembed => (&self.W_U, Some(&self.b_U), 1),
             Op::Embed
             | Op::PosEmbed
             | Op::Sum
@@ -336,33 +336,37 @@ impl<T: Scalar> Weights<T> {
             | Op::Attend(_)
             | Op::Activate(_) => return None,
         };
-        Some(Affine { W, b })
+        Some(Affine { W, b, input_axes })
     }
 
-    /// The parameters of the linear map that an operation is, where it is one, to be changed.
-    pub(crate) fn affine_mut(&mut self, op: Op) -> Option<(&mut Tensor<T>, &mut Tensor<T>)> {
+    /// The parameters of that map, to be changed, and how many of the first axes of `W` are inputs.
+    #[allow(clippy::type_complexity)]
+    pub(crate) fn affine_mut(
+        &mut self,
+        op: Op,
+    ) -> Option<(&mut Tensor<T>, Option<&mut Tensor<T>>, usize)> {
         Some(match op {
             Op::Project(l, which) => {
                 let attn = &mut self.blocks[l].attn;
                 match which {
-                    Projection::Q => (&mut attn.W_Q, &mut attn.b_Q),
-                    Projection::K => (&mut attn.W_K, &mut attn.b_K),
-                    Projection::V => (&mut attn.W_V, &mut attn.b_V),
+                    Projection::Q => (&mut attn.W_Q, Some(&mut attn.b_Q), 1),
+                    Projection::K => (&mut attn.W_K, Some(&mut attn.b_K), 1),
+                    Projection::V => (&mut attn.W_V, Some(&mut attn.b_V), 1),
                 }
             }
             Op::WriteHeads(l) => {
                 let attn = &mut self.blocks[l].attn;
-                (&mut attn.W_O, &mut attn.b_O)
+                (&mut attn.W_O, Some(&mut attn.b_O), 2)
             }
             Op::Neurons(l) => {
                 let mlp = self.blocks[l].mlp.as_mut()?;
-                (&mut mlp.W_in, &mut mlp.b_in)
+                (&mut mlp.W_in, Some(&mut mlp.b_in), 1)
             }
             Op::WriteNeurons(l) => {
                 let mlp = self.blocks[l].mlp.as_mut()?;
-                (&mut mlp.W_out, &mut mlp.b_out)
+                (&mut mlp.W_out, Some(&mut mlp.b_out), 1)
             }
-            Op::Unembed => (&mut self.W_U, &mut self.b_U),
+            Op::Unembed => (&mut self.W_U, Some(&mut self.b_U), 1),
             Op::Embed
             | Op::PosEmbed
             | Op::Sum

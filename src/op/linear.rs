@@ -7,19 +7,37 @@ use crate::linalg::{add_transposed_product, affine_into, product_into};
 use crate::tensor::{Columns, Scalar, Tensor, add_assign};
 use faer::{MatMut, MatRef};
 use pulp::Arch;
+use std::borrow::Cow;
 
 /// `x W + b`
 #[derive(Clone, Copy)]
 pub(crate) struct Affine<'a, T: Scalar> {
     /// `[inputs, outputs]`; either may stand in several axes.
     pub W: &'a Tensor<T>,
-    /// `[outputs]`
-    pub b: &'a Tensor<T>,
+    /// `[outputs]`, in as many axes as those of `W`, where there is one.
+    pub b: Option<&'a Tensor<T>>,
+    /// How many of the first axes of `W` are inputs.
+    pub input_axes: usize,
+}
+
+impl<T: Scalar> Affine<'_, T> {
+    /// The axes of what it gives.
+    pub fn outputs(&self) -> &[usize] {
+        &self.W.shape()[self.input_axes..]
+    }
+
+    /// The bias, zeros where there is none.
+    fn b(&self) -> Cow<'_, [T]> {
+        match self.b {
+            Some(b) => Cow::Borrowed(b.data()),
+            None => Cow::Owned(vec![T::ZERO; self.outputs().iter().product()]),
+        }
+    }
 }
 
 /// `out = x W + b`, for `x: [n, inputs]`.
 pub(crate) fn linear<T: Scalar>(layout: Layout, x: &[T], map: Affine<'_, T>, out: &mut [T]) {
-    let (W, b) = (map.W.data(), map.b.data());
+    let (W, b) = (map.W.data(), &*map.b());
     let par = match layout {
         Layout::Rows(par) => par,
         Layout::Abreast => {
@@ -56,7 +74,7 @@ pub(crate) fn unembed<T: Scalar>(
             let &[lanes, pos, _] = x.shape() else {
                 unreachable!("a stream is [batch, pos, d]")
             };
-            let mut all = scratch.take(&[lanes, pos, map.b.len()]);
+            let mut all = scratch.take(&[lanes, pos, map.b().len()]);
             linear(layout, x.data(), map, all.data_mut());
             abreast::to_rows(all.data(), lanes, out);
             scratch.give(all);
@@ -131,10 +149,11 @@ pub(crate) fn parameters_back<T: Scalar>(
     x: &[T],
     d_y: &[T],
     d_W: &mut Tensor<T>,
-    d_b: &mut Tensor<T>,
+    d_b: Option<&mut Tensor<T>>,
+    d_in: usize,
 ) {
-    let (width, d_W) = (d_b.len(), d_W.data_mut());
-    let d_in = d_W.len() / width;
+    let d_W = d_W.data_mut();
+    let width = d_W.len() / d_in;
     match layout {
         Layout::Rows(_) => {
             let d_W = MatMut::from_row_major_slice_mut(d_W, d_in, width);
@@ -145,5 +164,7 @@ pub(crate) fn parameters_back<T: Scalar>(
             Arch::new().dispatch(abreast::back::ParametersBack { x, d_y, d_W, d_in })
         }
     }
-    spread_back(layout, d_y, d_b.data_mut());
+    if let Some(d_b) = d_b {
+        spread_back(layout, d_y, d_b.data_mut());
+    }
 }

@@ -162,30 +162,14 @@ impl<'a, T: Scalar> Resume<'a, T> {
 
     /// Makes a value anew at the positions reached.
     fn step(&mut self, step: &Step, to: Value, own: &[usize]) {
-        let model = self.model();
         let values = match step.op {
-            Op::Sum => {
-                let mut sum = self.beside_clean(step.reads[0].0, own);
-                for &(value, _) in &step.reads[1..] {
-                    let x = self.beside_clean(value, own);
-                    op::add(Layout::ROWS, &mut sum, &x);
-                    self.scratch.give(x);
-                }
-                sum
-            }
-            Op::Same
-            | Op::Norm(_)
-            | Op::Project(..)
-            | Op::WriteHeads(_)
-            | Op::Neurons(_)
-            | Op::Activate(_)
-            | Op::WriteNeurons(_) => {
-                let x = self.beside_clean(step.reads[0].0, own);
-                model.apply(step.op, x, Layout::ROWS, self.scratch)
-            }
             Op::Attend(l) => self.attend(l, step, own),
-            Op::Embed | Op::PosEmbed | Op::Unembed => {
-                unreachable!("nothing upstream of it changes, or it gives no value")
+            _ => {
+                let reads = step.reads.iter();
+                let reads = reads.map(|&(value, _)| self.beside_clean(value, own));
+                let reads = reads.collect();
+                self.model()
+                    .apply(step.op, reads, Layout::ROWS, self.scratch)
             }
         };
         self.changed[to] = Some(Rows {

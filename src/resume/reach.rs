@@ -79,11 +79,8 @@ impl<'a> Reach<'a> {
         for &(value, _) in &step.reads {
             let changed = &self.positions[value];
             let beside = match step.op {
-                Op::Sum => own.iter().any(|p| !changed.contains(p)),
                 Op::Attend(_) if value != step.reads[0].0 => changed.len() < self.length,
-                Op::Attend(_) => own.iter().any(|p| !changed.contains(p)),
-                // One position of what these give is made of the same position alone.
-                _ => false,
+                _ => own.iter().any(|p| !changed.contains(p)),
             };
             if beside && !own.is_empty() {
                 self.needed.push(self.diagram.values[value]);
