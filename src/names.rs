@@ -149,6 +149,8 @@ hooks! {
         Ln2Normalized = "ln2.hook_normalized",
     block /// `[batch, pos, d_mlp]`: the neurons before the activation function.
         Pre = "mlp.hook_pre",
+    block /// `[batch, pos, d_mlp]`: what gated neurons are multiplied with (gated MLPs only).
+        PreLinear = "mlp.hook_pre_linear",
     block /// `[batch, pos, d_mlp]`: SoLU's value before its LayerNorm (`solu_ln` only).
         Mid = "mlp.hook_mid",
     block /// `[batch, pos, 1]`: the scale of SoLU's LayerNorm (`solu_ln` only).

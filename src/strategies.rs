@@ -110,9 +110,9 @@ pub fn configs() -> impl Strategy<Value = Config> {
         option::of(0.5..4.0),
         any::<bool>(),
     );
-    let act_fn = select(ACT_FNS.to_vec());
+    let act_fn = (select(ACT_FNS.to_vec()), any::<bool>());
     (sizes, vocabulary, norm, attention, act_fn).prop_map(
-        |(sizes, vocabulary, (norm, eps), attention, act_fn)| {
+        |(sizes, vocabulary, (norm, eps), attention, (act_fn, gated))| {
             let (n_layers, d_model, n_heads, d_head, d_mlp) = sizes;
             let (n_ctx, d_vocab, d_vocab_out, pad_token) = vocabulary;
             let (mask, attn_scale, scale_attn_by_inverse_layer_idx) = attention;
@@ -130,7 +130,11 @@ pub fn configs() -> impl Strategy<Value = Config> {
                 mask,
                 attn_scale: attn_scale.unwrap_or((d_head as f64).sqrt()),
                 scale_attn_by_inverse_layer_idx,
-                mlp: d_mlp.map(|d_mlp| MlpKind { d_mlp, act_fn }),
+                mlp: d_mlp.map(|d_mlp| MlpKind {
+                    d_mlp,
+                    act_fn,
+                    gated: gated && act_fn != ActFn::SoluLn,
+                }),
                 pad_token,
             }
         },
@@ -214,7 +218,7 @@ fn weights<T: Scalar>(config: &Config, seed: u64, spread: f64, size: f64) -> Wei
             "embed.W_E" | "pos_embed.W_pos" => (0.0, 0.5f64.sqrt()),
             "attn.W_Q" | "attn.W_K" => (0.0, query(layer)),
             "attn.b_Q" | "attn.b_K" => (0.0, query(layer) * root(c.d_model) / 2.0),
-            "attn.W_V" | "mlp.W_in" | "unembed.W_U" => (0.0, 1.0 / root(c.d_model)),
+            "attn.W_V" | "mlp.W_in" | "mlp.W_gate" | "unembed.W_U" => (0.0, 1.0 / root(c.d_model)),
             "attn.W_O" => (0.0, size / root(c.n_heads * c.d_head)),
             "mlp.W_out" => (0.0, size / root(shape[0])),
             norm if crate::model::is_norm_scale(norm) => (1.0, 0.25),

@@ -74,9 +74,11 @@ pub(crate) enum Op {
     Attend(usize),
     /// What the heads write, and their sum with `b_O`.
     WriteHeads(usize),
+    /// Into the gates of gated neurons.
+    Gate(usize),
     /// Into the neurons.
     Neurons(usize),
-    /// The neurons' function.
+    /// The neurons' function; where they are gated, of the gate, times what is gated.
     Activate(usize),
     /// What the neurons write.
     WriteNeurons(usize),
@@ -167,6 +169,13 @@ impl Diagram {
     }
 
     fn neurons(&mut self, c: &Config, l: usize, x: Hook) {
+        if c.gated() {
+            self.step(Op::Gate(l), &[x], &[Hook::Pre(l)]);
+            self.step(Op::Neurons(l), &[x], &[Hook::PreLinear(l)]);
+            let gated = [Hook::Pre(l), Hook::PreLinear(l)];
+            self.step(Op::Activate(l), &gated, &[Hook::Post(l)]);
+            return self.step(Op::WriteNeurons(l), &[Hook::Post(l)], &[Hook::MlpOut(l)]);
+        }
         self.step(Op::Neurons(l), &[x], &[Hook::Pre(l)]);
         match c.norms_neurons() {
             false => self.step(Op::Activate(l), &[Hook::Pre(l)], &[Hook::Post(l)]),
@@ -244,6 +253,7 @@ impl Op {
             | Op::Norm(_)
             | Op::Project(..)
             | Op::WriteHeads(_)
+            | Op::Gate(_)
             | Op::Neurons(_)
             | Op::Activate(_)
             | Op::WriteNeurons(_)
@@ -261,6 +271,7 @@ impl Op {
             | Op::Project(..)
             | Op::Attend(_)
             | Op::WriteHeads(_)
+            | Op::Gate(_)
             | Op::Neurons(_)
             | Op::WriteNeurons(_)
             | Op::Unembed => false,

@@ -111,6 +111,8 @@ pub struct MlpKind {
     pub d_mlp: usize,
     /// What each of them computes.
     pub act_fn: ActFn,
+    /// Whether that is multiplied with a second linear map of the stream: `act_fn(x W_gate) · (x W_in) + b_in`.
+    pub gated: bool,
 }
 
 /// A model's sizes and features: all that what it computes depends on, beside its parameters.
@@ -189,6 +191,11 @@ impl Config {
         }
     }
 
+    /// Whether the neurons are gated.
+    pub fn gated(&self) -> bool {
+        self.mlp.is_some_and(|mlp| mlp.gated)
+    }
+
     /// Whether the neurons pass a LayerNorm of their own.
     pub(crate) fn norms_neurons(&self) -> bool {
         self.act_fn() == Some(ActFn::SoluLn)
@@ -231,6 +238,12 @@ impl Config {
         if self.attn_scale == 0.0 || !self.attn_scale.is_finite() {
             let reason = format!("{}, expected a number other than 0", self.attn_scale);
             return refuse("attn_scale", reason);
+        }
+        if self.gated() && self.norms_neurons() {
+            return refuse(
+                "gated_mlp",
+                "true is not covered where act_fn is solu_ln".into(),
+            );
         }
         if let Some(pad) = self.pad_token.filter(|&pad| pad >= self.d_vocab) {
             let reason = format!("{pad} is no token: d_vocab is {}", self.d_vocab);

@@ -62,9 +62,11 @@ impl Hook {
             Hook::Q(_) | Hook::K(_) | Hook::V(_) | Hook::Z(_) => &[Batch, Pos, Head, DHead],
             Hook::AttnScores(_) | Hook::Pattern(_) => &[Batch, Head, Query, Key],
             Hook::Result(_) => &[Batch, Pos, Head, DModel],
-            Hook::Pre(_) | Hook::Mid(_) | Hook::MlpLnNormalized(_) | Hook::Post(_) => {
-                &[Batch, Pos, DMlp]
-            }
+            Hook::Pre(_)
+            | Hook::PreLinear(_)
+            | Hook::Mid(_)
+            | Hook::MlpLnNormalized(_)
+            | Hook::Post(_) => &[Batch, Pos, DMlp],
         }
     }
 

@@ -47,6 +47,7 @@ impl Diagram {
         let of = |step: &Step| match step.op {
             Op::Same => self.linear_readers(step.gives[0]),
             Op::Project(..)
+            | Op::Gate(_)
             | Op::Neurons(_)
             | Op::WriteHeads(_)
             | Op::WriteNeurons(_)
@@ -146,9 +147,10 @@ impl Op {
             Op::Norm(_) => vec![read(0), step.gives[0]],
             // The pattern.
             Op::Attend(_) => vec![read(0), read(1), read(2), step.gives[1]],
-            Op::Activate(_) => vec![read(0)],
+            Op::Activate(_) => step.reads.iter().map(|&(value, _)| value).collect(),
             Op::Project(..)
             | Op::WriteHeads(_)
+            | Op::Gate(_)
             | Op::Neurons(_)
             | Op::WriteNeurons(_)
             | Op::Unembed => match parameters {

@@ -149,6 +149,10 @@ impl<'a, T: Scalar> Source<'a, T> {
             Symbol::BV(h) => row(&attn(h.layer).b_V, &[dims.group(h)]),
             Symbol::BO(l) => row(&attn(l).b_O, &[]),
             Symbol::WIn(l) => Matrix::View(mlp(l)?.W_in.mat(&[])),
+            Symbol::WGate(l) => {
+                let W_gate = mlp(l)?.W_gate.as_ref();
+                Matrix::View(W_gate.ok_or_else(|| missing(symbol))?.mat(&[]))
+            }
             Symbol::BIn(l) => row(&mlp(l)?.b_in, &[]),
             Symbol::WOut(l) => Matrix::View(mlp(l)?.W_out.mat(&[])),
             Symbol::BOut(l) => row(&mlp(l)?.b_out, &[]),

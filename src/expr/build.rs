@@ -43,6 +43,8 @@ constructors! {
     b_O(layer: usize) = BO;
     /// `[model, mlp]`
     W_in(layer: usize) = WIn;
+    /// `[model, mlp]`
+    W_gate(layer: usize) = WGate;
     /// `[one, mlp]`
     b_in(layer: usize) = BIn;
     /// `[mlp, model]`
@@ -69,6 +71,8 @@ constructors! {
     resid_mid(layer: usize) = ResidMid;
     /// `[pos, mlp]`
     pre(layer: usize) = Pre;
+    /// `[pos, mlp]`
+    pre_linear(layer: usize) = PreLinear;
     /// `[pos, mlp]`
     post(layer: usize) = Post;
     /// `[pos, model]`

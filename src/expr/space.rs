@@ -98,6 +98,8 @@ pub struct Dims {
     pub d_vocab_out: usize,
     /// The norms before the layers and the unembedding.
     pub norm: Option<NormKind>,
+    /// Whether the neurons are gated.
+    pub gated: bool,
     /// Whether positions have an embedding, which is added to the tokens'.
     pub pos_embed: bool,
     /// What of queries and keys is turned by their positions; `None` where nothing is.
@@ -151,6 +153,7 @@ impl Default for Dims {
             d_mlp: Some(17),
             d_vocab_out: 7,
             norm: Some(NormKind::LN),
+            gated: false,
             pos_embed: true,
             rotary: Some(Rotary::halves(4)),
         }
@@ -203,6 +206,7 @@ impl Config {
             d_mlp: self.d_mlp(),
             d_vocab_out: self.d_vocab_out,
             norm: self.norm,
+            gated: self.gated(),
             pos_embed: true,
             rotary: None,
         }

@@ -216,6 +216,8 @@ symbols! {
         BO = "b_O": |_| [One, Model] Weight,
         /// Into the neurons.
         WIn = "W_in": |l| [Model, Mlp(l)] Weight,
+        /// Into the gates of gated neurons.
+        WGate = "W_gate": |l| [Model, Mlp(l)] Weight,
         /// The neurons' bias, a row.
         BIn = "b_in": |l| [One, Mlp(l)] Weight,
         /// Out of the neurons.
@@ -230,6 +232,8 @@ symbols! {
         ResidMid = "resid_mid": |_| [Pos, Model] Run,
         /// The neurons before their function.
         Pre = "pre": |l| [Pos, Mlp(l)] Run,
+        /// What gated neurons are multiplied with.
+        PreLinear = "pre_linear": |l| [Pos, Mlp(l)] Run,
         /// The neurons after it.
         Post = "post": |l| [Pos, Mlp(l)] Run,
         /// What the MLP writes, `b_out` included.
@@ -332,6 +336,7 @@ impl Symbol {
             | Symbol::Logits
             | Symbol::BO(_)
             | Symbol::WIn(_)
+            | Symbol::WGate(_)
             | Symbol::BIn(_)
             | Symbol::WOut(_)
             | Symbol::BOut(_)
@@ -339,6 +344,7 @@ impl Symbol {
             | Symbol::AttnOut(_)
             | Symbol::ResidMid(_)
             | Symbol::Pre(_)
+            | Symbol::PreLinear(_)
             | Symbol::Post(_)
             | Symbol::MlpOut(_)
             | Symbol::ResidPost(_)
@@ -369,6 +375,7 @@ impl Symbol {
             Symbol::AttnOut(l) => Hook::AttnOut(l),
             Symbol::ResidMid(l) => Hook::ResidMid(l),
             Symbol::Pre(l) => Hook::Pre(l),
+            Symbol::PreLinear(l) => Hook::PreLinear(l),
             Symbol::Post(l) => Hook::Post(l),
             Symbol::MlpOut(l) => Hook::MlpOut(l),
             Symbol::ResidPost(l) => Hook::ResidPost(l),
@@ -394,6 +401,7 @@ impl Symbol {
             | Symbol::C
             | Symbol::BO(_)
             | Symbol::WIn(_)
+            | Symbol::WGate(_)
             | Symbol::BIn(_)
             | Symbol::WOut(_)
             | Symbol::BOut(_)
@@ -439,7 +447,12 @@ impl Symbol {
             dims.rotary.is_none().then(|| none.to_string())
         };
         match *self {
+            Symbol::WGate(l) | Symbol::PreLinear(l) if !dims.gated => {
+                mlp_there(l).or(Some("this model's neurons are not gated".to_string()))
+            }
             Symbol::WIn(l)
+            | Symbol::WGate(l)
+            | Symbol::PreLinear(l)
             | Symbol::BIn(l)
             | Symbol::WOut(l)
             | Symbol::BOut(l)

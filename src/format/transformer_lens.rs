@@ -49,6 +49,8 @@ struct Raw {
     #[serde(default)]
     attn_only: bool,
     act_fn: Option<ActFn>,
+    #[serde(default)]
+    gated_mlp: bool,
     #[serde(default = "unset")]
     d_vocab: i64,
     #[serde(default = "unset")]
@@ -145,7 +147,6 @@ const UNCOVERED: &[(&str, serde_json::Value)] = {
         ("use_local_attn", Bool(false)),
         ("final_rms", Bool(false)),
         ("parallel_attn_mlp", Bool(false)),
-        ("gated_mlp", Bool(false)),
         ("n_key_value_heads", Null),
         ("post_embedding_ln", Bool(false)),
         ("load_in_4bit", Bool(false)),
@@ -168,6 +169,7 @@ const COVERED: &[&str] = &[
     "d_mlp",
     "attn_only",
     "act_fn",
+    "gated_mlp",
     "d_vocab",
     "d_vocab_out",
     "attention_dir",
@@ -297,6 +299,7 @@ impl Raw {
         let mlp = act_fn.map(|act_fn| MlpKind {
             d_mlp: self.d_mlp.unwrap_or(self.d_model.saturating_mul(4)),
             act_fn,
+            gated: self.gated_mlp,
         });
         let attn_scale = match (self.use_attn_scale, self.attn_scale) {
             (false, _) => 1.0,
@@ -348,6 +351,7 @@ struct Written {
     d_mlp: Option<usize>,
     attn_only: bool,
     act_fn: Option<ActFn>,
+    gated_mlp: bool,
     d_vocab: usize,
     d_vocab_out: usize,
     attention_dir: AttentionDir,
@@ -375,6 +379,7 @@ impl Written {
             d_mlp: c.d_mlp(),
             attn_only: c.mlp.is_none(),
             act_fn: c.act_fn(),
+            gated_mlp: c.gated(),
             d_vocab: c.d_vocab,
             d_vocab_out: c.d_vocab_out,
             attention_dir: match c.mask {
@@ -465,6 +470,7 @@ enum Field {
     DMlp(Option<usize>),
     AttnOnly(bool),
     ActFn(Option<ActFn>),
+    GatedMlp(bool),
     DVocab(i64),
     DVocabOut(i64),
     AttentionDir(AttentionDir),
@@ -523,8 +529,8 @@ mod tests {
             ),
             (r#""eps": "small""#, "config field `eps`"),
             (
-                r#""gated_mlp": true"#,
-                "config field `gated_mlp`: true is not covered",
+                r#""use_qk_norm": true"#,
+                "config field `use_qk_norm`: true is not covered",
             ),
             (
                 r#""positional_embedding_type": "rotary""#,

@@ -88,7 +88,7 @@ impl<'a, 's, T: Scalar> Backward<'a, 's, T> {
                 self.free(d_out);
             }
             Op::Norm(site) => self.norm_back(site, step, &d_out),
-            Op::Project(..) | Op::Neurons(_) | Op::WriteNeurons(_) | Op::Unembed => {
+            Op::Project(..) | Op::Gate(_) | Op::Neurons(_) | Op::WriteNeurons(_) | Op::Unembed => {
                 self.linear_back(step, &d_out);
                 self.free(d_out);
             }
@@ -98,7 +98,7 @@ impl<'a, 's, T: Scalar> Backward<'a, 's, T> {
                 self.linear_back(step, &d_out);
                 self.free(d_out);
             }
-            Op::Activate(_) => self.activate_back(step, d_out),
+            Op::Activate(l) => self.activate_back(l, step, d_out),
         }
     }
 
@@ -199,15 +199,32 @@ impl<'a, 's, T: Scalar> Backward<'a, 's, T> {
         }
     }
 
-    fn activate_back(&mut self, step: &Step, d_out: Arc<Tensor<T>>) {
-        let value = step.reads[0].0;
+    fn activate_back(&mut self, l: usize, step: &Step, d_out: Arc<Tensor<T>>) {
+        let layout = self.sequences.layout;
         let config = self.model.config();
         let act_fn = config.act_fn().expect("a model with neurons");
-        let pre = self.tape.value(self.model.diagram.values[value]);
+        let of = |i: usize| self.tape.value(self.model.diagram.values[step.reads[i].0]);
+        let (pre, value) = (of(0), step.reads[0].0);
+        if step.reads.len() == 1 {
+            let mut d = self.own(d_out);
+            let d_mlp = pre.shape()[2];
+            op::activate_back(act_fn, pre.data(), d.data_mut(), d_mlp);
+            return self.add(step, value, d);
+        }
+        let gated = of(1);
+        let d_b = self
+            .sink
+            .weights
+            .as_mut()
+            .and_then(|w| w.blocks[l].mlp.as_mut());
+        if let Some(mlp) = d_b {
+            op::spread_back(layout, d_out.data(), mlp.b_in.data_mut());
+        }
         let mut d = self.own(d_out);
-        let d_mlp = pre.shape()[2];
-        op::activate_back(act_fn, pre.data(), d.data_mut(), d_mlp);
+        let mut d_gated = self.scratch.take(gated.shape());
+        op::gate_back(layout, act_fn, [pre, gated], &mut d, &mut d_gated);
         self.add(step, value, d);
+        self.add(step, step.reads[1].0, d_gated);
     }
 
     /// From the derivative by `z` of the queries that there are to those by queries, keys and values.

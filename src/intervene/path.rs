@@ -182,10 +182,14 @@ pub fn path_patch<'a, T: Scalar>(
                     })
             }
             Receiver::Mlp(l) => {
-                run.hook(Hook::ResidMid(l), keep)
-                    .hook(Hook::Pre(l), move |value, hook| {
+                let read = [Hook::Pre(l), Hook::PreLinear(l)].into_iter();
+                let read = read.filter(|&hook| model.diagram.value(hook).is_some());
+                read.fold(run.hook(Hook::ResidMid(l), keep), |run, hook| {
+                    let stream = stream.clone();
+                    run.hook(hook, move |value, hook| {
                         *value = model.made_of((Hook::ResidMid(l), &stream.borrow()), hook)
                     })
+                })
             }
             Receiver::Logits => {
                 let last = model.config().n_layers.checked_sub(1);

@@ -39,7 +39,11 @@ impl<T: Scalar> Model<T> {
                 [x, scale].into_iter().for_each(|t| scratch.give(t));
                 out
             }
-            Op::Project(..) | Op::Neurons(_) | Op::WriteHeads(_) | Op::WriteNeurons(_) => {
+            Op::Project(..)
+            | Op::Gate(_)
+            | Op::Neurons(_)
+            | Op::WriteHeads(_)
+            | Op::WriteNeurons(_) => {
                 let map = self.affine(op).expect("a linear map");
                 let shape = [&x.shape()[..2], map.outputs()].concat();
                 let mut out = scratch.take(&shape);
@@ -47,9 +51,13 @@ impl<T: Scalar> Model<T> {
                 scratch.give(x);
                 out
             }
-            Op::Activate(_) => {
+            Op::Activate(l) => {
                 let act_fn = self.config.act_fn().expect("a model with neurons");
                 op::activate(layout, act_fn, &mut x);
+                if let Some(gated) = reads.next() {
+                    op::gate(layout, &mut x, &gated, self.weights.mlp(l).b_in.data());
+                    scratch.give(gated);
+                }
                 x
             }
             Op::Embed | Op::PosEmbed | Op::Attend(_) | Op::Unembed => {

@@ -113,16 +113,23 @@ impl<T: Scalar> Forward<'_, '_, '_, '_, T> {
                 self.give(step.gives[0], value);
             }
             Op::Norm(site) => self.norm(site, step),
-            Op::Project(..) | Op::Neurons(_) | Op::WriteNeurons(_) => {
+            Op::Project(..) | Op::Gate(_) | Op::Neurons(_) | Op::WriteNeurons(_) => {
                 let map = self.model.affine(step.op).expect("a linear map");
                 self.linear(step, map);
             }
             Op::Attend(l) => self.attend(l, step),
             Op::WriteHeads(l) => self.write_heads(l, step),
-            Op::Activate(_) => {
+            Op::Activate(l) => {
                 let mut value = self.take(step);
                 let act_fn = self.model.config.act_fn().expect("a model with neurons");
-                op::activate(self.sequences.layout, act_fn, &mut value);
+                let layout = self.sequences.layout;
+                op::activate(layout, act_fn, &mut value);
+                if step.reads.len() > 1 {
+                    let gated = self.read(step, 1);
+                    let b_in = self.model.weights.mlp(l).b_in.data();
+                    op::gate(layout, &mut value, &gated, b_in);
+                    self.done(step, 1, gated);
+                }
                 self.give(step.gives[0], value);
             }
             Op::Unembed => {

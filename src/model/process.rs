@@ -114,6 +114,11 @@ pub fn fold_layer_norm<T: Scalar>(model: &mut Model<T>) -> Outcome {
         }
         None => return Outcome::Skipped("the model has no LayerNorm"),
     }
+    if model.config.gated() && model.config.norm.is_some_and(|norm| norm.bias) {
+        return Outcome::Skipped(
+            "gated neurons have no bias that the norms' b could be folded into",
+        );
+    }
     for (site, readers) in norms_and_readers(&model.diagram) {
         let Some(map) = model.norm_at(site).map(NormMap::into_owned) else {
             continue;

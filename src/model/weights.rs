@@ -41,9 +41,11 @@ pub struct Attention<T: Scalar> {
 /// An MLP.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mlp<T: Scalar> {
+    /// `[d_model, d_mlp]`; only where the neurons are gated.
+    pub W_gate: Option<Tensor<T>>,
     /// `[d_model, d_mlp]`
     pub W_in: Tensor<T>,
-    /// `[d_mlp]`
+    /// `[d_mlp]`; of gated neurons added to the product.
     pub b_in: Tensor<T>,
     /// The LayerNorm over the neurons, `[d_mlp]`; only where `act_fn` is `solu_ln` and the norms are `LN`.
     pub ln: Option<Norm<T>>,
@@ -118,6 +120,9 @@ macro_rules! named_tensors {
                     }
                 }
                 if let Some(mlp) = block.mlp.$as() {
+                    if let Some(W_gate) = mlp.W_gate.$as() {
+                        add("mlp.W_gate", W_gate);
+                    }
                     add("mlp.W_in", & $($mut)? mlp.W_in);
                     add("mlp.b_in", & $($mut)? mlp.b_in);
                     if let Some(ln) = mlp.ln.$as() {
@@ -190,6 +195,10 @@ impl<T: Scalar> Weights<T> {
             let mlp = match c.d_mlp() {
                 None => None,
                 Some(d_mlp) => Some(Mlp {
+                    W_gate: match c.gated() {
+                        true => Some(make(&name("mlp.W_gate"), &[c.d_model, d_mlp])?),
+                        false => None,
+                    },
                     W_in: make(&name("mlp.W_in"), &[c.d_model, d_mlp])?,
                     b_in: make(&name("mlp.b_in"), &[d_mlp])?,
                     ln: norm(&mut make, NormSite::Neurons(l), &name("mlp.ln"), d_mlp)?,
@@ -321,7 +330,13 @@ impl<T: Scalar> Weights<T> {
             }
             Op::Neurons(l) => {
                 let mlp = self.blocks[l].mlp.as_ref()?;
-                (&mlp.W_in, Some(&mlp.b_in), 1)
+                // Of gated neurons it is added later.
+                let b = mlp.W_gate.is_none().then_some(&mlp.b_in);
+                (&mlp.W_in, b, 1)
+            }
+            Op::Gate(l) => {
+                let mlp = self.blocks[l].mlp.as_ref()?;
+                (mlp.W_gate.as_ref()?, None, 1)
             }
             Op::WriteNeurons(l) => {
                 let mlp = self.blocks[l].mlp.as_ref()?;
@@ -360,7 +375,13 @@ impl<T: Scalar> Weights<T> {
             }
             Op::Neurons(l) => {
                 let mlp = self.blocks[l].mlp.as_mut()?;
-                (&mut mlp.W_in, Some(&mut mlp.b_in), 1)
+                // Of gated neurons it is added later.
+                let b = mlp.W_gate.is_none().then_some(&mut mlp.b_in);
+                (&mut mlp.W_in, b, 1)
+            }
+            Op::Gate(l) => {
+                let mlp = self.blocks[l].mlp.as_mut()?;
+                (mlp.W_gate.as_mut()?, None, 1)
             }
             Op::WriteNeurons(l) => {
                 let mlp = self.blocks[l].mlp.as_mut()?;

@@ -2,7 +2,7 @@
 
 use super::{Layout, split};
 use crate::diagram::ActFn;
-use crate::tensor::{Scalar, Tensor, map_in_place, map2_in_place, softmax_rows};
+use crate::tensor::{Scalar, Tensor, add_rows, map_in_place, map2_in_place, softmax_rows};
 
 /// The activation function of `[batch, pos, d_mlp]` neurons, in place.
 pub(crate) fn activate<T: Scalar>(layout: Layout, act_fn: ActFn, x: &mut Tensor<T>) {
@@ -10,6 +10,41 @@ pub(crate) fn activate<T: Scalar>(layout: Layout, act_fn: ActFn, x: &mut Tensor<
     split(layout.par(), x.data_mut(), d_mlp, |_, x| {
         act_fn.apply(x, d_mlp)
     });
+}
+
+/// What gated neurons give: their function, which `x` holds, times what is gated, plus a bias.
+pub(crate) fn gate<T: Scalar>(layout: Layout, x: &mut Tensor<T>, gated: &Tensor<T>, b: &[T]) {
+    map2_in_place(x.data_mut(), gated.data(), |x, y| x * y);
+    if b.iter().any(|&b| b != T::ZERO) {
+        add_to_each(layout, x, b);
+    }
+}
+
+/// `x += b` at every position.
+fn add_to_each<T: Scalar>(layout: Layout, x: &mut Tensor<T>, b: &[T]) {
+    match layout {
+        Layout::Rows(_) => add_rows(x.data_mut(), b),
+        Layout::Abreast => {
+            let lanes = x.shape()[0];
+            let values = x.data_mut().chunks_exact_mut(lanes).zip(b.iter().cycle());
+            values.for_each(|(x, &b)| x.iter_mut().for_each(|x| *x += b));
+        }
+    }
+}
+
+/// From the derivative `d` by what gated neurons give to that by the gate, in place, and that by what is gated.
+pub(crate) fn gate_back<T: Scalar>(
+    layout: Layout,
+    act_fn: ActFn,
+    [pre, gated]: [&Tensor<T>; 2],
+    d: &mut Tensor<T>,
+    d_gated: &mut Tensor<T>,
+) {
+    d_gated.data_mut().copy_from_slice(pre.data());
+    activate(layout, act_fn, d_gated);
+    map2_in_place(d_gated.data_mut(), d.data(), |x, d| x * d);
+    map2_in_place(d.data_mut(), gated.data(), |d, y| d * y);
+    activate_back(act_fn, pre.data(), d.data_mut(), pre.shape()[2]);
 }
 
 impl ActFn {

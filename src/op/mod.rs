@@ -13,7 +13,7 @@ mod rows;
 mod scratch;
 mod sum;
 
-pub(crate) use activate::{activate, activate_back};
+pub(crate) use activate::{activate, activate_back, gate, gate_back};
 pub(crate) use attend::{Attention, AttentionBack, Masks, softmax, weigh};
 pub(crate) use embed::{embed, embed_back, spread, spread_back};
 pub(crate) use heads::{head_result, head_results, sum_heads};

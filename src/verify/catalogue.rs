@@ -31,6 +31,11 @@ impl RunIdentity {
                     .collect()
             }
             RunIdentity::AttnOut => (0..dims.n_layers).map(Symbol::AttnOut).collect(),
+            RunIdentity::Neurons if dims.gated => {
+                let all = 0..dims.n_layers;
+                all.flat_map(|l| [Symbol::Pre(l), Symbol::PreLinear(l)])
+                    .collect()
+            }
             RunIdentity::Neurons => (0..dims.n_layers).map(Symbol::Pre).collect(),
             RunIdentity::MlpOut => (0..dims.n_layers).map(Symbol::MlpOut).collect(),
             RunIdentity::HeadResults => {

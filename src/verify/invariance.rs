@@ -153,8 +153,12 @@ impl Invariance {
                 {
                     let order = derangement(&mut rng, mlp.b_in.len());
                     let d_mlp = order.len();
-                    for row in mlp.W_in.data_mut().chunks_exact_mut(d_mlp) {
-                        reorder(row, &order);
+                    for W in [Some(&mut mlp.W_in), mlp.W_gate.as_mut()]
+                        .into_iter()
+                        .flatten()
+                    {
+                        let rows = W.data_mut().chunks_exact_mut(d_mlp);
+                        rows.for_each(|row| reorder(row, &order));
                     }
                     reorder(mlp.b_in.data_mut(), &order);
                     reorder(mlp.W_out.data_mut(), &order);

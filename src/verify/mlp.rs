@@ -34,6 +34,18 @@ fn act<T: Scalar>(act_fn: ActFn, x: T) -> f64 {
 /// one unit each and [`ELEMENTARY`]; the products two. In f64 the reference has the same.
 const SIGMOIDAL: f64 = 2.0 * (6.0 * 0.5 + 1.0 + 1.0 + ELEMENTARY + 2.0);
 
+/// A gate's function, which is within a bound, times what is gated, plus a bias: the product and the sum are rounded
+/// here and there.
+fn times_gated<T: Scalar>((gate, bound): (f64, f64), by: f64, b: f64) -> (f64, f64) {
+    let value = gate * by + b;
+    let product = (gate.abs() + bound) * by.abs();
+    let roundings = 2.0 * unit::<T>().to_f64() * (2.0 * product + b.abs());
+    (
+        value,
+        bound * by.abs() + roundings + T::MIN_POSITIVE.to_f64(),
+    )
+}
+
 pub(super) fn activation<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Result<()> {
     let act_fn = e
         .model
@@ -50,6 +62,10 @@ pub(super) fn activation<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -
             Hook::Post(l)
         };
         let found = e.value(hook)?;
+        let gated = match mlp.W_gate {
+            Some(_) => Some(e.value(Hook::PreLinear(l))?),
+            None => None,
+        };
         for (row, (x, y)) in pre
             .data()
             .chunks_exact(d_mlp)
@@ -71,6 +87,13 @@ pub(super) fn activation<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -
                         let bound =
                             SIGMOIDAL * unit::<T>().to_f64() * size + T::MIN_POSITIVE.to_f64();
                         (act(act_fn, x[j]), bound)
+                    }
+                };
+                let (expected, bound) = match &gated {
+                    None => (expected, bound),
+                    Some(gated) => {
+                        let by = gated.data()[row * d_mlp + j].to_f64();
+                        times_gated::<T>((expected, bound), by, mlp.b_in.data()[j].to_f64())
                     }
                 };
                 cmp.entry(y[j].to_f64(), expected, bound, || e.place(hook, row, &[j]));

@@ -111,8 +111,10 @@ impl RunIdentity {
                 "z[h] = pattern[h] · v[h], result[h] = pattern[h] · v[h] · W_O[h]"
             }
             RunIdentity::AttnOut => "attn_out = Σ_h result[h] + b_O",
-            RunIdentity::Neurons => "pre = x W_in + b_in",
-            RunIdentity::Activation => "post = act_fn(pre)",
+            RunIdentity::Neurons => {
+                "pre = x W_in + b_in; gated, pre = x W_gate, pre_linear = x W_in"
+            }
+            RunIdentity::Activation => "post = act_fn(pre); gated, times pre_linear, plus b_in",
             RunIdentity::MlpOut => "mlp_out = Σ_i post[i] W_out[i] + b_out",
             RunIdentity::DirectAttribution => {
                 "logits = Σ components through ln_final and W_U, + b_U"

@@ -316,7 +316,11 @@ fn paths_add_up_on_every_kind_of_model() {
             n_layers: 2,
             norm,
             mask,
-            mlp: act_fn.map(|act_fn| MlpKind { d_mlp: 9, act_fn }),
+            mlp: act_fn.map(|act_fn| MlpKind {
+                d_mlp: 9,
+                act_fn,
+                gated: act_fn == ActFn::GeluNew,
+            }),
             ..config
         });
         let cases = of_a_kind.prop_flat_map(|config| models_and_tokens_of(&config));

@@ -10,7 +10,7 @@ use pathsum::decompose::{
     By, Component, Logit, Stack, direct_logit_attribution, layer_norm_stack, residual_stack,
 };
 use pathsum::model::process::{Outcome, Step};
-use pathsum::model::{ActFn, Mask, NormWeight};
+use pathsum::model::{ActFn, Mask, NormKind, NormWeight};
 use pathsum::strategies::{configs, models, models_and_tokens, models_of, tokens_of};
 use pathsum::verify::{self, Evidence, Invariance, RunIdentity, Verdict};
 use pathsum::{Cache, Config, Hook, Model, Par, Run, RunOutput, Scalar, Tensor, Tokens};
@@ -44,6 +44,9 @@ fn reason(id: &str, c: &Config, tokens: &Tokens) -> Option<&'static str> {
         "residual_sum" | "projections" | "scores" | "mask" | "softmax" | "pattern_rows"
         | "head_results" | "attn_out" | "neurons" | "activation" | "mlp_out" => {
             (!layers).then_some("the model has no layers")
+        }
+        "fold_layer_norm" if c.gated() && c.norm == Some(NormKind::LN) => {
+            Some("gated neurons have no bias that the norms' b could be folded into")
         }
         "fold_layer_norm" => match c.norm.map(|norm| norm.weight) {
             Some(NormWeight::Plain | NormWeight::OnePlus) => None,

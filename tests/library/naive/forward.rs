@@ -176,6 +176,16 @@ impl<'a> Pass<'a> {
         })
     }
 
+    /// `x W`
+    fn linear_without_bias(&self, x: &Value, W: &str) -> Value {
+        let W = self.param(W);
+        let shape = [x.shape[0], x.shape[1], W.shape[1]];
+        Value::from_fn(&shape, |at| {
+            let pairs = (0..W.shape[0]).map(|i| (x.at(&[at[0], at[1], i]), W.at(&[i, at[2]])));
+            self.r.dot(Num::exact(0.0), pairs)
+        })
+    }
+
     fn attention(&mut self, l: usize, x: &Value, tokens: &Tokens) -> Value {
         let (c, r) = (self.c, self.r);
         let (batch, pos) = (tokens.batch(), tokens.pos());
@@ -255,8 +265,16 @@ impl<'a> Pass<'a> {
         let r = self.r;
         let of = |name: &str| format!("blocks.{l}.mlp.{name}");
         let act_fn = self.c.act_fn().expect("a model with MLPs has one");
-        let pre = self.linear(x, &of("W_in"), &of("b_in"));
+        let gated = self.c.mlp.is_some_and(|mlp| mlp.gated);
+        let pre = match gated {
+            true => self.linear_without_bias(x, &of("W_gate")),
+            false => self.linear(x, &of("W_in"), &of("b_in")),
+        };
         let pre = self.visit(Hook::Pre(l), pre);
+        let pre_linear = gated.then(|| {
+            let value = self.linear_without_bias(x, &of("W_in"));
+            self.visit(Hook::PreLinear(l), value)
+        });
 
         let mut post = pre;
         let d_mlp = post.shape[2];
@@ -269,6 +287,13 @@ impl<'a> Pass<'a> {
                 }
                 _ => row.iter_mut().for_each(|x| *x = activate(r, act_fn, *x)),
             }
+        }
+        if let Some(pre_linear) = pre_linear {
+            let b_in = self.param(&of("b_in"));
+            post = Value::from_fn(&post.shape, |at| {
+                let product = (post.at(at), pre_linear.at(at));
+                r.dot(b_in.at(&at[2..]), [product].into_iter())
+            });
         }
         if act_fn == ActFn::SoluLn {
             post = self.visit(Hook::Mid(l), post);

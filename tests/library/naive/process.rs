@@ -37,7 +37,15 @@ fn readers(c: &Config) -> Vec<(String, Vec<(String, String)>)> {
         let attn = ["attn._Q", "attn._K", "attn._V"].map(pair).to_vec();
         all.push((of("ln1".into()), attn));
         if c.mlp.is_some() {
-            all.push((of("ln2".into()), vec![pair("mlp._in")]));
+            // What gates has no bias, and neither has what is gated.
+            let gated = c.mlp.is_some_and(|mlp| mlp.gated);
+            let own = match gated {
+                true => ["mlp.W_gate", "mlp.W_in"]
+                    .map(|W| (of(W.into()), String::new()))
+                    .to_vec(),
+                false => vec![pair("mlp._in")],
+            };
+            all.push((of("ln2".into()), own));
         }
         if c.mlp.is_some() && c.act_fn() == Some(pathsum::model::ActFn::SoluLn) {
             all.push((of("mlp.ln".into()), vec![pair("mlp._out")]));
@@ -51,6 +59,9 @@ fn readers(c: &Config) -> Vec<(String, Vec<(String, String)>)> {
 /// `b += ln.b W`, `W = ln.w W` less its mean over what it reads; then `ln.w = 1`, `ln.b = 0`.
 pub fn fold_layer_norm(c: &Config, r: Rounding, params: &mut Params) {
     let Some(kind) = c.norm else { return };
+    if kind.bias && c.gated() {
+        return;
+    }
     for (norm, readers) in readers(c) {
         let Some(w) = params.get(&format!("{norm}.w")) else {
             continue;
@@ -67,7 +78,8 @@ pub fn fold_layer_norm(c: &Config, r: Rounding, params: &mut Params) {
         for (W_name, b_name) in readers {
             let W = params[&W_name].clone();
             let axis = W.shape.len() - 2;
-            let bias = get(params, &b_name);
+            let no_bias = &mut Value::from_fn(&[0], |_| Num::exact(0.0));
+            let bias = params.get_mut(&b_name).unwrap_or(no_bias);
             *bias = Value::from_fn(&bias.shape.clone(), |at| {
                 let column = |i: usize| {
                     let (lead, out) = at.split_at(at.len() - 1);
