@@ -692,6 +692,7 @@ fn costs_are_pinned() {
         d_vocab_out: 50257,
         norm: Some(NormKind::LN),
         pos_embed: true,
+        gated: false,
         rotary: None,
     };
     let flops = |text: &str, form: Form| {
