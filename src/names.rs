@@ -127,9 +127,9 @@ hooks! {
         Ln1Normalized = "ln1.hook_normalized",
     block /// `[batch, pos, head, d_head]`: queries.
         Q = "attn.hook_q",
-    block /// `[batch, pos, head, d_head]`: keys.
+    block /// `[batch, pos, group, d_head]`: keys; of each head, or of heads that share them.
         K = "attn.hook_k",
-    block /// `[batch, pos, head, d_head]`: values.
+    block /// `[batch, pos, group, d_head]`: values; of each head, or of heads that share them.
         V = "attn.hook_v",
     block /// `[batch, head, query, key]`: scores, scaled and masked.
         AttnScores = "attn.hook_attn_scores",

@@ -109,19 +109,22 @@ pub fn configs() -> impl Strategy<Value = Config> {
         select(vec![Mask::Causal, Mask::All]),
         option::of(0.5..4.0),
         any::<bool>(),
+        any::<prop::sample::Index>(),
     );
     let act_fn = (select(ACT_FNS.to_vec()), any::<bool>());
     (sizes, vocabulary, norm, attention, act_fn).prop_map(
         |(sizes, vocabulary, (norm, eps), attention, (act_fn, gated))| {
             let (n_layers, d_model, n_heads, d_head, d_mlp) = sizes;
             let (n_ctx, d_vocab, d_vocab_out, pad_token) = vocabulary;
-            let (mask, attn_scale, scale_attn_by_inverse_layer_idx) = attention;
+            let (mask, attn_scale, scale_attn_by_inverse_layer_idx, groups) = attention;
+            let divisors: Vec<usize> = (1..=n_heads).filter(|n| n_heads % n == 0).collect();
             Config {
                 n_layers,
                 d_model,
                 n_ctx,
                 d_head,
                 n_heads,
+                groups: *groups.get(&divisors),
                 d_vocab,
                 d_vocab_out,
                 positions: Positions::Learned,

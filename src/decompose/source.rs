@@ -55,7 +55,7 @@ pub fn source_attribution<T: Scalar>(
     for head in 0..heads {
         let read = through(model.weights().W_O(Head { layer, head }), &last);
         for sequence in 0..batch {
-            let worth = through(v.head(sequence, head), &read);
+            let worth = through(v.head(sequence, model.config().group(head)), &read);
             for query in 0..pos {
                 let scale = scale.map_or(T::ONE, |s| s[[sequence, query, 0]]);
                 let row = out.slice_mut(&[sequence, head, query]);
@@ -134,7 +134,7 @@ pub fn source_attribution_through<T: Scalar>(
     }
     let mut out = Tensor::zeros(&[batch, pos, pos]);
     for sequence in 0..batch {
-        let worth = through(v.head(sequence, earlier.head), &read);
+        let worth = through(v.head(sequence, model.config().group(earlier.head)), &read);
         let scale = scale.map_or(T::ONE, |s| s[[sequence, query, 0]]);
         for between in 0..pos {
             let ln1 = ln1.map_or(T::ONE, |s| s[[sequence, between, 0]]);
@@ -178,7 +178,7 @@ pub fn info_weighted_pattern<T: Scalar>(
     for head in 0..heads {
         let W_O = model.weights().W_O(Head { layer, head });
         for sequence in 0..batch {
-            let written: Mat<T> = product(v.head(sequence, head), W_O);
+            let written: Mat<T> = product(v.head(sequence, model.config().group(head)), W_O);
             let lengths: Vec<T> = written.row_iter().map(|row| row.norm_l2()).collect();
             for query in 0..pos {
                 let row = out.slice_mut(&[sequence, head, query]).iter_mut();

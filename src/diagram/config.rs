@@ -129,6 +129,8 @@ pub struct Config {
     pub n_ctx: usize,
     /// Heads a layer.
     pub n_heads: usize,
+    /// Keys and values a layer, each for as many heads in a row: `n_heads` where every head has its own.
+    pub groups: usize,
     /// Width of a head.
     pub d_head: usize,
     /// Tokens.
@@ -191,6 +193,16 @@ impl Config {
         }
     }
 
+    /// Whether heads share keys and values.
+    pub fn grouped(&self) -> bool {
+        self.groups < self.n_heads
+    }
+
+    /// Which of its layer's keys and values a head has.
+    pub fn group(&self, head: usize) -> usize {
+        head / (self.n_heads / self.groups)
+    }
+
     /// Whether the neurons are gated.
     pub fn gated(&self) -> bool {
         self.mlp.is_some_and(|mlp| mlp.gated)
@@ -216,6 +228,7 @@ impl Config {
             ("d_model", self.d_model),
             ("n_ctx", self.n_ctx),
             ("n_heads", self.n_heads),
+            ("n_key_value_heads", self.groups),
             ("d_head", self.d_head),
             ("d_mlp", self.d_mlp().unwrap_or(1)),
             ("d_vocab", self.d_vocab),
@@ -238,6 +251,10 @@ impl Config {
         if self.attn_scale == 0.0 || !self.attn_scale.is_finite() {
             let reason = format!("{}, expected a number other than 0", self.attn_scale);
             return refuse("attn_scale", reason);
+        }
+        if self.n_heads % self.groups != 0 {
+            let reason = format!("{} does not divide n_heads, {}", self.groups, self.n_heads);
+            return refuse("n_key_value_heads", reason);
         }
         if self.gated() && self.norms_neurons() {
             return refuse(

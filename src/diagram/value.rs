@@ -12,6 +12,8 @@ pub enum Axis {
     Pos,
     /// Heads of a layer.
     Head,
+    /// Keys and values of a layer.
+    Group,
     /// Positions of queries.
     Query,
     /// Positions of keys.
@@ -33,6 +35,7 @@ impl Axis {
             Axis::Batch => batch,
             Axis::Pos | Axis::Query | Axis::Key => pos,
             Axis::Head => c.n_heads,
+            Axis::Group => c.groups,
             Axis::DHead => c.d_head,
             Axis::DModel => c.d_model,
             Axis::DMlp => c.d_mlp().unwrap_or(0),
@@ -44,7 +47,7 @@ impl Axis {
 impl Hook {
     /// The axes of the hook's value, outermost first.
     pub fn axes(self) -> &'static [Axis] {
-        use Axis::{Batch, DHead, DMlp, DModel, Head, Key, One, Pos, Query};
+        use Axis::{Batch, DHead, DMlp, DModel, Group, Head, Key, One, Pos, Query};
         match self {
             Hook::Embed
             | Hook::PosEmbed
@@ -59,7 +62,8 @@ impl Hook {
             Hook::Ln1Scale(_) | Hook::Ln2Scale(_) | Hook::MlpLnScale(_) | Hook::LnFinalScale => {
                 &[Batch, Pos, One]
             }
-            Hook::Q(_) | Hook::K(_) | Hook::V(_) | Hook::Z(_) => &[Batch, Pos, Head, DHead],
+            Hook::Q(_) | Hook::Z(_) => &[Batch, Pos, Head, DHead],
+            Hook::K(_) | Hook::V(_) => &[Batch, Pos, Group, DHead],
             Hook::AttnScores(_) | Hook::Pattern(_) => &[Batch, Head, Query, Key],
             Hook::Result(_) => &[Batch, Pos, Head, DModel],
             Hook::Pre(_)

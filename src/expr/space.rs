@@ -198,7 +198,7 @@ impl Config {
         Dims {
             n_layers: self.n_layers,
             n_heads: self.n_heads,
-            groups: self.n_heads,
+            groups: self.groups,
             d_vocab: self.d_vocab,
             pos: self.n_ctx,
             d_model: self.d_model,

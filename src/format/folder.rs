@@ -1,6 +1,6 @@
 //! Models from files: a folder with `config.json` and `model.safetensors`, or a PyTorch state dict.
 
-use super::transformer_lens::{from_file, shape_in_file, to_file};
+use super::transformer_lens::{from_file, shape_in_file, shared_name, to_file};
 use crate::diagram::Config;
 use crate::error::{Error, Result, nearest_hint};
 use crate::model::{self, Model, Weights};
@@ -57,7 +57,9 @@ impl<T: Scalar> Model<T> {
             Vec::new()
         };
         let names: BTreeSet<&str> = layout.iter().map(|(name, _)| name.as_str()).collect();
-        let known = |name: &str| names.is_empty() || names.contains(name);
+        // In TransformerLens's grouped attention these are properties, and what they are made of has an underscore.
+        let shared: BTreeSet<String> = names.iter().filter_map(|n| shared_name(n)).collect();
+        let known = |name: &str| names.is_empty() || names.contains(name) || shared.contains(name);
         let buffer = |name: &str| BUFFERS.iter().any(|b| name.ends_with(b));
         if let Some(name) = file.names().find(|n| !known(n) && !buffer(n)) {
             return Err(Error::UnexpectedTensor {
@@ -70,6 +72,8 @@ impl<T: Scalar> Model<T> {
         }
         let weights = Weights::build(&config, |name, own| {
             let expected = shape_in_file(name, own);
+            let other = shared_name(name).filter(|n| file.names().any(|there| there == n));
+            let (parameter, name) = (name, other.as_deref().unwrap_or(name));
             let found = file
                 .shape(name)
                 .ok_or_else(|| match file.float::<T>(name) {
@@ -87,7 +91,7 @@ impl<T: Scalar> Model<T> {
                     expected,
                 });
             }
-            Ok(from_file(name, file.float(name)?))
+            Ok(from_file(parameter, file.float(name)?))
         })?;
         Ok(Model::of(config, weights))
     }
@@ -130,14 +134,16 @@ impl<T: Scalar> Model<T> {
 
 impl<T: Scalar> Weights<T> {
     /// Every parameter as a state dict of TransformerLens has it: `W_Q`, `W_K` and `W_V` by heads,
-    /// `[n_heads, d_model, d_head]`.
+    /// `[n_heads, d_model, d_head]`; `_W_K`, `_W_V` and their biases where heads share them.
     pub fn state_dict(&self) -> Vec<(String, Cow<'_, Tensor<T>>)> {
-        let tensors = self.tensors().into_iter();
+        let attn = self.blocks.first().map(|block| &block.attn);
+        let grouped = attn.is_some_and(|a| a.W_K.shape()[1] < a.W_Q.shape()[1]);
         let in_file = |(name, t): (String, _)| {
             let t = to_file(&name, t);
-            (name, t)
+            let shared = shared_name(&name).filter(|_| grouped);
+            (shared.unwrap_or(name), t)
         };
-        tensors.map(in_file).collect()
+        self.tensors().into_iter().map(in_file).collect()
     }
 }
 

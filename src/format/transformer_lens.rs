@@ -45,6 +45,7 @@ struct Raw {
     d_head: usize,
     #[serde(default = "unset")]
     n_heads: i64,
+    n_key_value_heads: Option<usize>,
     d_mlp: Option<usize>,
     #[serde(default)]
     attn_only: bool,
@@ -147,7 +148,6 @@ const UNCOVERED: &[(&str, serde_json::Value)] = {
         ("use_local_attn", Bool(false)),
         ("final_rms", Bool(false)),
         ("parallel_attn_mlp", Bool(false)),
-        ("n_key_value_heads", Null),
         ("post_embedding_ln", Bool(false)),
         ("load_in_4bit", Bool(false)),
         ("num_experts", Null),
@@ -166,6 +166,7 @@ const COVERED: &[&str] = &[
     "n_ctx",
     "d_head",
     "n_heads",
+    "n_key_value_heads",
     "d_mlp",
     "attn_only",
     "act_fn",
@@ -307,12 +308,14 @@ impl Raw {
             (true, given) => given,
         };
         let d_vocab = count("d_vocab", self.d_vocab, None)?;
+        let n_heads = count("n_heads", self.n_heads, Some(self.d_model / d_head))?;
         let config = Config {
             n_layers: self.n_layers,
             d_model: self.d_model,
             n_ctx: self.n_ctx,
             d_head,
-            n_heads: count("n_heads", self.n_heads, Some(self.d_model / d_head))?,
+            n_heads,
+            groups: self.n_key_value_heads.unwrap_or(n_heads),
             d_vocab,
             d_vocab_out: count("d_vocab_out", self.d_vocab_out, Some(d_vocab))?,
             positions: match self.positional_embedding_type {
@@ -348,6 +351,7 @@ struct Written {
     n_ctx: usize,
     d_head: usize,
     n_heads: usize,
+    n_key_value_heads: Option<usize>,
     d_mlp: Option<usize>,
     attn_only: bool,
     act_fn: Option<ActFn>,
@@ -376,6 +380,7 @@ impl Written {
             n_ctx: c.n_ctx,
             d_head: c.d_head,
             n_heads: c.n_heads,
+            n_key_value_heads: c.grouped().then_some(c.groups),
             d_mlp: c.d_mlp(),
             attn_only: c.mlp.is_none(),
             act_fn: c.act_fn(),
@@ -417,6 +422,14 @@ fn is_by_heads(name: &str) -> bool {
     [".attn.W_Q", ".attn.W_K", ".attn.W_V"]
         .iter()
         .any(|own| name.ends_with(own))
+}
+
+/// The other name that a parameter of keys or values has in a state dict, where heads share them.
+pub(super) fn shared_name(name: &str) -> Option<String> {
+    let of = ["attn.W_K", "attn.W_V", "attn.b_K", "attn.b_V"];
+    let own = of.iter().find(|own| name.ends_with(*own))?;
+    let (block, kind) = name.split_at(name.len() - own.len() + "attn.".len());
+    Some(format!("{block}_{kind}"))
 }
 
 /// The shape that a parameter has in a state dict, from the model's own.
@@ -467,6 +480,7 @@ enum Field {
     NCtx(usize),
     DHead(usize),
     NHeads(i64),
+    NKeyValueHeads(Option<usize>),
     DMlp(Option<usize>),
     AttnOnly(bool),
     ActFn(Option<ActFn>),

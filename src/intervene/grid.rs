@@ -319,6 +319,11 @@ impl Scope {
         by: Each,
     ) -> Vec<(String, CellPlace)> {
         let layers = self.layers(config);
+        let heads = match site {
+            // Those that heads share are there once.
+            Site::K | Site::V => config.groups,
+            _ => config.n_heads,
+        };
         let positions = || self.positions.clone().unwrap_or_else(|| (0..pos).collect());
         let place = |label: String, change: &dyn Fn(&mut CellPlace)| {
             let mut cell = CellPlace::default();
@@ -330,7 +335,7 @@ impl Scope {
                 .map(|&l| place(l.to_string(), &|c| c.layers = vec![l]))
                 .collect(),
             Each::Head => (layers.iter())
-                .flat_map(|&layer| (0..config.n_heads).map(move |head| Head { layer, head }))
+                .flat_map(|&layer| (0..heads).map(move |head| Head { layer, head }))
                 .filter(|head| self.heads.as_ref().is_none_or(|heads| heads.contains(head)))
                 .map(|head| place(head.to_string(), &|c| c.heads = vec![head]))
                 .collect(),

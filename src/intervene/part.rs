@@ -1,5 +1,6 @@
 //! Which part of a hook's value an intervention touches.
 
+use crate::diagram::Axis;
 use crate::error::{Error, Result};
 use crate::model::Config;
 use crate::names::Hook;
@@ -77,12 +78,10 @@ pub(super) enum ValueAxis {
 /// The axes of a hook's value, outermost first.
 pub(super) fn axes(hook: Hook) -> &'static [ValueAxis] {
     use ValueAxis::{Head, Key, Position, Sequence, Unit};
-    match hook {
-        Hook::Q(_) | Hook::K(_) | Hook::V(_) | Hook::Z(_) | Hook::Result(_) => {
-            &[Sequence, Position, Head, Unit]
-        }
-        Hook::AttnScores(_) | Hook::Pattern(_) => &[Sequence, Head, Position, Key],
-        _ => &[Sequence, Position, Unit],
+    match hook.axes() {
+        [_, _, _] => &[Sequence, Position, Unit],
+        [_, Axis::Head, ..] => &[Sequence, Head, Position, Key],
+        _ => &[Sequence, Position, Head, Unit],
     }
 }
 

@@ -17,9 +17,9 @@ use std::rc::Rc;
 pub enum Receiver {
     /// A head's queries.
     Q(Head),
-    /// A head's keys.
+    /// A head's keys; where heads share them, those of all that do.
     K(Head),
-    /// A head's values.
+    /// A head's values; where heads share them, those of all that do.
     V(Head),
     /// A layer's neurons.
     Mlp(usize),
@@ -169,6 +169,7 @@ pub fn path_patch<'a, T: Scalar>(
         run = match receiver {
             Receiver::Q(head) | Receiver::K(head) | Receiver::V(head) => {
                 let l = head.layer;
+                let heads = model.config().n_heads;
                 let hook = match receiver {
                     Receiver::Q(_) => Hook::Q(l),
                     Receiver::K(_) => Hook::K(l),
@@ -178,7 +179,8 @@ pub fn path_patch<'a, T: Scalar>(
                     .hook(hook, move |value, hook| {
                         let stream = stream.borrow();
                         let seen = model.made_of((Hook::ResidPre(l), &stream), hook);
-                        put_head(value, &seen, head.head);
+                        let group = head.head / (heads / value.shape()[2]);
+                        put_head(value, &seen, group);
                     })
             }
             Receiver::Mlp(l) => {

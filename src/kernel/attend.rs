@@ -31,10 +31,12 @@ pub(crate) struct Attend<'a, T> {
     pub queries: &'a [usize],
     pub pos: usize,
     pub heads: usize,
+    /// Keys and values, each of as many heads.
+    pub groups: usize,
     pub d_head: usize,
     /// `[batch, queries, head, d_head]`, as is `z`.
     pub q: &'a [T],
-    /// `[batch, pos, head, d_head]`, as is `v`.
+    /// `[batch, pos, group, d_head]`, as is `v`.
     pub k: &'a [T],
     pub v: &'a [T],
     /// What `q kᵀ` is multiplied by.
@@ -63,26 +65,27 @@ impl<T: Scalar> WithSimd for Attend<'_, T> {
         let mut values = vec![T::ZERO; pos * wide];
         let mut at_work = vec![T::ZERO; QUERIES * width];
 
-        let (heads, queries) = (self.heads, self.queries);
+        let (heads, groups, queries) = (self.heads, self.groups, self.queries);
         let square = queries.len() * pos;
         let mut scores = self.scores.map(|s| s.chunks_exact_mut(square));
         let mut pattern = self.pattern.map(|p| p.chunks_exact_mut(square));
         let each = queries.len() * heads * d_head;
         let of_queries = self.q.chunks_exact(each).zip(self.z.chunks_exact_mut(each));
         for (b, (q, z)) in of_queries.enumerate() {
-            let first = b * pos * heads * d_head;
-            let k = &self.k[first..][..pos * heads * d_head];
-            let k = MatRef::from_row_major_slice(k, pos, heads * d_head);
+            let first = b * pos * groups * d_head;
+            let k = &self.k[first..][..pos * groups * d_head];
+            let k = MatRef::from_row_major_slice(k, pos, groups * d_head);
             if let Some(pads) = self.pad_keys {
                 let pads = &pads[b * pos..(b + 1) * pos];
                 let to = is_pad.iter_mut().zip(pads);
                 to.for_each(|(to, &pad)| *to = if pad { T::ONE } else { T::ZERO });
             }
             for h in 0..heads {
-                let of_head = k.subcols(h * d_head, d_head);
+                let g = h / (heads / groups);
+                let of_head = k.subcols(g * d_head, d_head);
                 pack(of_head.transpose(), &mut keys, width);
                 for p in 0..pos {
-                    let from = &self.v[first + (p * heads + h) * d_head..];
+                    let from = &self.v[first + (p * groups + g) * d_head..];
                     for at in (0..d_head).step_by(lanes) {
                         let n = lanes.min(d_head - at);
                         let v = load_over::<T, S>(simd, &from[at..], n);
@@ -337,6 +340,7 @@ mod tests {
                         queries,
                         pos,
                         heads,
+                        groups: heads,
                         d_head,
                         q: &q,
                         k: &k,

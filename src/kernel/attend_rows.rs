@@ -10,10 +10,12 @@ pub(crate) struct AttendRows<'a, T> {
     pub queries: &'a [usize],
     pub pos: usize,
     pub heads: usize,
+    /// Keys and values, each of as many heads.
+    pub groups: usize,
     pub d_head: usize,
     /// `[batch, queries, head, d_head]`, as is `z`.
     pub q: &'a [T],
-    /// `[batch, pos, head, d_head]`, as is `v`.
+    /// `[batch, pos, group, d_head]`, as is `v`.
     pub k: &'a [T],
     pub v: &'a [T],
     /// What `q kᵀ` is multiplied by.
@@ -38,11 +40,12 @@ impl<T: Scalar> WithSimd for AttendRows<'_, T> {
             queries,
             pos,
             heads,
+            groups,
             d_head,
             ..
         } = self;
         let lanes = size_of::<T::V<S>>() / size_of::<T>();
-        let width = heads * d_head;
+        let (width, key_width) = (heads * d_head, groups * d_head);
         let vectors = d_head.div_ceil(lanes);
         // What fills the last vector up scores too little to count.
         let mut row = vec![T::ZERO; pos.next_multiple_of(lanes)];
@@ -68,17 +71,18 @@ impl<T: Scalar> WithSimd for AttendRows<'_, T> {
                 pos
             };
             let (k, v) = (
-                &self.k[sequence * pos * width..],
-                &self.v[sequence * pos * width..],
+                &self.k[sequence * pos * key_width..],
+                &self.v[sequence * pos * key_width..],
             );
             for h in 0..heads {
+                let g = h / (heads / groups);
                 let q = &q[h * d_head..];
                 own.iter_mut()
                     .enumerate()
                     .for_each(|(i, own)| *own = chunk(q, i));
                 let mut max = -T::INFINITY;
                 for (key, score) in row[..seen].iter_mut().enumerate() {
-                    let k = &k[key * width + h * d_head..];
+                    let k = &k[key * key_width + g * d_head..];
                     let products = own.iter().enumerate();
                     let sum = products.fold(T::splat(simd, T::ZERO), |sum, (i, &q)| {
                         T::mul_add(simd, q, chunk(k, i), sum)
@@ -101,7 +105,7 @@ impl<T: Scalar> WithSimd for AttendRows<'_, T> {
                 normalize::<T, S>(simd, T::split_mut::<S>(&mut row).0, &mut []);
                 own.fill(T::splat(simd, T::ZERO));
                 for (key, &weight) in row[..seen].iter().enumerate() {
-                    let v = &v[key * width + h * d_head..];
+                    let v = &v[key * key_width + g * d_head..];
                     let weight = T::splat(simd, weight);
                     for (i, sum) in own.iter_mut().enumerate() {
                         *sum = T::mul_add(simd, weight, chunk(v, i), *sum);

@@ -3,13 +3,11 @@
 pub(crate) mod abreast;
 mod attend;
 mod attend_rows;
-mod changed_keys;
 mod norm;
 mod sums;
 
 pub(crate) use attend::{Attend, is_short};
 pub(crate) use attend_rows::{AttendRows, attend_rows};
-pub(crate) use changed_keys::{ChangedKeys, change};
 pub(crate) use norm::{NormAbreast, NormBack, NormBackAbreast, norm_rows};
 
 /// What keys at the pad token score.

@@ -212,15 +212,12 @@ fn center_rows<T: Scalar>(t: &mut Tensor<T>, d: usize) {
 ///
 /// Source: `HookedTransformer.fold_value_biases`.
 pub fn fold_value_biases<T: Scalar>(model: &mut Model<T>) -> Outcome {
+    let config = model.config.clone();
     for block in &mut model.weights_mut().blocks {
         let attn = &mut block.attn;
-        let d_model = attn.b_O.len();
-        for (W_O, &b_V) in attn.W_O.data().chunks_exact(d_model).zip(attn.b_V.data()) {
-            attn.b_O
-                .data_mut()
-                .iter_mut()
-                .zip(W_O)
-                .for_each(|(b, &w)| *b += b_V * w);
+        for h in 0..config.n_heads {
+            let b_V = attn.b_V.slice(&[config.group(h)]);
+            add_product(attn.b_O.data_mut(), b_V, attn.W_O.slice(&[h]));
         }
         attn.b_V.data_mut().fill(T::ZERO);
     }
@@ -241,6 +238,10 @@ pub fn fold_value_biases<T: Scalar>(model: &mut Model<T>) -> Outcome {
 /// # Errors
 /// When a decomposition fails; the weights are then left alone.
 pub fn refactor_factored_attn_matrices<T: Scalar>(model: &mut Model<T>) -> Result<Outcome> {
+    if model.config.grouped() {
+        let reason = "heads share keys and values, and each would need factors of its own";
+        return Ok(Outcome::Skipped(reason));
+    }
     let mut refactored = model.clone();
     fold_value_biases(&mut refactored);
     for block in &mut refactored.weights_mut().blocks {

@@ -24,13 +24,13 @@ pub struct Attention<T: Scalar> {
     pub W_Q: Tensor<T>,
     /// `[n_heads, d_head]`
     pub b_Q: Tensor<T>,
-    /// `[d_model, n_heads, d_head]`
+    /// `[d_model, groups, d_head]`
     pub W_K: Tensor<T>,
-    /// `[n_heads, d_head]`
+    /// `[groups, d_head]`
     pub b_K: Tensor<T>,
-    /// `[d_model, n_heads, d_head]`
+    /// `[d_model, groups, d_head]`
     pub W_V: Tensor<T>,
-    /// `[n_heads, d_head]`
+    /// `[groups, d_head]`
     pub b_V: Tensor<T>,
     /// `[n_heads, d_head, d_model]`
     pub W_O: Tensor<T>,
@@ -176,15 +176,17 @@ impl<T: Scalar> Weights<T> {
         for l in 0..c.n_layers {
             let name = |s: &str| format!("blocks.{l}.{s}");
             let into_head = [c.d_model, c.n_heads, c.d_head];
+            let into_group = [c.d_model, c.groups, c.d_head];
             let of_head = [c.n_heads, c.d_head];
+            let of_group = [c.groups, c.d_head];
             let ln1 = norm(&mut make, NormSite::Ln1(l), &name("ln1"), c.d_model)?;
             let attn = Attention {
                 W_Q: make(&name("attn.W_Q"), &into_head)?,
                 b_Q: make(&name("attn.b_Q"), &of_head)?,
-                W_K: make(&name("attn.W_K"), &into_head)?,
-                b_K: make(&name("attn.b_K"), &of_head)?,
-                W_V: make(&name("attn.W_V"), &into_head)?,
-                b_V: make(&name("attn.b_V"), &of_head)?,
+                W_K: make(&name("attn.W_K"), &into_group)?,
+                b_K: make(&name("attn.b_K"), &of_group)?,
+                W_V: make(&name("attn.W_V"), &into_group)?,
+                b_V: make(&name("attn.b_V"), &of_group)?,
                 W_O: make(&name("attn.W_O"), &[c.n_heads, c.d_head, c.d_model])?,
                 b_O: make(&name("attn.b_O"), &[c.d_model])?,
             };
@@ -416,13 +418,37 @@ impl<T: Scalar> Weights<T> {
     /// A head's `W_K`: `[d_model, d_head]`.
     #[track_caller]
     pub fn W_K(&self, h: Head) -> MatRef<'_, T> {
-        self.blocks[h.layer].attn.W_K.of_head(h.head)
+        self.blocks[h.layer].attn.W_K.of_head(self.group(h))
     }
 
     /// A head's `W_V`: `[d_model, d_head]`.
     #[track_caller]
     pub fn W_V(&self, h: Head) -> MatRef<'_, T> {
-        self.blocks[h.layer].attn.W_V.of_head(h.head)
+        self.blocks[h.layer].attn.W_V.of_head(self.group(h))
+    }
+
+    /// A head's `b_Q`: `[d_head]`.
+    #[track_caller]
+    pub fn b_Q(&self, h: Head) -> &[T] {
+        self.blocks[h.layer].attn.b_Q.slice(&[h.head])
+    }
+
+    /// A head's `b_K`: `[d_head]`.
+    #[track_caller]
+    pub fn b_K(&self, h: Head) -> &[T] {
+        self.blocks[h.layer].attn.b_K.slice(&[self.group(h)])
+    }
+
+    /// A head's `b_V`: `[d_head]`.
+    #[track_caller]
+    pub fn b_V(&self, h: Head) -> &[T] {
+        self.blocks[h.layer].attn.b_V.slice(&[self.group(h)])
+    }
+
+    /// Which of its layer's keys and values a head has.
+    fn group(&self, h: Head) -> usize {
+        let attn = &self.blocks[h.layer].attn;
+        h.head / (attn.b_Q.shape()[0] / attn.b_K.shape()[0])
     }
 
     /// A head's `W_O`: `[d_head, d_model]`.

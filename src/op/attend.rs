@@ -24,7 +24,7 @@ pub(crate) struct Attention<'a, T: Scalar> {
     pub queries: &'a [usize],
     /// `[batch, queries, head, d_head]`
     pub q: &'a Tensor<T>,
-    /// `[batch, pos, head, d_head]`, as is `v`.
+    /// `[batch, pos, group, d_head]`, as is `v`.
     pub k: &'a Tensor<T>,
     pub v: &'a Tensor<T>,
     /// What `q kᵀ` is multiplied by.
@@ -47,9 +47,10 @@ impl<T: Scalar> Attention<'_, T> {
         [scores, pattern]: [Option<&mut Tensor<T>>; 2],
         z: &mut Tensor<T>,
     ) {
-        let &[batch, pos, heads, d_head] = self.k.shape() else {
+        let &[batch, pos, groups, d_head] = self.k.shape() else {
             unreachable!("keys have four axes")
         };
+        let heads = self.q.shape()[2];
         let (queries, causal) = (self.queries, self.masks.causal);
         let par = match layout {
             Layout::Rows(par) => par,
@@ -73,7 +74,7 @@ impl<T: Scalar> Attention<'_, T> {
             }
         };
         let each = batch.div_ceil(par.threads());
-        let (rows, keys) = (each * queries.len() * heads, each * pos * heads * d_head);
+        let (rows, keys) = (each * queries.len() * heads, each * pos * groups * d_head);
         let mut scores = scores.map(|s| s.data_mut().chunks_mut(rows * pos));
         let mut pattern = pattern.map(|p| p.data_mut().chunks_mut(rows * pos));
         let values = self.k.data().chunks(keys).zip(self.v.data().chunks(keys));
@@ -85,6 +86,7 @@ impl<T: Scalar> Attention<'_, T> {
                 queries,
                 pos,
                 heads,
+                groups,
                 d_head,
                 q,
                 k,
@@ -106,15 +108,13 @@ impl<T: Scalar> Attention<'_, T> {
 
     /// `scores[b, h] = q kᵀ / attn_scale`, masked: `[batch, head, queries, key]`.
     pub fn scores(&self, par: Par, out: &mut Tensor<T>) {
-        let &[_, pos, heads, _] = self.k.shape() else {
-            unreachable!("keys have four axes")
-        };
+        let (pos, heads) = (self.k.shape()[1], self.q.shape()[2]);
         let square = self.queries.len() * pos;
         split(par, out.data_mut(), square, |first, out| {
             for (i, out) in out.chunks_exact_mut(square).enumerate() {
                 let (b, h) = ((first + i) / heads, (first + i) % heads);
                 let scores = MatMut::from_row_major_slice_mut(out, self.queries.len(), pos);
-                let keys = self.k.head(b, h).transpose();
+                let keys = self.k.head(b, group_of(h, heads, self.k)).transpose();
                 product_into(scores, self.factor, self.q.head(b, h), keys);
                 self.mask(b, out);
             }
@@ -138,6 +138,11 @@ impl<T: Scalar> Attention<'_, T> {
             }
         }
     }
+}
+
+/// Which of these keys or values, `[batch, pos, group, d_head]`, the head `h` has.
+pub(crate) fn group_of<T: Scalar>(h: usize, heads: usize, keys: &Tensor<T>) -> usize {
+    h / (heads / keys.shape()[2])
 }
 
 /// The softmax of scores over the keys, in place.
@@ -167,7 +172,7 @@ pub(crate) fn weigh<T: Scalar>(par: Par, pattern: &Tensor<T>, v: &Tensor<T>, z: 
                 let z =
                     MatMut::from_row_major_slice_mut(own, n, width).subcols_mut(h * d_head, d_head);
                 let pattern = pattern.mat(&[b, h]).subrows(p, n);
-                product_into(z, T::ONE, pattern, v.head(b, h));
+                product_into(z, T::ONE, pattern, v.head(b, group_of(h, heads, v)));
             }
             rest = others;
             row += n;
@@ -240,9 +245,10 @@ impl<T: Scalar> Attention<'_, T> {
     }
 
     fn back_by_rows(&self, pattern: &Tensor<T>, d_z: &Tensor<T>, mut to: AttentionBack<'_, T>) {
-        let &[batch, pos, heads, d_head] = self.k.shape() else {
+        let &[batch, pos, _, d_head] = self.k.shape() else {
             unreachable!("keys have four axes")
         };
+        let heads = self.q.shape()[2];
         let n = self.queries.len();
         let width = heads * d_head;
         to.d_k.data_mut().fill(T::ZERO);
@@ -251,10 +257,11 @@ impl<T: Scalar> Attention<'_, T> {
         for b in 0..batch {
             let (q, d_z) = (self.q.slice(&[b]), d_z.slice(&[b]));
             for h in 0..heads {
+                let g = group_of(h, heads, self.k);
                 let pattern = pattern.slice(&[b, h]);
                 let of_head = |x| Columns::some(x, width, h * d_head, d_head);
                 let d_pattern = MatMut::from_row_major_slice_mut(&mut d_scores, n, pos);
-                let v = self.v.head(b, h).transpose();
+                let v = self.v.head(b, g).transpose();
                 product_into(d_pattern, T::ONE, of_head(d_z).mat(), v);
                 if let Some(kept) = &mut to.d_pattern {
                     kept.slice_mut(&[b, h]).copy_from_slice(&d_scores);
@@ -273,10 +280,10 @@ impl<T: Scalar> Attention<'_, T> {
                 }
                 let d = Columns::all(&d_scores[..], pos);
                 let d_q = to.d_q.head_mut(b, h);
-                product_into(d_q, self.factor, d.mat(), self.k.head(b, h));
-                add_transposed_product(to.d_k.head_mut(b, h), self.factor, d, of_head(q));
+                product_into(d_q, self.factor, d.mat(), self.k.head(b, g));
+                add_transposed_product(to.d_k.head_mut(b, g), self.factor, d, of_head(q));
                 let pattern = Columns::all(pattern, pos);
-                add_transposed_product(to.d_v.head_mut(b, h), T::ONE, pattern, of_head(d_z));
+                add_transposed_product(to.d_v.head_mut(b, g), T::ONE, pattern, of_head(d_z));
             }
         }
     }

@@ -14,7 +14,7 @@ mod scratch;
 mod sum;
 
 pub(crate) use activate::{activate, activate_back, gate, gate_back};
-pub(crate) use attend::{Attention, AttentionBack, Masks, softmax, weigh};
+pub(crate) use attend::{Attention, AttentionBack, Masks, group_of, softmax, weigh};
 pub(crate) use embed::{embed, embed_back, spread, spread_back};
 pub(crate) use heads::{head_result, head_results, sum_heads};
 pub(crate) use linear::{Affine, add_linear_back, linear, linear_back, parameters_back, unembed};
@@ -57,6 +57,7 @@ impl Layout {
         ];
         let lanes = lanes::<T>();
         lanes >= 4
+            && !c.grouped()
             && batch >= lanes
             && pos <= MAX_POS
             && width.iter().all(|&d| d <= MAX_WIDTH)

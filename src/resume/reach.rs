@@ -65,7 +65,7 @@ impl<'a> Reach<'a> {
             return;
         };
         let mut own: Vec<usize> = match step.op {
-            Op::Attend(l) => self.queries(l, step),
+            Op::Attend(_) => self.queries(step),
             _ => {
                 let reads = step.reads.iter();
                 reads
@@ -90,19 +90,17 @@ impl<'a> Reach<'a> {
     }
 
     /// The queries of a layer that see a changed key or value, or have changed.
-    fn queries(&mut self, l: usize, step: &Step) -> Vec<usize> {
+    fn queries(&self, step: &Step) -> Vec<usize> {
         let [q, k, v] = [0, 1, 2].map(|i| step.reads[i].0);
-        let mut keys = [&self.positions[k][..], &self.positions[v]].concat();
-        keys.sort_unstable();
-        keys.dedup();
-        if goes_on_from_pattern(keys.len(), self.length) {
-            self.needed
-                .extend([Hook::Q(l), Hook::Pattern(l), Hook::Z(l)]);
-        }
-        let first = match keys.first() {
+        let first = self.positions[k]
+            .first()
+            .into_iter()
+            .chain(self.positions[v].first());
+        let first = first.copied().min();
+        let first = match first {
             None => self.length,
             Some(_) if self.config.sees_ahead() => 0,
-            Some(&first) => first,
+            Some(first) => first,
         };
         let seeing = first..self.length;
         self.positions[q].iter().copied().chain(seeing).collect()
@@ -117,9 +115,4 @@ impl<'a> Reach<'a> {
         };
         positions.filter(|&p| p < self.length).filter(is).collect()
     }
-}
-
-/// Whether so few keys have changed that each query's mix is changed by them, rather than made anew.
-pub(super) fn goes_on_from_pattern(changed: usize, length: usize) -> bool {
-    changed > 0 && 4 * changed <= length
 }

@@ -10,16 +10,17 @@ use crate::tensor::Scalar;
 
 pub(super) fn scores<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Result<()> {
     let c = e.model.config();
-    for (l, block) in e.model.weights().blocks.iter().enumerate() {
+    let w = e.model.weights();
+    for l in 0..c.n_layers {
         let x = e.layer_input(Hook::Ln1Normalized(l), Hook::ResidPre(l))?;
         let found = e.value(Hook::AttnScores(l))?;
         let inverse = T::ONE / T::from_f64(c.score_scale(l));
         for h in 0..c.n_heads {
             let head = Head { layer: l, head: h };
-            let W_Q = Bounded::exact(e.model.weights().W_Q(head));
-            let W_K = Bounded::exact(e.model.weights().W_K(head));
-            let b_Q = Bounded::exact_row(block.attn.b_Q.slice(&[h]));
-            let b_K = Bounded::exact_row(block.attn.b_K.slice(&[h]));
+            let W_Q = Bounded::exact(w.W_Q(head));
+            let W_K = Bounded::exact(w.W_K(head));
+            let b_Q = Bounded::exact_row(w.b_Q(head));
+            let b_K = Bounded::exact_row(w.b_K(head));
             let W_QK = W_Q.times(&W_K.transposed());
             let query_bias = W_Q.times(&b_K.transposed());
             let key_bias = b_Q.times(&W_K.transposed());
@@ -27,8 +28,8 @@ pub(super) fn scores<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Re
             for b in 0..e.out.tokens.batch() {
                 let x = Bounded::exact(x.mat(&[b]));
                 // As the forward pass has it, for the bound on what it found…
-                let q = x.times_plus(&W_Q, block.attn.b_Q.slice(&[h]));
-                let k = x.times_plus(&W_K, block.attn.b_K.slice(&[h]));
+                let q = x.times_plus(&W_Q, w.b_Q(head));
+                let k = x.times_plus(&W_K, w.b_K(head));
                 let from_qk = q.times(&k.transposed()).scaled(inverse, unit::<T>());
                 let left = from_qk.claimed(found.mat(&[b, h]));
                 // … and through W_QK.

@@ -104,21 +104,25 @@ impl Invariance {
             Invariance::ValueBasis => {
                 for block in &mut changed.weights_mut().blocks {
                     let attn = &mut block.attn;
-                    for h in 0..c.n_heads {
+                    for g in 0..c.groups {
                         let (G, inverse) = random_basis(&mut rng, c.d_head);
-                        into_basis(&mut attn.W_V, &mut attn.b_V, h, G.as_ref());
-                        let W_O = product(inverse.as_ref(), attn.W_O.mat(&[h]));
-                        attn.W_O.mat_mut(&[h]).copy_from(W_O);
+                        into_basis(&mut attn.W_V, &mut attn.b_V, g, G.as_ref());
+                        for h in (0..c.n_heads).filter(|&h| c.group(h) == g) {
+                            let W_O = product(inverse.as_ref(), attn.W_O.mat(&[h]));
+                            attn.W_O.mat_mut(&[h]).copy_from(W_O);
+                        }
                     }
                 }
             }
             Invariance::QueryBasis => {
                 for block in &mut changed.weights_mut().blocks {
                     let attn = &mut block.attn;
-                    for h in 0..c.n_heads {
+                    for g in 0..c.groups {
                         let (G, inverse) = random_basis(&mut rng, c.d_head);
-                        into_basis(&mut attn.W_Q, &mut attn.b_Q, h, G.as_ref());
-                        into_basis(&mut attn.W_K, &mut attn.b_K, h, inverse.transpose());
+                        for h in (0..c.n_heads).filter(|&h| c.group(h) == g) {
+                            into_basis(&mut attn.W_Q, &mut attn.b_Q, h, G.as_ref());
+                        }
+                        into_basis(&mut attn.W_K, &mut attn.b_K, g, inverse.transpose());
                     }
                 }
             }
@@ -127,18 +131,32 @@ impl Invariance {
                     return Ok(Transformed::NotApplicable("there is one head a layer"));
                 }
                 for block in &mut changed.weights_mut().blocks {
-                    let order = derangement(&mut rng, c.n_heads);
+                    // Heads that share keys and values go together; where all do, among themselves.
+                    let a_group = c.n_heads / c.groups;
+                    let (groups, heads) = match c.groups {
+                        1 => (vec![0], derangement(&mut rng, c.n_heads)),
+                        n => {
+                            let groups = derangement(&mut rng, n);
+                            let of = |g: &usize| g * a_group..(g + 1) * a_group;
+                            let heads = groups.iter().flat_map(of).collect();
+                            (groups, heads)
+                        }
+                    };
                     let attn = &mut block.attn;
-                    for W in [&mut attn.W_Q, &mut attn.W_K, &mut attn.W_V] {
+                    for (W, order) in [
+                        (&mut attn.W_Q, &heads),
+                        (&mut attn.W_K, &groups),
+                        (&mut attn.W_V, &groups),
+                    ] {
                         let width: usize = W.shape()[1..].iter().product();
                         for row in W.data_mut().chunks_exact_mut(width) {
-                            reorder(row, &order);
+                            reorder(row, order);
                         }
                     }
-                    for b in [&mut attn.b_Q, &mut attn.b_K, &mut attn.b_V] {
-                        reorder(b.data_mut(), &order);
-                    }
-                    reorder(attn.W_O.data_mut(), &order);
+                    reorder(attn.b_Q.data_mut(), &heads);
+                    reorder(attn.b_K.data_mut(), &groups);
+                    reorder(attn.b_V.data_mut(), &groups);
+                    reorder(attn.W_O.data_mut(), &heads);
                 }
             }
             Invariance::NeuronOrder => {

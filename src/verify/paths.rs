@@ -38,7 +38,7 @@ pub(super) fn path_sum<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> 
                 let h = Head { layer: l, head };
                 let pattern = Bounded::exact(e.value(Hook::Pattern(l))?.mat(&[b, head]));
                 let values = pattern.times(&x).times(&Bounded::exact(w.W_V(h)));
-                let b_V = attn.b_V.slice(&[head]);
+                let b_V = w.b_V(h);
                 let bias = pattern.row_sums().times(&Bounded::exact_row(b_V));
                 let result = values.plus(&bias).times(&Bounded::exact(w.W_O(h)));
                 stream = stream.plus(&result);

@@ -58,7 +58,9 @@ fn reason(id: &str, c: &Config, tokens: &Tokens) -> Option<&'static str> {
             Some(norm) if !norm.centred => Some("the norms leave the stream's mean: it is read"),
             Some(_) => None,
         },
-        "center_unembed" | "fold_value_biases" | "refactor_factored_attn_matrices" => None,
+        "center_unembed" | "fold_value_biases" => None,
+        "refactor_factored_attn_matrices" => (c.groups < c.n_heads)
+            .then_some("heads share keys and values, and each would need factors of its own"),
         "value_basis" | "query_basis" | "head_order" | "neuron_order" if !layers => {
             Some("the model has no layers")
         }
@@ -641,6 +643,7 @@ fn is_the_parameters<T: Scalar>(model: &Model<T>, expected: &Params) -> TestCase
     let tensors = model.weights().state_dict();
     prop_assert_eq!(tensors.len(), expected.len());
     for (name, t) in tensors {
+        let name = name.replace("attn._", "attn.");
         let wrong = expected[&name].differs(&*t);
         prop_assert!(wrong.is_none(), "{name}{}", wrong.unwrap());
     }
@@ -677,6 +680,7 @@ fn steps_are_their_formulas<T: Scalar>(model: &Model<T>) -> TestCaseResult {
             .iter()
             .zip(once.weights().state_dict())
         {
+            let name = &name.replace("attn._", "attn.");
             let (first, second) = (&its_bounds[name].data, &expected[name].data);
             let what = format!("{step} twice: {name}");
             close(&what, t, &once, |i| first[i].e + second[i].e)?;

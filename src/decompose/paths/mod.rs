@@ -112,13 +112,21 @@ struct Layer<'a, T: Scalar> {
     patterns: Vec<MatRef<'a, T>>,
     /// `1 / scale` of `ln1` at each position; ones where there is no norm.
     inverse_scale: Vec<T>,
-    /// `W_V` with `ln1`'s centring and `w` folded in, `[d_model, head, d_head]`: a head's values are
+    /// `W_V` with `ln1`'s centring and `w` folded in, `[d_model, group, d_head]`: a head's values are
     /// `x W_V / scale`.
     W_V: Cow<'a, Tensor<T>>,
     /// `[head, d_head, d_model]`
     W_O: &'a Tensor<T>,
     /// `ln1.b W_V`, `[head, d_head]`, where the norm has a `b`.
     b: Option<Tensor<T>>,
+}
+
+impl<T: Scalar> Layer<'_, T> {
+    /// A head's folded `W_V`: `[d_model, d_head]`.
+    fn W_V(&self, head: usize) -> MatRef<'_, T> {
+        let a_group = self.patterns.len() / self.W_V.shape()[1];
+        self.W_V.of_head(head / a_group)
+    }
 }
 
 /// Something written to the stream.
@@ -261,14 +269,15 @@ impl<'a, T: Scalar> Paths<'a, T> {
                 .map(|h| pattern.mat(&[sequence, h]))
                 .collect();
             for (head, pattern) in patterns.iter().enumerate() {
-                let (b_V, W_O) = (attn.b_V.slice(&[head]), attn.W_O.mat(&[head]));
+                let h = Head { layer: l, head };
+                let (b_V, W_O) = (model.weights().b_V(h), attn.W_O.mat(&[head]));
                 let value = WrittenValue::Multiples {
                     of: times(row(b_V), W_O).into_data(),
                     by: (0..pos)
                         .map(|q| (0..pos).map(|k| pattern[(q, k)]).sum())
                         .collect(),
                 };
-                let start = Start::ValueBias(Head { layer: l, head });
+                let start = Start::ValueBias(h);
                 write(start, l + 1, value, norm(b_V) * frobenius(W_O));
             }
             let everywhere = |b: &Tensor<T>| WrittenValue::Multiples {
@@ -304,7 +313,7 @@ impl<'a, T: Scalar> Paths<'a, T> {
                 },
                 W_O: &attn.W_O,
                 b: ln1.as_ref().and_then(|norm| norm.b()).map(|b| {
-                    let into = |h| times(row(b), attn.W_V.of_head(h)).into_data();
+                    let into = |h| times(row(b), attn.W_V.of_head(c.group(h))).into_data();
                     let data = (0..c.n_heads).flat_map(into).collect();
                     Tensor::from_vec(&[c.n_heads, c.d_head], data)
                 }),
@@ -345,7 +354,7 @@ impl<'a, T: Scalar> Paths<'a, T> {
     /// What the cotangent of a head's values is at the stream that the head reads: `[pos, d_model]`.
     fn read_by(&self, head: Head, values: &Tensor<T>) -> Tensor<T> {
         let layer = &self.layers[head.layer];
-        let mut read = times(values.mat(&[]), layer.W_V.of_head(head.head).transpose());
+        let mut read = times(values.mat(&[]), layer.W_V(head.head).transpose());
         scale_rows(&mut read, &layer.inverse_scale);
         read
     }

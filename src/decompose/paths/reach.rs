@@ -96,7 +96,7 @@ impl<T: Scalar> AtHead<T> {
     fn new(paths: &Paths<'_, T>, head: Head, earlier: &[AtHead<T>]) -> Self {
         let (pos, d) = (paths.pos, paths.d_model());
         let layer = &paths.layers[head.layer];
-        let (W_V, W_O) = (layer.W_V.of_head(head.head), layer.W_O.mat(&[head.head]));
+        let (W_V, W_O) = (layer.W_V(head.head), layer.W_O.mat(&[head.head]));
         let g = gamma::<T>(paths.roundings());
         let V = paths.folded_size(head.layer, head.head);
         let scale = |p: usize| layer.inverse_scale[p].abs();

@@ -13,6 +13,7 @@ use super::sums::{Cotangents, LogitPaths};
 use super::{Layer, Paths, StreamWrite, frobenius, norm};
 use crate::diagram::NormSite;
 use crate::linalg::rounding::{gamma, rounded_up, spectral_at_most};
+use crate::names::Head;
 use crate::tensor::{Scalar, Tensor};
 
 /// A bound for every position.
@@ -63,8 +64,7 @@ impl<T: Scalar> Paths<'_, T> {
 
     /// The norm of the terms that a head's folded `W_V` has: taking the mean off doubles them at most.
     pub(super) fn folded_size(&self, layer: usize, head: usize) -> T {
-        let weights = &self.model.weights().blocks[layer];
-        let W_V = weights.attn.W_V.of_head(head);
+        let W_V = self.model.weights().W_V(Head { layer, head });
         let ln1 = self.model.norm_at(NormSite::Ln1(layer));
         let w = |i: usize| ln1.as_ref().and_then(|n| n.w()).map_or(T::ONE, |w| w[i]);
         let scaled = faer::Mat::from_fn(W_V.nrows(), W_V.ncols(), |i, j| W_V[(i, j)] * w(i));
@@ -74,10 +74,9 @@ impl<T: Scalar> Paths<'_, T> {
 
     /// The norm of the terms of a norm's `b` times a head's `W_V`.
     pub(super) fn bias_size(&self, layer: usize, head: usize) -> T {
-        let weights = &self.model.weights().blocks[layer];
         let ln1 = self.model.norm_at(NormSite::Ln1(layer));
         let b = ln1.as_ref().and_then(|n| n.b()).map_or(T::ZERO, norm);
-        b * frobenius(weights.attn.W_V.of_head(head))
+        b * frobenius(self.model.weights().W_V(Head { layer, head }))
     }
 }
 
@@ -117,7 +116,7 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
                 next[p] += g * streams[p];
             }
             for head in 0..layer.patterns.len() {
-                let (W_V, W_O) = (layer.W_V.of_head(head), layer.W_O.mat(&[head]));
+                let (W_V, W_O) = (layer.W_V(head), layer.W_O.mat(&[head]));
                 let (V, O) = (paths.folded_size(level, head), frobenius(W_O));
                 let b = paths.bias_size(level, head);
                 let back = layer.mixed_back(head, &after);

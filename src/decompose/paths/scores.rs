@@ -123,21 +123,8 @@ pub fn score_table<T: Scalar>(
         }
     }
     let w = model.weights();
-    let attn = &w.blocks[head.layer].attn;
-    let at_query = projected(
-        &stack,
-        sequence,
-        query,
-        w.W_Q(head),
-        attn.b_Q.slice(&[head.head]),
-    );
-    let at_key = projected(
-        &stack,
-        sequence,
-        key,
-        w.W_K(head),
-        attn.b_K.slice(&[head.head]),
-    );
+    let at_query = projected(&stack, sequence, query, w.W_Q(head), w.b_Q(head));
+    let at_key = projected(&stack, sequence, key, w.W_K(head), w.b_K(head));
     let mut values = times(at_query.mat(&[]), at_key.mat(&[]).transpose());
     let scale = T::from_f64(c.score_scale(head.layer));
     values.data_mut().iter_mut().for_each(|x| *x /= scale);

@@ -138,7 +138,7 @@ impl<'a, T: Scalar> Paths<'a, T> {
         let (mut streams, mut all_values) = (vec![stream.clone()], Vec::new());
         for (l, layer) in self.layers.iter().enumerate() {
             let both = map(self.par, layer.patterns.len(), |h| {
-                let mut values = times(stream.mat(&[]), layer.W_V.of_head(h));
+                let mut values = times(stream.mat(&[]), layer.W_V(h));
                 scale_rows(&mut values, &layer.inverse_scale);
                 if let Some(b) = &layer.b {
                     let rows = values.data_mut().chunks_exact_mut(b.shape()[1]);

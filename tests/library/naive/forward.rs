@@ -193,15 +193,18 @@ impl<'a> Pass<'a> {
         let zero = Num::exact(0.0);
 
         let mut project = |hook: Hook, which: char| {
+            let heads = if which == 'Q' { c.n_heads } else { c.groups };
             let W = self.param(&of(&format!("W_{which}")));
             let b = self.param(&of(&format!("b_{which}")));
-            let value = Value::from_fn(&[batch, pos, c.n_heads, c.d_head], |at| {
+            let value = Value::from_fn(&[batch, pos, heads, c.d_head], |at| {
                 let &[s, p, h, j] = at else { unreachable!() };
                 let pairs = (0..c.d_model).map(|i| (x.at(&[s, p, i]), W.at(&[h, i, j])));
                 r.dot(b.at(&[h, j]), pairs)
             });
             self.visit(hook, value)
         };
+        // As many heads in a row share keys and values.
+        let group = |h: usize| h * c.groups / c.n_heads;
         let q = project(Hook::Q(l), 'Q');
         let k = project(Hook::K(l), 'K');
         let v = project(Hook::V(l), 'V');
@@ -226,7 +229,8 @@ impl<'a> Pass<'a> {
             if c.mask == Mask::Causal && key > query {
                 return Num::exact(f64::NEG_INFINITY);
             }
-            let pairs = (0..c.d_head).map(|j| (q.at(&[s, query, h, j]), k.at(&[s, key, h, j])));
+            let pairs =
+                (0..c.d_head).map(|j| (q.at(&[s, query, h, j]), k.at(&[s, key, group(h), j])));
             r.div(r.dot(zero, pairs), divisor)
         });
         let scores = self.visit(Hook::AttnScores(l), scores);
@@ -240,7 +244,8 @@ impl<'a> Pass<'a> {
 
         let z = Value::from_fn(&[batch, pos, c.n_heads, c.d_head], |at| {
             let &[s, p, h, j] = at else { unreachable!() };
-            let pairs = (0..pos).map(|key| (pattern.at(&[s, h, p, key]), v.at(&[s, key, h, j])));
+            let pairs =
+                (0..pos).map(|key| (pattern.at(&[s, h, p, key]), v.at(&[s, key, group(h), j])));
             r.dot(zero, pairs)
         });
         let z = self.visit(Hook::Z(l), z);

@@ -222,5 +222,7 @@ pub type Params = BTreeMap<String, Value>;
 
 pub fn params<T: Scalar>(model: &Model<T>) -> Params {
     let tensors = model.weights().state_dict().into_iter();
-    tensors.map(|(name, t)| (name, Value::exact(&t))).collect()
+    // Where heads share keys and values, these have an underscore.
+    let name = |name: String| name.replace("attn._", "attn.");
+    tensors.map(|(n, t)| (name(n), Value::exact(&t))).collect()
 }

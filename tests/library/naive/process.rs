@@ -135,7 +135,12 @@ pub fn fold_value_biases(c: &Config, r: Rounding, params: &mut Params) {
         let b_O = get(params, &of("b_O"));
         *b_O = Value::from_fn(&[c.d_model], |at| {
             let of_heads = (0..c.n_heads).flat_map(|h| (0..c.d_head).map(move |j| (h, j)));
-            let pairs = of_heads.map(|(h, j)| (b_V.at(&[h, j]), W_O.at(&[h, j, at[0]])));
+            let pairs = of_heads.map(|(h, j)| {
+                (
+                    b_V.at(&[h * c.groups / c.n_heads, j]),
+                    W_O.at(&[h, j, at[0]]),
+                )
+            });
             r.dot(b_O.at(at), pairs)
         });
         get(params, &of("b_V")).data.fill(Num::exact(0.0));
