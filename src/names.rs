@@ -131,6 +131,10 @@ hooks! {
         K = "attn.hook_k",
     block /// `[batch, pos, group, d_head]`: values; of each head, or of heads that share them.
         V = "attn.hook_v",
+    block /// `[batch, pos, head, d_head]`: queries, turned by their positions (rotary positions only).
+        RotQ = "attn.hook_rot_q",
+    block /// `[batch, pos, group, d_head]`: keys, turned by their positions (rotary positions only).
+        RotK = "attn.hook_rot_k",
     block /// `[batch, head, query, key]`: scores, scaled and masked.
         AttnScores = "attn.hook_attn_scores",
     block /// `[batch, head, query, key]`: the softmax of the scores over the keys.

@@ -46,7 +46,10 @@
 //! });
 //! ```
 
-use crate::model::{ActFn, Config, Mask, MlpKind, Model, NormKind, Positions, Tokens, Weights};
+use crate::model::{
+    ActFn, Config, Mask, MlpKind, Model, NormKind, Pairing, Positions, RotaryPositions,
+    RotaryScaling, Tokens, Weights,
+};
 use crate::tensor::{Scalar, Tensor};
 use proptest::collection::vec;
 use proptest::option;
@@ -111,9 +114,26 @@ pub fn configs() -> impl Strategy<Value = Config> {
         any::<bool>(),
         any::<prop::sample::Index>(),
     );
-    let act_fn = (select(ACT_FNS.to_vec()), any::<bool>());
+    let by_parts = RotaryScaling::ByParts {
+        factor: 8.0,
+        low: 1.0,
+        high: 4.0,
+        original: 16.0,
+    };
+    let scaling = vec![RotaryScaling::None, RotaryScaling::Linear(3.0), by_parts];
+    let rotary = (
+        any::<prop::sample::Index>(),
+        any::<bool>(),
+        2.0..100.0,
+        select(scaling),
+    );
+    let act_fn = (
+        select(ACT_FNS.to_vec()),
+        any::<bool>(),
+        option::weighted(0.4, rotary),
+    );
     (sizes, vocabulary, norm, attention, act_fn).prop_map(
-        |(sizes, vocabulary, (norm, eps), attention, (act_fn, gated))| {
+        |(sizes, vocabulary, (norm, eps), attention, (act_fn, gated, rotary))| {
             let (n_layers, d_model, n_heads, d_head, d_mlp) = sizes;
             let (n_ctx, d_vocab, d_vocab_out, pad_token) = vocabulary;
             let (mask, attn_scale, scale_attn_by_inverse_layer_idx, groups) = attention;
@@ -127,7 +147,22 @@ pub fn configs() -> impl Strategy<Value = Config> {
                 groups: *groups.get(&divisors),
                 d_vocab,
                 d_vocab_out,
-                positions: Positions::Learned,
+                positions: rotary
+                    .filter(|_| d_head > 1)
+                    .map_or(Positions::Learned, |r| {
+                        let (share, neighbours, base, scaling) = r;
+                        let pairs = 1 + share.index(d_head / 2);
+                        Positions::Rotary(RotaryPositions {
+                            dim: 2 * pairs,
+                            base,
+                            pairing: if neighbours {
+                                Pairing::Neighbours
+                            } else {
+                                Pairing::Halves
+                            },
+                            scaling,
+                        })
+                    }),
                 norm,
                 eps,
                 mask,

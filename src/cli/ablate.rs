@@ -56,7 +56,9 @@ impl Args {
 
     fn by(&self) -> Each {
         match self.grids.site() {
-            Site::Q | Site::K | Site::V | Site::Z | Site::Result => Each::Head,
+            Site::Q | Site::RotQ | Site::RotK | Site::K | Site::V | Site::Z | Site::Result => {
+                Each::Head
+            }
             Site::AttnScores | Site::Pattern => Each::Head,
             Site::Pre | Site::Post => Each::Neuron,
             Site::ResidPre | Site::ResidMid | Site::ResidPost => Each::Layer,

@@ -120,7 +120,7 @@ fn components<T: Scalar>(
     let Some(last) = config.n_layers.checked_sub(1) else {
         bail!("{}: this model has no layers", args.model.model);
     };
-    let mut keep = by.hooks(config.n_layers, config.mlp.is_none());
+    let mut keep = by.hooks(config);
     keep.extend(config.norm.map(|_| Hook::LnFinalScale));
     if let Cut::Source = args.by {
         let of_layer = |l| [Hook::Pattern(l), Hook::V(l)];

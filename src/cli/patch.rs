@@ -39,7 +39,9 @@ pub struct Args {
 impl Args {
     fn by(&self) -> &'static [Each] {
         match self.grids.site() {
-            Site::Q | Site::K | Site::V | Site::Z | Site::Result => &[Each::Head, Each::Position],
+            Site::Q | Site::RotQ | Site::RotK | Site::K | Site::V | Site::Z | Site::Result => {
+                &[Each::Head, Each::Position]
+            }
             Site::AttnScores | Site::Pattern => &[Each::Head],
             Site::Pre | Site::Post => &[Each::Neuron],
             Site::ResidPre | Site::ResidMid | Site::ResidPost => &[Each::Layer, Each::Position],

@@ -238,7 +238,7 @@ fn score<T: Scalar>(
     (head, query, key): (Head, usize, usize),
 ) -> Result<ExitCode> {
     let c = model.config();
-    let hooks = By::Head.hooks(c.n_layers, c.mlp.is_none());
+    let hooks = By::Head.hooks(c);
     let mut keep = hooks.iter().fold(Run::new(), |run, hook| run.cache(hook));
     if c.norm.is_some() && head.layer < c.n_layers {
         keep = keep.cache(Hook::Ln1Scale(head.layer));

@@ -1,7 +1,7 @@
 //! The residual stream as a labelled stack of what wrote to it.
 
 use crate::error::{Error, Result};
-use crate::model::{Cache, Model};
+use crate::model::{Cache, Config, Model};
 use crate::names::{Head, Hook};
 use crate::tensor::{Scalar, Tensor};
 use serde::{Serialize, Serializer};
@@ -73,15 +73,18 @@ pub enum By {
 
 impl By {
     /// The hooks that a run must keep for this cut of the stream at its end.
-    pub fn hooks(self, n_layers: usize, attn_only: bool) -> Vec<Hook> {
-        let mut hooks = vec![Hook::Embed, Hook::PosEmbed];
-        for l in 0..n_layers {
+    pub fn hooks(self, config: &Config) -> Vec<Hook> {
+        let mut hooks = vec![Hook::Embed];
+        if !config.rotary() {
+            hooks.push(Hook::PosEmbed);
+        }
+        for l in 0..config.n_layers {
             hooks.push(if self == By::Layer {
                 Hook::AttnOut(l)
             } else {
                 Hook::Result(l)
             });
-            if !attn_only {
+            if config.mlp.is_some() {
                 hooks.push(if self == By::Neuron {
                     Hook::Post(l)
                 } else {
@@ -190,10 +193,10 @@ pub fn residual_stack<T: Scalar>(
     };
     let positions = embed.len() / c.d_model;
     push(Component::Embed, &mut embed.data().iter().copied());
-    push(
-        Component::PosEmbed,
-        &mut cache.require(Hook::PosEmbed)?.data().iter().copied(),
-    );
+    if !c.rotary() {
+        let pos_embed = cache.require(Hook::PosEmbed)?;
+        push(Component::PosEmbed, &mut pos_embed.data().iter().copied());
+    }
     for l in 0..attns {
         let block = &model.weights().blocks[l];
         if by == By::Layer {

@@ -70,6 +70,8 @@ pub(crate) enum Op {
     Norm(NormSite),
     /// Queries, keys or values of all heads.
     Project(usize, Projection),
+    /// Queries or keys turned by their positions.
+    Rotate(usize),
     /// Scores, pattern and `z`, of queries, keys and values.
     Attend(usize),
     /// What the heads write, and their sum with `b_O`.
@@ -127,6 +129,7 @@ impl Diagram {
                 d.step(Op::PosEmbed, &[], &[Hook::PosEmbed]);
                 d.step(Op::Sum, &[Hook::Embed, Hook::PosEmbed], &[stream]);
             }
+            Positions::Rotary(_) => d.step(Op::Same, &[Hook::Embed], &[stream]),
         }
         for l in 0..c.n_layers {
             d.block(c, l);
@@ -151,6 +154,14 @@ impl Diagram {
         self.step(Op::Project(l, Projection::Q), &[x], &[q]);
         self.step(Op::Project(l, Projection::K), &[x], &[k]);
         self.step(Op::Project(l, Projection::V), &[x], &[v]);
+        let (q, k) = match c.positions {
+            Positions::Learned => (q, k),
+            Positions::Rotary(_) => {
+                self.step(Op::Rotate(l), &[q], &[Hook::RotQ(l)]);
+                self.step(Op::Rotate(l), &[k], &[Hook::RotK(l)]);
+                (Hook::RotQ(l), Hook::RotK(l))
+            }
+        };
         let mixed = [Hook::AttnScores(l), Hook::Pattern(l), Hook::Z(l)];
         self.step(Op::Attend(l), &[q, k, v], &mixed);
         let written = [Hook::Result(l), Hook::AttnOut(l)];
@@ -252,6 +263,7 @@ impl Op {
             | Op::Same
             | Op::Norm(_)
             | Op::Project(..)
+            | Op::Rotate(_)
             | Op::WriteHeads(_)
             | Op::Gate(_)
             | Op::Neurons(_)
@@ -264,7 +276,7 @@ impl Op {
     /// Whether it changes the first value that it reads into what it gives, in place.
     pub fn in_place(self) -> bool {
         match self {
-            Op::Sum | Op::Same | Op::Activate(_) => true,
+            Op::Sum | Op::Same | Op::Rotate(_) | Op::Activate(_) => true,
             Op::Embed
             | Op::PosEmbed
             | Op::Norm(_)

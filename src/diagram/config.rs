@@ -98,10 +98,82 @@ pub enum Mask {
 }
 
 /// How positions enter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Positions {
     /// Learned, a row of `W_pos` added to each embedding.
     Learned,
+    /// Queries and keys are turned by their positions.
+    Rotary(RotaryPositions),
+}
+
+/// Rotary positions: entries of a head's queries and keys are turned in pairs, by `position · angle`.
+///
+/// Source: Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embedding" (2021).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RotaryPositions {
+    /// How many of a head's entries are turned, the first ones.
+    pub dim: usize,
+    /// The pair `f` is turned by `base^(-2f / dim)` a position.
+    pub base: f64,
+    /// Which entries are pairs.
+    pub pairing: Pairing,
+    /// What becomes of the angles in longer contexts.
+    pub scaling: RotaryScaling,
+}
+
+/// Which entries are turned together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pairing {
+    /// Each of the first half with its counterpart in the second, as in GPT-NeoX and LLaMA.
+    Halves,
+    /// Each even one with the next, as in GPT-J.
+    Neighbours,
+}
+
+/// How angles are scaled.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum RotaryScaling {
+    /// They are not.
+    None,
+    /// All divided by a factor.
+    Linear(f64),
+    /// LLaMA 3's, by parts: slow ones are divided by `factor`, fast ones are left, those between in between.
+    ByParts {
+        /// What slow angles are divided by.
+        factor: f64,
+        /// Those that turn fewer times than this in the original context are slow.
+        low: f64,
+        /// Those that turn more often are fast.
+        high: f64,
+        /// The context that the model was first trained on.
+        original: f64,
+    },
+}
+
+impl RotaryScaling {
+    /// What an angle a position becomes.
+    fn of(self, angle: f64) -> f64 {
+        match self {
+            RotaryScaling::None => angle,
+            RotaryScaling::Linear(factor) => angle / factor,
+            RotaryScaling::ByParts {
+                factor,
+                low,
+                high,
+                original,
+            } => {
+                let turns = original * angle / std::f64::consts::TAU;
+                match turns {
+                    t if t < low => angle / factor,
+                    t if t > high => angle,
+                    t => {
+                        let smooth = (t - low) / (high - low);
+                        (1.0 - smooth) * angle / factor + smooth * angle
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// The MLP of every block.
@@ -170,7 +242,29 @@ impl Config {
 
     /// Radians by which a position turns each pair of entries of queries and keys; none where nothing is turned.
     pub(crate) fn rotary_angles(&self) -> Vec<f64> {
-        Vec::new()
+        let Positions::Rotary(rotary) = self.positions else {
+            return Vec::new();
+        };
+        let angle = |f: usize| rotary.base.powf(-2.0 * f as f64 / rotary.dim as f64);
+        let angles = (0..rotary.dim / 2).map(angle);
+        angles.map(|angle| rotary.scaling.of(angle)).collect()
+    }
+
+    /// The pairs of entries of queries and keys that are turned together, in the order of the angles.
+    pub(crate) fn rotary_pairs(&self) -> Vec<(usize, usize)> {
+        let Positions::Rotary(RotaryPositions { dim, pairing, .. }) = self.positions else {
+            return Vec::new();
+        };
+        let pair = |f: usize| match pairing {
+            Pairing::Halves => (f, f + dim / 2),
+            Pairing::Neighbours => (2 * f, 2 * f + 1),
+        };
+        (0..dim / 2).map(pair).collect()
+    }
+
+    /// Whether queries and keys are turned by their positions.
+    pub fn rotary(&self) -> bool {
+        matches!(self.positions, Positions::Rotary(_))
     }
 
     /// Neurons a layer, where there are MLPs.
@@ -251,6 +345,16 @@ impl Config {
         if self.attn_scale == 0.0 || !self.attn_scale.is_finite() {
             let reason = format!("{}, expected a number other than 0", self.attn_scale);
             return refuse("attn_scale", reason);
+        }
+        if let Positions::Rotary(rotary) = self.positions {
+            if rotary.dim == 0 || rotary.dim % 2 == 1 || rotary.dim > self.d_head {
+                let reason = format!("{}, expected an even number up to d_head", rotary.dim);
+                return refuse("rotary_dim", reason);
+            }
+            if !(rotary.base > 0.0 && rotary.base.is_finite()) {
+                let reason = format!("{}, expected a positive number", rotary.base);
+                return refuse("rotary_base", reason);
+            }
         }
         if self.n_heads % self.groups != 0 {
             let reason = format!("{} does not divide n_heads, {}", self.groups, self.n_heads);

@@ -10,5 +10,8 @@ mod value;
 mod walk;
 
 pub(crate) use build::{Diagram, NormSite, Op, Projection, Step, Value};
-pub use config::{ActFn, Config, Mask, MlpKind, NormKind, NormWeight, Positions};
+pub use config::{
+    ActFn, Config, Mask, MlpKind, NormKind, NormWeight, Pairing, Positions, RotaryPositions,
+    RotaryScaling,
+};
 pub use value::Axis;

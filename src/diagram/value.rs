@@ -62,8 +62,8 @@ impl Hook {
             Hook::Ln1Scale(_) | Hook::Ln2Scale(_) | Hook::MlpLnScale(_) | Hook::LnFinalScale => {
                 &[Batch, Pos, One]
             }
-            Hook::Q(_) | Hook::Z(_) => &[Batch, Pos, Head, DHead],
-            Hook::K(_) | Hook::V(_) => &[Batch, Pos, Group, DHead],
+            Hook::Q(_) | Hook::RotQ(_) | Hook::Z(_) => &[Batch, Pos, Head, DHead],
+            Hook::K(_) | Hook::RotK(_) | Hook::V(_) => &[Batch, Pos, Group, DHead],
             Hook::AttnScores(_) | Hook::Pattern(_) => &[Batch, Head, Query, Key],
             Hook::Result(_) => &[Batch, Pos, Head, DModel],
             Hook::Pre(_)

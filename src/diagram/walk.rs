@@ -54,9 +54,13 @@ impl Diagram {
             | Op::Unembed => {
                 vec![step.op]
             }
-            Op::Embed | Op::PosEmbed | Op::Sum | Op::Norm(_) | Op::Attend(_) | Op::Activate(_) => {
-                Vec::new()
-            }
+            Op::Embed
+            | Op::PosEmbed
+            | Op::Sum
+            | Op::Norm(_)
+            | Op::Rotate(_)
+            | Op::Attend(_)
+            | Op::Activate(_) => Vec::new(),
         };
         self.readers(value).flat_map(of).collect()
     }
@@ -143,7 +147,7 @@ impl Op {
     fn read_back(self, step: &Step, parameters: bool) -> Vec<Value> {
         let read = |i: usize| step.reads[i].0;
         match self {
-            Op::Embed | Op::PosEmbed | Op::Sum | Op::Same => Vec::new(),
+            Op::Embed | Op::PosEmbed | Op::Sum | Op::Same | Op::Rotate(_) => Vec::new(),
             Op::Norm(_) => vec![read(0), step.gives[0]],
             // The pattern.
             Op::Attend(_) => vec![read(0), read(1), read(2), step.gives[1]],

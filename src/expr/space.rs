@@ -207,8 +207,10 @@ impl Config {
             d_vocab_out: self.d_vocab_out,
             norm: self.norm,
             gated: self.gated(),
-            pos_embed: true,
-            rotary: None,
+            pos_embed: !self.rotary(),
+            rotary: self.rotary().then(|| Rotary {
+                pairs: self.rotary_pairs(),
+            }),
         }
     }
 }

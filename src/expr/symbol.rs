@@ -392,7 +392,8 @@ impl Symbol {
             Symbol::Normalized(Site::Ln2(l)) => Hook::Ln2Normalized(l),
             Symbol::Normalized(Site::LnFinal) => Hook::LnFinalNormalized,
             // No model keeps these yet.
-            Symbol::RotQ(_) | Symbol::RotK(_) => return None,
+            Symbol::RotQ(h) => Hook::RotQ(h.head.layer),
+            Symbol::RotK(h) => Hook::RotK(h.layer),
             Symbol::Tokens | Symbol::Logits => return None,
             Symbol::WE
             | Symbol::WPos

@@ -1,7 +1,10 @@
 //! TransformerLens's format: HookedTransformerConfig's fields, defaults and refusals, and the shapes of parameters in
 //! a state dict.
 
-use crate::diagram::{ActFn, Config, Mask, MlpKind, NormKind, NormWeight, Positions};
+use crate::diagram::{
+    ActFn, Config, Mask, MlpKind, NormKind, NormWeight, Pairing, Positions, RotaryPositions,
+    RotaryScaling,
+};
 use crate::error::{Error, Result, nearest_hint};
 use crate::tensor::{Scalar, Tensor};
 use serde::{Deserialize, Serialize};
@@ -34,6 +37,7 @@ enum AttentionDir {
 #[serde(rename_all = "snake_case")]
 enum PositionalEmbeddingType {
     Standard,
+    Rotary,
 }
 
 /// The fields as they stand in a file, absent ones defaulted as in HookedTransformerConfig.
@@ -67,6 +71,23 @@ struct Raw {
     eps: f64,
     #[serde(default = "standard")]
     positional_embedding_type: PositionalEmbeddingType,
+    rotary_dim: Option<usize>,
+    #[serde(default = "default_base")]
+    rotary_base: f64,
+    #[serde(default)]
+    rotary_adjacent_pairs: bool,
+    /// What all angles are divided by: no field of HookedTransformerConfig.
+    rotary_linear_factor: Option<f64>,
+    #[serde(default)]
+    use_NTK_by_parts_rope: bool,
+    #[serde(default = "default_factor")]
+    NTK_by_parts_factor: f64,
+    #[serde(default = "default_low")]
+    NTK_by_parts_low_freq_factor: f64,
+    #[serde(default = "default_high")]
+    NTK_by_parts_high_freq_factor: f64,
+    #[serde(default = "default_original")]
+    NTK_original_ctx_len: f64,
     #[serde(default = "yes")]
     use_attn_scale: bool,
     #[serde(default = "unset_scale")]
@@ -87,6 +108,21 @@ fn causal() -> AttentionDir {
 }
 fn layer_norm() -> Option<NormalizationType> {
     Some(NormalizationType::LN)
+}
+fn default_base() -> f64 {
+    10000.0
+}
+fn default_factor() -> f64 {
+    8.0
+}
+fn default_low() -> f64 {
+    1.0
+}
+fn default_high() -> f64 {
+    4.0
+}
+fn default_original() -> f64 {
+    8192.0
 }
 fn default_eps() -> f64 {
     1e-5
@@ -125,19 +161,12 @@ const INERT: &[&str] = &[
     "default_prepend_bos",
     "dtype",
     "tokenizer_prepends_bos",
-    "rotary_dim",
-    "rotary_base",
     "rotary_base_local",
     "trust_remote_code",
-    "rotary_adjacent_pairs",
     "relative_attention_max_distance",
     "relative_attention_num_buckets",
     "decoder_start_token_id",
     "tie_word_embeddings",
-    "NTK_by_parts_low_freq_factor",
-    "NTK_by_parts_high_freq_factor",
-    "NTK_by_parts_factor",
-    "NTK_original_ctx_len",
 ];
 
 /// Fields that ask for something not covered, unless they have this value (or null).
@@ -155,7 +184,6 @@ const UNCOVERED: &[(&str, serde_json::Value)] = {
         ("use_normalization_before_and_after", Bool(false)),
         ("attn_scores_soft_cap", Null),
         ("output_logits_soft_cap", Null),
-        ("use_NTK_by_parts_rope", Bool(false)),
     ]
 };
 
@@ -178,6 +206,15 @@ const COVERED: &[&str] = &[
     "rms_one_plus",
     "eps",
     "positional_embedding_type",
+    "rotary_dim",
+    "rotary_base",
+    "rotary_adjacent_pairs",
+    "rotary_linear_factor",
+    "use_NTK_by_parts_rope",
+    "NTK_by_parts_low_freq_factor",
+    "NTK_by_parts_high_freq_factor",
+    "NTK_by_parts_factor",
+    "NTK_original_ctx_len",
     "use_attn_scale",
     "attn_scale",
     "scale_attn_by_inverse_layer_idx",
@@ -320,6 +357,24 @@ impl Raw {
             d_vocab_out: count("d_vocab_out", self.d_vocab_out, Some(d_vocab))?,
             positions: match self.positional_embedding_type {
                 PositionalEmbeddingType::Standard => Positions::Learned,
+                PositionalEmbeddingType::Rotary => Positions::Rotary(RotaryPositions {
+                    dim: self.rotary_dim.unwrap_or(d_head),
+                    base: self.rotary_base,
+                    pairing: match self.rotary_adjacent_pairs {
+                        true => Pairing::Neighbours,
+                        false => Pairing::Halves,
+                    },
+                    scaling: match (self.use_NTK_by_parts_rope, self.rotary_linear_factor) {
+                        (true, _) => RotaryScaling::ByParts {
+                            factor: self.NTK_by_parts_factor,
+                            low: self.NTK_by_parts_low_freq_factor,
+                            high: self.NTK_by_parts_high_freq_factor,
+                            original: self.NTK_original_ctx_len,
+                        },
+                        (false, Some(factor)) => RotaryScaling::Linear(factor),
+                        (false, None) => RotaryScaling::None,
+                    },
+                }),
             },
             norm: self.normalization_type.map(|norm| match norm {
                 NormalizationType::LN => NormKind::LN,
@@ -365,11 +420,65 @@ struct Written {
     rms_one_plus: bool,
     eps: f64,
     positional_embedding_type: PositionalEmbeddingType,
+    #[serde(flatten)]
+    rotary: Option<WrittenRotary>,
     use_attn_scale: bool,
     attn_scale: f64,
     scale_attn_by_inverse_layer_idx: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pad_token: Option<usize>,
+}
+
+/// Those of rotary positions.
+#[derive(Serialize)]
+struct WrittenRotary {
+    rotary_dim: usize,
+    rotary_base: f64,
+    rotary_adjacent_pairs: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rotary_linear_factor: Option<f64>,
+    use_NTK_by_parts_rope: bool,
+    #[serde(flatten)]
+    by_parts: Option<WrittenByParts>,
+}
+
+#[derive(Serialize)]
+struct WrittenByParts {
+    NTK_by_parts_factor: f64,
+    NTK_by_parts_low_freq_factor: f64,
+    NTK_by_parts_high_freq_factor: f64,
+    NTK_original_ctx_len: f64,
+}
+
+impl WrittenRotary {
+    fn of(rotary: RotaryPositions) -> Self {
+        let (linear, by_parts) = match rotary.scaling {
+            RotaryScaling::None => (None, None),
+            RotaryScaling::Linear(factor) => (Some(factor), None),
+            RotaryScaling::ByParts {
+                factor,
+                low,
+                high,
+                original,
+            } => {
+                let by_parts = WrittenByParts {
+                    NTK_by_parts_factor: factor,
+                    NTK_by_parts_low_freq_factor: low,
+                    NTK_by_parts_high_freq_factor: high,
+                    NTK_original_ctx_len: original,
+                };
+                (None, Some(by_parts))
+            }
+        };
+        WrittenRotary {
+            rotary_dim: rotary.dim,
+            rotary_base: rotary.base,
+            rotary_adjacent_pairs: rotary.pairing == Pairing::Neighbours,
+            rotary_linear_factor: linear,
+            use_NTK_by_parts_rope: by_parts.is_some(),
+            by_parts,
+        }
+    }
 }
 
 impl Written {
@@ -401,6 +510,11 @@ impl Written {
             eps: c.eps,
             positional_embedding_type: match c.positions {
                 Positions::Learned => PositionalEmbeddingType::Standard,
+                Positions::Rotary(_) => PositionalEmbeddingType::Rotary,
+            },
+            rotary: match c.positions {
+                Positions::Learned => None,
+                Positions::Rotary(rotary) => Some(WrittenRotary::of(rotary)),
             },
             use_attn_scale: true,
             attn_scale: c.attn_scale,
@@ -492,6 +606,20 @@ enum Field {
     RmsOnePlus(bool),
     Eps(f64),
     PositionalEmbeddingType(PositionalEmbeddingType),
+    RotaryDim(Option<usize>),
+    RotaryBase(f64),
+    RotaryAdjacentPairs(bool),
+    RotaryLinearFactor(Option<f64>),
+    #[serde(rename = "use_NTK_by_parts_rope")]
+    UseNtkByPartsRope(bool),
+    #[serde(rename = "NTK_by_parts_factor")]
+    NtkByPartsFactor(f64),
+    #[serde(rename = "NTK_by_parts_low_freq_factor")]
+    NtkByPartsLowFreqFactor(f64),
+    #[serde(rename = "NTK_by_parts_high_freq_factor")]
+    NtkByPartsHighFreqFactor(f64),
+    #[serde(rename = "NTK_original_ctx_len")]
+    NtkOriginalCtxLen(f64),
     UseAttnScale(bool),
     AttnScale(f64),
     ScaleAttnByInverseLayerIdx(bool),

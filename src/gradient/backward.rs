@@ -5,7 +5,7 @@ use crate::diagram::{NormSite, Op, Step, Value};
 use crate::kernel::abreast;
 use crate::model::{Model, Sequences, Tape};
 use crate::names::Hook;
-use crate::op::{self, Attention, AttentionBack, Layout, Scratch};
+use crate::op::{self, Attention, AttentionBack, Layout, Scratch, Turns};
 use crate::tensor::{Scalar, Tensor, add_assign};
 use std::sync::Arc;
 
@@ -91,6 +91,14 @@ impl<'a, 's, T: Scalar> Backward<'a, 's, T> {
             Op::Project(..) | Op::Gate(_) | Op::Neurons(_) | Op::WriteNeurons(_) | Op::Unembed => {
                 self.linear_back(step, &d_out);
                 self.free(d_out);
+            }
+            Op::Rotate(_) => {
+                let narrow = self.model.diagram.narrow[step.gives[0]];
+                let positions = self.sequences.positions(narrow);
+                let turns = Turns::new(self.model.config(), positions.iter().copied());
+                let mut d = self.own(d_out);
+                turns.turn_back(layout, &mut d);
+                self.add(step, step.reads[0].0, d);
             }
             Op::Attend(l) => self.attend_back(l, step, d_out),
             Op::WriteHeads(_) => {
@@ -230,7 +238,8 @@ impl<'a, 's, T: Scalar> Backward<'a, 's, T> {
     /// From the derivative by `z` of the queries that there are to those by queries, keys and values.
     fn attend_back(&mut self, l: usize, step: &Step, d_z: Arc<Tensor<T>>) {
         let (model, tape, layout) = (self.model, self.tape, self.sequences.layout);
-        let [q, k, v] = [Hook::Q(l), Hook::K(l), Hook::V(l)].map(|hook| tape.value(hook));
+        let of = |i: usize| tape.value(model.diagram.values[step.reads[i].0]);
+        let [q, k, v] = [0, 1, 2].map(of);
         let pattern = tape.value(Hook::Pattern(l));
         let queries = self
             .sequences

@@ -16,6 +16,8 @@ pub(super) fn resumes_from(hook: Hook) -> bool {
             | Hook::Q(_)
             | Hook::K(_)
             | Hook::V(_)
+            | Hook::RotQ(_)
+            | Hook::RotK(_)
             | Hook::AttnScores(_)
             | Hook::Pattern(_)
             | Hook::Z(_)

@@ -56,6 +56,10 @@ sites! {
     K = "k",
     /// Values.
     V = "v",
+    /// Queries, turned by their positions.
+    RotQ = "rot_q",
+    /// Keys, turned by their positions.
+    RotK = "rot_k",
     /// Scores.
     AttnScores = "attn_scores",
     /// Patterns.
@@ -321,7 +325,7 @@ impl Scope {
         let layers = self.layers(config);
         let heads = match site {
             // Those that heads share are there once.
-            Site::K | Site::V => config.groups,
+            Site::K | Site::V | Site::RotK => config.groups,
             _ => config.n_heads,
         };
         let positions = || self.positions.clone().unwrap_or_else(|| (0..pos).collect());

@@ -3,11 +3,11 @@
 use super::Model;
 use crate::diagram::{Op, Value};
 use crate::names::Hook;
-use crate::op::{self, Layout, Scratch};
+use crate::op::{self, Layout, Scratch, Turns};
 use crate::tensor::{Scalar, Tensor};
 
 impl<T: Scalar> Model<T> {
-    /// What an operation makes of the same rows of the values that it reads, `[batch, positions, …]`.
+    /// What an operation makes of the same rows of the values that it reads, `[batch, positions, …]`, at these positions.
     ///
     /// # Panics
     /// When it looks at other rows too.
@@ -16,6 +16,7 @@ impl<T: Scalar> Model<T> {
         &self,
         op: Op,
         reads: Vec<Tensor<T>>,
+        positions: &[usize],
         layout: Layout,
         scratch: &mut Scratch<T>,
     ) -> Tensor<T> {
@@ -50,6 +51,10 @@ impl<T: Scalar> Model<T> {
                 op::linear(layout, x.data(), map, out.data_mut());
                 scratch.give(x);
                 out
+            }
+            Op::Rotate(_) => {
+                Turns::new(&self.config, positions.iter().copied()).turn(layout, &mut x);
+                x
             }
             Op::Activate(l) => {
                 let act_fn = self.config.act_fn().expect("a model with neurons");
@@ -90,7 +95,8 @@ impl<T: Scalar> Model<T> {
         let reads = step.reads.iter();
         let reads = reads.map(|&(value, _)| self.made_of_value(from, value, scratch));
         let reads = reads.collect();
-        self.apply(step.op, reads, Layout::ROWS, scratch)
+        let all: Vec<usize> = (0..from.1.shape()[1]).collect();
+        self.apply(step.op, reads, &all, Layout::ROWS, scratch)
     }
 
     /// What the heads of layer `l` write of `z`: `[batch, pos, head, d_model]`.

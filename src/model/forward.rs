@@ -4,7 +4,7 @@ use super::Model;
 use super::run::Sites;
 use crate::diagram::{Mask, NormSite, Op, Step, Value};
 use crate::names::Hook;
-use crate::op::{self, Affine, Attention, Layout, Masks, NormMap};
+use crate::op::{self, Affine, Attention, Layout, Masks, NormMap, Turns};
 use crate::tensor::{Scalar, Tensor};
 use std::borrow::Cow;
 
@@ -58,6 +58,8 @@ struct Forward<'m, 'v, 'r, 'a, T: Scalar> {
     model: &'m Model<T>,
     sequences: Sequences<'m>,
     pads: Option<Vec<bool>>,
+    /// Of all positions, once they are turned.
+    turns: Option<Turns<T>>,
     values: Vec<Option<Tensor<T>>>,
     sites: &'v mut Sites<'r, 'a, T>,
 }
@@ -74,6 +76,7 @@ impl<T: Scalar> Model<T> {
             model: self,
             sequences,
             pads: sequences.pads(self.config.pad_token),
+            turns: None,
             values: (self.diagram.values.iter()).map(|_| None).collect(),
             sites,
         };
@@ -117,6 +120,7 @@ impl<T: Scalar> Forward<'_, '_, '_, '_, T> {
                 let map = self.model.affine(step.op).expect("a linear map");
                 self.linear(step, map);
             }
+            Op::Rotate(_) => self.rotate(step),
             Op::Attend(l) => self.attend(l, step),
             Op::WriteHeads(l) => self.write_heads(l, step),
             Op::Activate(l) => {
@@ -204,6 +208,20 @@ impl<T: Scalar> Forward<'_, '_, '_, '_, T> {
         op::linear(self.sequences.layout, x.data(), map, out.data_mut());
         self.done(step, 0, x);
         self.give(to, out);
+    }
+
+    /// Queries or keys, turned by their positions.
+    fn rotate(&mut self, step: &Step) {
+        let (config, s) = (&self.model.config, self.sequences);
+        let mut x = self.take(step);
+        let turns = self
+            .turns
+            .get_or_insert_with(|| Turns::new(config, 0..s.pos));
+        match s.read.filter(|_| self.model.diagram.narrow[step.gives[0]]) {
+            Some(read) => turns.at(read).turn(s.layout, &mut x),
+            None => turns.turn(s.layout, &mut x),
+        }
+        self.give(step.gives[0], x);
     }
 
     /// `z = softmax(q kᵀ / attn_scale) v`

@@ -9,7 +9,10 @@ mod tape;
 mod tokens;
 mod weights;
 
-pub use crate::diagram::{ActFn, Axis, Config, Mask, MlpKind, NormKind, NormWeight, Positions};
+pub use crate::diagram::{
+    ActFn, Axis, Config, Mask, MlpKind, NormKind, NormWeight, Pairing, Positions, RotaryPositions,
+    RotaryScaling,
+};
 pub use cache::Cache;
 pub(crate) use forward::Sequences;
 pub(crate) use run::STRETCH;

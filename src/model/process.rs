@@ -238,6 +238,10 @@ pub fn fold_value_biases<T: Scalar>(model: &mut Model<T>) -> Outcome {
 /// # Errors
 /// When a decomposition fails; the weights are then left alone.
 pub fn refactor_factored_attn_matrices<T: Scalar>(model: &mut Model<T>) -> Result<Outcome> {
+    if model.config.rotary() {
+        let reason = "positions turn queries and keys, and factors of W_QK do not turn with them";
+        return Ok(Outcome::Skipped(reason));
+    }
     if model.config.grouped() {
         let reason = "heads share keys and values, and each would need factors of its own";
         return Ok(Outcome::Skipped(reason));

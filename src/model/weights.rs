@@ -1,6 +1,6 @@
 //! The weights, with TransformerLens's names and shapes.
 
-use crate::diagram::{Config, NormSite, NormWeight, Op, Projection};
+use crate::diagram::{Config, NormSite, NormWeight, Op, Positions, Projection};
 use crate::error::{Error, Result};
 use crate::names::Head;
 use crate::op::{Affine, NormMap};
@@ -73,7 +73,7 @@ pub struct Block<T: Scalar> {
 pub struct Weights<T: Scalar> {
     /// `[d_vocab, d_model]`
     pub W_E: Tensor<T>,
-    /// `[n_ctx, d_model]`
+    /// `[n_ctx, d_model]`; no rows where positions are not added to the embeddings.
     pub W_pos: Tensor<T>,
     /// The blocks, in order.
     pub blocks: Vec<Block<T>>,
@@ -93,10 +93,10 @@ macro_rules! named_tensors {
     ($(#[$doc:meta])* $name:ident, $iter:ident, $as:ident, $($mut:tt)?) => {
         $(#[$doc])*
         pub fn $name(& $($mut)? self) -> Vec<(String, & $($mut)? Tensor<T>)> {
-            let mut all = vec![
-                ("embed.W_E".to_string(), & $($mut)? self.W_E),
-                ("pos_embed.W_pos".to_string(), & $($mut)? self.W_pos),
-            ];
+            let mut all = vec![("embed.W_E".to_string(), & $($mut)? self.W_E)];
+            if !self.W_pos.is_empty() {
+                all.push(("pos_embed.W_pos".to_string(), & $($mut)? self.W_pos));
+            }
             for (l, block) in self.blocks.$iter().enumerate() {
                 let mut add = |name: &str, t| all.push((format!("blocks.{l}.{name}"), t));
                 if let Some(ln1) = block.ln1.$as() {
@@ -171,7 +171,10 @@ impl<T: Scalar> Weights<T> {
             Result::Ok(Some(Norm { w, b }))
         };
         let W_E = make("embed.W_E", &[c.d_vocab, c.d_model])?;
-        let W_pos = make("pos_embed.W_pos", &[c.n_ctx, c.d_model])?;
+        let W_pos = match c.positions {
+            Positions::Learned => make("pos_embed.W_pos", &[c.n_ctx, c.d_model])?,
+            Positions::Rotary(_) => Tensor::zeros(&[0, c.d_model]),
+        };
         let mut blocks = Vec::new();
         for l in 0..c.n_layers {
             let name = |s: &str| format!("blocks.{l}.{s}");
@@ -350,6 +353,7 @@ impl<T: Scalar> Weights<T> {
             | Op::Sum
             | Op::Same
             | Op::Norm(_)
+            | Op::Rotate(_)
             | Op::Attend(_)
             | Op::Activate(_) => return None,
         };
@@ -395,6 +399,7 @@ impl<T: Scalar> Weights<T> {
             | Op::Sum
             | Op::Same
             | Op::Norm(_)
+            | Op::Rotate(_)
             | Op::Attend(_)
             | Op::Activate(_) => return None,
         })

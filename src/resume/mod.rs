@@ -169,7 +169,7 @@ impl<'a, T: Scalar> Resume<'a, T> {
                 let reads = reads.map(|&(value, _)| self.beside_clean(value, own));
                 let reads = reads.collect();
                 self.model()
-                    .apply(step.op, reads, Layout::ROWS, self.scratch)
+                    .apply(step.op, reads, own, Layout::ROWS, self.scratch)
             }
         };
         self.changed[to] = Some(Rows {

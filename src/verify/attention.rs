@@ -1,8 +1,9 @@
 //! Identities of an attention layer.
 
-use super::bounded::{Bounded, bounded_softmax, gamma, rounded_up, unit};
+use super::bounded::{Bounded, ELEMENTARY, bounded_softmax, gamma, rounded_up, unit};
 use super::evidence::{Evidence, Mask};
 use super::verdict::Comparison;
+use crate::diagram::Config;
 use crate::error::Result;
 use crate::kernel::PAD_SCORE;
 use crate::names::{Head, Hook};
@@ -30,16 +31,27 @@ pub(super) fn scores<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Re
                 // As the forward pass has it, for the bound on what it found…
                 let q = x.times_plus(&W_Q, w.b_Q(head));
                 let k = x.times_plus(&W_K, w.b_K(head));
-                let from_qk = q.times(&k.transposed()).scaled(inverse, unit::<T>());
-                let left = from_qk.claimed(found.mat(&[b, h]));
-                // … and through W_QK.
-                let right = x
-                    .times(&W_QK)
-                    .times(&x.transposed())
-                    .plus(&x.times(&query_bias))
-                    .plus(&key_bias.times(&x.transposed()))
-                    .plus(&constant)
-                    .scaled(inverse, unit::<T>());
+                let (left, right) = if c.rotary() {
+                    // … from the run's own turned queries and keys, and here from the weights.
+                    let of = |hook, h| Ok(Bounded::exact(e.value(hook)?.head(b, h)));
+                    let (rot_q, rot_k) = (of(Hook::RotQ(l), h)?, of(Hook::RotK(l), c.group(h))?);
+                    let left = rot_q.times(&rot_k.transposed());
+                    let right = turned(c, &q).times(&turned(c, &k).transposed());
+                    (left, right.scaled(inverse, unit::<T>()))
+                } else {
+                    // … and through W_QK.
+                    let right = x
+                        .times(&W_QK)
+                        .times(&x.transposed())
+                        .plus(&x.times(&query_bias))
+                        .plus(&key_bias.times(&x.transposed()))
+                        .plus(&constant)
+                        .scaled(inverse, unit::<T>());
+                    (q.times(&k.transposed()), right)
+                };
+                let left = left
+                    .scaled(inverse, unit::<T>())
+                    .claimed(found.mat(&[b, h]));
                 for query in 0..e.out.tokens.pos() {
                     for key in 0..e.out.tokens.pos() {
                         if e.masked(b, query, key) != Mask::Seen {
@@ -57,6 +69,35 @@ pub(super) fn scores<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Re
         }
     }
     Ok(())
+}
+
+/// Queries or keys of one sequence, each turned by its position. An angle is off by its rounding in f64, a sine by that
+/// and its own; two products and a difference are rounded.
+fn turned<T: Scalar>(c: &Config, x: &Bounded<T>) -> Bounded<T> {
+    let mut out = x.clone();
+    let u = unit::<T>();
+    for position in 0..x.nrows() {
+        for (&(a, b), angle) in c.rotary_pairs().iter().zip(c.rotary_angles()) {
+            let turn = position as f64 * angle;
+            let (sin, cos) = turn.sin_cos();
+            let (sin, cos) = (T::from_f64(sin), T::from_f64(cos));
+            let off = u + T::from_f64((turn + ELEMENTARY) * f64::EPSILON);
+            let (at_a, at_b) = ((position, a), (position, b));
+            let (x_a, x_b) = (x.value[at_a], x.value[at_b]);
+            let (e_a, e_b) = (x.error[at_a], x.error[at_b]);
+            let up = rounded_up::<T>(16);
+            let error = |from: T, e_from: T, by: T, other: T, e_other: T, by_other: T| {
+                let size = (from.abs() + e_from) + (other.abs() + e_other);
+                let carried = e_from * by.abs() + e_other * by_other.abs();
+                (carried + size * (off + gamma::<T>(3))) * up + T::MIN_POSITIVE
+            };
+            out.value[at_a] = x_a * cos - x_b * sin;
+            out.value[at_b] = x_b * cos + x_a * sin;
+            out.error[at_a] = error(x_a, e_a, cos, x_b, e_b, sin);
+            out.error[at_b] = error(x_b, e_b, cos, x_a, e_a, sin);
+        }
+    }
+    out
 }
 
 fn scores_place<T: Scalar>(

@@ -27,8 +27,13 @@ impl RunIdentity {
             RunIdentity::Embeddings => vec![Symbol::Embed],
             RunIdentity::Projections => {
                 let all = dims.heads();
-                all.flat_map(|h| [Symbol::Q(h.into()), Symbol::K(h), Symbol::V(h)])
-                    .collect()
+                let of = |h: Head| [Symbol::Q(h.into()), Symbol::K(h), Symbol::V(h)];
+                let turned = |h: Head| [Symbol::RotQ(h.into()), Symbol::RotK(h)];
+                let turned = dims
+                    .heads()
+                    .flat_map(turned)
+                    .filter(|_| dims.rotary.is_some());
+                all.flat_map(of).chain(turned).collect()
             }
             RunIdentity::AttnOut => (0..dims.n_layers).map(Symbol::AttnOut).collect(),
             RunIdentity::Neurons if dims.gated => {
@@ -47,11 +52,12 @@ impl RunIdentity {
         };
         let is_its_definition = |symbol: Symbol| {
             let symbol = symbol.grouped(dims);
-            let definition = expr::definition(&symbol, dims);
-            let definition = definition.expect("each of these is made of others");
-            Statement::equal(Expr::from(symbol), definition)
+            // Of more positions than an expression may have terms, what is turned has none: `scores` speaks of it.
+            let definition = expr::definition(&symbol, dims)?;
+            Some(Statement::equal(Expr::from(symbol), definition))
         };
-        Some(symbols.into_iter().map(is_its_definition).collect())
+        let statements = symbols.into_iter().filter_map(is_its_definition);
+        Some(statements.collect())
     }
 }
 

@@ -114,6 +114,11 @@ impl Invariance {
                     }
                 }
             }
+            Invariance::QueryBasis if c.rotary() => {
+                return Ok(Transformed::NotApplicable(
+                    "positions turn queries and keys, and another basis does not turn with them",
+                ));
+            }
             Invariance::QueryBasis => {
                 for block in &mut changed.weights_mut().blocks {
                     let attn = &mut block.attn;

@@ -24,7 +24,10 @@ pub(super) fn path_sum<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> 
     };
     for b in 0..e.out.tokens.batch() {
         let exact = |hook: Hook| Result::Ok(Bounded::exact(e.value(hook)?.mat(&[b])));
-        let mut stream = exact(Hook::Embed)?.plus(&exact(Hook::PosEmbed)?);
+        let mut stream = exact(Hook::Embed)?;
+        if !c.rotary() {
+            stream = stream.plus(&exact(Hook::PosEmbed)?);
+        }
         for (l, block) in w.blocks.iter().enumerate() {
             let attn = &block.attn;
             let x = match scale(Hook::Ln1Scale(l), b)? {

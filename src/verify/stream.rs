@@ -39,11 +39,17 @@ fn last_stack<T: Scalar>(e: &Evidence<'_, T>) -> Result<Stack<T>> {
     if let Some(last) = e.model.config().n_layers.checked_sub(1) {
         return residual_stack(e.model, &e.out.cache, Hook::ResidPost(last), By::Layer);
     }
-    let (embed, pos_embed) = (e.value(Hook::Embed)?, e.value(Hook::PosEmbed)?);
-    let values = [embed.data(), pos_embed.data()].concat();
+    let embed = e.value(Hook::Embed)?;
+    let mut labels = vec![Component::Embed];
+    let mut values = embed.data().to_vec();
+    if !e.model.config().rotary() {
+        labels.push(Component::PosEmbed);
+        values.extend_from_slice(e.value(Hook::PosEmbed)?.data());
+    }
+    let shape = [&[labels.len()], embed.shape()].concat();
     Ok(Stack {
-        labels: vec![Component::Embed, Component::PosEmbed],
-        values: Tensor::from_vec(&[&[2], embed.shape()].concat(), values),
+        labels,
+        values: Tensor::from_vec(&shape, values),
     })
 }
 

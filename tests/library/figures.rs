@@ -294,7 +294,7 @@ fn brackets() {
     let mut off = 0f64;
     let stretch = 500;
     for first in (0..batch).step_by(stretch) {
-        let mut keep: Vec<String> = (By::Head.hooks(config.n_layers, config.mlp.is_none()).iter())
+        let mut keep: Vec<String> = (By::Head.hooks(&config).iter())
             .map(Hook::to_string)
             .collect();
         keep.push(Hook::ResidPost(2).to_string());

@@ -59,6 +59,9 @@ fn reason(id: &str, c: &Config, tokens: &Tokens) -> Option<&'static str> {
             Some(_) => None,
         },
         "center_unembed" | "fold_value_biases" => None,
+        "refactor_factored_attn_matrices" if c.rotary() => {
+            Some("positions turn queries and keys, and factors of W_QK do not turn with them")
+        }
         "refactor_factored_attn_matrices" => (c.groups < c.n_heads)
             .then_some("heads share keys and values, and each would need factors of its own"),
         "value_basis" | "query_basis" | "head_order" | "neuron_order" if !layers => {
@@ -66,6 +69,9 @@ fn reason(id: &str, c: &Config, tokens: &Tokens) -> Option<&'static str> {
         }
         "head_order" => (c.n_heads == 1).then_some("there is one head a layer"),
         "neuron_order" => c.mlp.is_none().then_some("the model has no MLPs"),
+        "query_basis" if c.rotary() => {
+            Some("positions turn queries and keys, and another basis does not turn with them")
+        }
         "value_basis" | "query_basis" => None,
         other => panic!("{other} is new: say here when it does not apply"),
     }

@@ -260,8 +260,10 @@ impl<'a, T: Scalar> Paths<'a, T> {
             WrittenValue::Rows(rows(Hook::Embed)?),
             T::ZERO,
         );
-        let pos_embed = WrittenValue::Rows(rows(Hook::PosEmbed)?);
-        write(Start::PosEmbed, 0, pos_embed, T::ZERO);
+        if !c.rotary() {
+            let pos_embed = WrittenValue::Rows(rows(Hook::PosEmbed)?);
+            write(Start::PosEmbed, 0, pos_embed, T::ZERO);
+        }
         for (l, block) in model.weights().blocks.iter().enumerate() {
             let attn = &block.attn;
             let pattern = cache.require(Hook::Pattern(l))?;

@@ -5,6 +5,7 @@ use crate::decompose::{By, Component, Stack, layer_norm_stack, residual_stack};
 use crate::error::{Error, Result};
 use crate::model::{Cache, Model};
 use crate::names::{Head, Hook};
+use crate::op::{Layout, Turns};
 use crate::tensor::{Scalar, Tensor};
 use faer::MatRef;
 use serde::{Serialize, Serializer};
@@ -123,8 +124,20 @@ pub fn score_table<T: Scalar>(
         }
     }
     let w = model.weights();
-    let at_query = projected(&stack, sequence, query, w.W_Q(head), w.b_Q(head));
-    let at_key = projected(&stack, sequence, key, w.W_K(head), w.b_K(head));
+    let mut at_query = projected(&stack, sequence, query, w.W_Q(head), w.b_Q(head));
+    let mut at_key = projected(&stack, sequence, key, w.W_K(head), w.b_K(head));
+    if c.rotary() {
+        // Each term of a query or key is turned as the whole is.
+        for (rows, position) in [(&mut at_query, query), (&mut at_key, key)] {
+            let &[n, d_head] = rows.shape() else {
+                unreachable!("a row for each term")
+            };
+            let turns = Turns::new(c, [position]);
+            let mut turned = rows.clone().reshape(&[1, 1, n, d_head]);
+            turns.turn(Layout::ROWS, &mut turned);
+            *rows = turned.reshape(&[n, d_head]);
+        }
+    }
     let mut values = times(at_query.mat(&[]), at_key.mat(&[]).transpose());
     let scale = T::from_f64(c.score_scale(head.layer));
     values.data_mut().iter_mut().for_each(|x| *x /= scale);

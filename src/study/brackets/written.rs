@@ -103,7 +103,7 @@ impl Written {
             off: 0.0,
         };
         let mut sides = Sides::default();
-        let mut hooks = By::Head.hooks(c.n_layers, c.mlp.is_none());
+        let mut hooks = By::Head.hooks(c);
         hooks.extend((0..c.n_layers).map(Hook::Post));
         hooks.extend([Hook::Pattern(last), Hook::V(last), Hook::ResidPost(last)]);
         let direction = MatRef::from_column_major_slice(unbalanced, unbalanced.len(), 1);

@@ -32,9 +32,7 @@ pub(super) fn components(lab: &Lab<'_>) -> Result<Vec<ComponentAttribution>> {
     let mut along: Vec<Vec<f64>> = Vec::new();
     for first in (0..tokens.batch()).step_by(STRETCH) {
         let few = tokens.slice(first, STRETCH.min(tokens.batch() - first));
-        let hooks = By::Head
-            .hooks(config.n_layers, config.mlp.is_none())
-            .into_iter();
+        let hooks = By::Head.hooks(config).into_iter();
         let run = hooks.fold(Run::new().par(lab.par), |run, hook| run.cache(hook));
         let out = lab.model.run(&few, run.cache(Hook::LnFinalScale))?;
         let last = Hook::ResidPost(config.n_layers - 1);

@@ -1,7 +1,9 @@
 //! The forward pass, hook by hook, written from the formulas of TransformerLens 2.
 
 use super::{Num, Params, Rounding, Value};
-use pathsum::model::{ActFn, Mask, NormKind, NormWeight};
+use pathsum::model::{
+    ActFn, Mask, NormKind, NormWeight, Pairing, Positions, RotaryPositions, RotaryScaling,
+};
 use pathsum::{Config, Hook, Tokens};
 
 /// What a hook's closure does to its value.
@@ -79,12 +81,16 @@ impl<'a> Pass<'a> {
             W_E.at(&[tokens.sequence(at[0])[at[1]] as usize, at[2]])
         });
         let embed = self.visit(Hook::Embed, embed);
-        let W_pos = self.param("pos_embed.W_pos");
-        let pos_embed = Value::from_fn(&stream, |at| W_pos.at(&[at[1], at[2]]));
-        let pos_embed = self.visit(Hook::PosEmbed, pos_embed);
         let plus = |a: &Value, b: &Value| Value::from_fn(&stream, |at| r.add(a.at(at), b.at(at)));
-
-        let mut resid = plus(&embed, &pos_embed);
+        let mut resid = match c.positions {
+            Positions::Rotary(_) => embed,
+            Positions::Learned => {
+                let W_pos = self.param("pos_embed.W_pos");
+                let pos_embed = Value::from_fn(&stream, |at| W_pos.at(&[at[1], at[2]]));
+                let pos_embed = self.visit(Hook::PosEmbed, pos_embed);
+                plus(&embed, &pos_embed)
+            }
+        };
         for l in 0..c.n_layers {
             resid = self.visit(Hook::ResidPre(l), resid);
             let hooks = (Hook::Ln1Scale(l), Hook::Ln1Normalized(l));
@@ -209,6 +215,15 @@ impl<'a> Pass<'a> {
         let k = project(Hook::K(l), 'K');
         let v = project(Hook::V(l), 'V');
 
+        let (q, k) = match c.positions {
+            Positions::Learned => (q, k),
+            Positions::Rotary(rotary) => {
+                let q = turned(r, &rotary, &q);
+                let q = self.visit(Hook::RotQ(l), q);
+                let k = turned(r, &rotary, &k);
+                (q, self.visit(Hook::RotK(l), k))
+            }
+        };
         let mut divisor = c.attn_scale;
         if c.scale_attn_by_inverse_layer_idx {
             divisor *= (l + 1) as f64;
@@ -313,6 +328,56 @@ impl<'a> Pass<'a> {
         let post = self.visit(Hook::Post(l), post);
         self.linear(&post, &of("W_out"), &of("b_out"))
     }
+}
+
+/// Queries or keys, each turned by its position. Angles are known to a rounding in f64, a sine and a cosine to that, to
+/// two units in the last place of f64, and to a rounding.
+fn turned(r: Rounding, rotary: &RotaryPositions, x: &Value) -> Value {
+    let half = rotary.dim / 2;
+    let angle = |f: usize| {
+        let plain = rotary.base.powf(-((2 * f) as f64) / rotary.dim as f64);
+        match rotary.scaling {
+            RotaryScaling::None => plain,
+            RotaryScaling::Linear(factor) => plain / factor,
+            RotaryScaling::ByParts {
+                factor,
+                low,
+                high,
+                original,
+            } => {
+                let wavelength = std::f64::consts::TAU / plain;
+                if wavelength > original / low {
+                    plain / factor
+                } else if wavelength < original / high {
+                    plain
+                } else {
+                    let smooth = (original / wavelength - low) / (high - low);
+                    (1.0 - smooth) * plain / factor + smooth * plain
+                }
+            }
+        }
+    };
+    Value::from_fn(&x.shape, |at| {
+        let &[s, p, h, j] = at else { unreachable!() };
+        if j >= rotary.dim {
+            return x.at(at);
+        }
+        // Whose partner this is, and by which sign it comes in.
+        let (f, partner, sign) = match rotary.pairing {
+            Pairing::Halves if j < half => (j, j + half, -1.0),
+            Pairing::Halves => (j - half, j - half, 1.0),
+            Pairing::Neighbours if j % 2 == 0 => (j / 2, j + 1, -1.0),
+            Pairing::Neighbours => (j / 2, j - 1, 1.0),
+        };
+        let turn = p as f64 * angle(f);
+        let off = |x: f64| Num {
+            x,
+            e: r.u * x.abs() + 8.0 * (turn + 1.0) * f64::EPSILON,
+        };
+        let own = (x.at(at), off(turn.cos()));
+        let other = (x.at(&[s, p, h, partner]), off(sign * turn.sin()));
+        r.dot(Num::exact(0.0), [own, other].into_iter())
+    })
 }
 
 /// How far off an elementary function may be, in units of roundoff: twice two units in the last place.
