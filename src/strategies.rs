@@ -265,9 +265,19 @@ fn weights<T: Scalar>(config: &Config, seed: u64, spread: f64, size: f64) -> Wei
         // A uniform distribution's deviation is its half-width over the root of three.
         let half = deviation * root(3);
         let shift = rng.random_range(-0.25..0.25) * deviation;
-        Ok(Tensor::from_fn(shape, |_| {
-            T::from_f64(center + shift + rng.random_range(-half..half))
-        }))
+        let mut draw = || T::from_f64(center + shift + rng.random_range(-half..half));
+        match *shape {
+            // Head by head, as a state dict has them.
+            [_, heads, _] if parameter != "attn.W_O" => {
+                let mut W = Tensor::zeros(shape);
+                for h in 0..heads {
+                    let rows = W.of_head_mut(h).row_iter_mut();
+                    rows.for_each(|row| row.iter_mut().for_each(|x| *x = draw()));
+                }
+                Ok(W)
+            }
+            _ => Ok(Tensor::from_fn(shape, |_| draw())),
+        }
     };
     Weights::build(config, make).expect("no error comes from a random number")
 }

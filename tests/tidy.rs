@@ -3,15 +3,19 @@
 use std::path::{Path, PathBuf};
 
 /// The rooms, from the ground up. Each imports only from those before it in the list.
-const LAYERS: [&str; 22] = [
+const LAYERS: [&str; 27] = [
     "error",
     "names",
+    "diagram",
     "tensor",
     "linalg",
     "factored",
     "expr",
     "plan",
+    "kernel",
+    "op",
     "model",
+    "format",
     "fixture",
     "strategies",
     "eval",
@@ -19,6 +23,7 @@ const LAYERS: [&str; 22] = [
     "verify",
     "metric",
     "gradient",
+    "resume",
     "intervene",
     "task",
     "train",

@@ -1,5 +1,6 @@
 //! Models from files: a folder with `config.json` and `model.safetensors`, or a PyTorch state dict.
 
+use super::hugging_face;
 use super::transformer_lens::{from_file, shape_in_file, shared_name, to_file};
 use crate::diagram::Config;
 use crate::error::{Error, Result, nearest_hint};
@@ -17,8 +18,8 @@ const WEIGHTS: &str = "model.safetensors";
 const BUFFERS: [&str; 2] = [".mask", ".IGNORE"];
 
 impl<T: Scalar> Model<T> {
-    /// Loads a folder with `config.json` and `model.safetensors`; the file is mapped into memory while
-    /// its values are converted to `T`.
+    /// Loads a folder with `config.json` and `model.safetensors`, in TransformerLens's format or a LLaMA in Hugging
+    /// Face's; the file is mapped into memory while its values are converted to `T`.
     ///
     /// # Errors
     /// When a file is missing or unsound, a tensor is missing, has another shape than the configuration
@@ -49,6 +50,10 @@ impl<T: Scalar> Model<T> {
     /// When a tensor is missing, has another shape than the configuration gives it, or has no place.
     pub fn from_file(config: Config, file: &TensorFile) -> Result<Self> {
         config.check()?;
+        if hugging_face::is_weights(file) {
+            let weights = hugging_face::weights(&config, file)?;
+            return Ok(Model::of(config, weights));
+        }
         // A layer has several tensors. A configuration with more layers than the file has tensors is
         // wrong, and a list of its names may be too long to make: the first missing name is error enough.
         let layout = if config.n_layers <= file.names().count() {

@@ -1,6 +1,7 @@
 //! Models from files and back: which fields and tensors' names say what.
 
 mod folder;
+mod hugging_face;
 #[cfg(feature = "torch")]
 mod torch;
 mod transformer_lens;

@@ -1,6 +1,7 @@
 //! TransformerLens's format: HookedTransformerConfig's fields, defaults and refusals, and the shapes of parameters in
 //! a state dict.
 
+use super::hugging_face;
 use crate::diagram::{
     ActFn, Config, Mask, MlpKind, NormKind, NormWeight, Pairing, Positions, RotaryPositions,
     RotaryScaling,
@@ -244,7 +245,8 @@ impl Config {
         serde_json::to_string_pretty(self).expect("a config is plain data")
     }
 
-    /// Reads the JSON of a `config.json`.
+    /// Reads the JSON of a `config.json`: HookedTransformerConfig's fields, or where it has a `model_type` Hugging
+    /// Face's.
     ///
     /// # Errors
     /// On a field that HookedTransformerConfig does not have (by name, with the nearest), one that is
@@ -257,6 +259,9 @@ impl Config {
                 "expected a JSON object of HookedTransformerConfig's fields".into(),
             ));
         };
+        if hugging_face::is_config(&fields) {
+            return hugging_face::config(fields);
+        }
         let uncovered = || UNCOVERED.iter().map(|(name, _)| *name);
         for (name, value) in &fields {
             if let Some((field, neutral)) = UNCOVERED.iter().find(|(n, _)| n == name) {

@@ -120,7 +120,8 @@ pub fn fold_layer_norm<T: Scalar>(model: &mut Model<T>) -> Outcome {
         );
     }
     for (site, readers) in norms_and_readers(&model.diagram) {
-        let Some(map) = model.norm_at(site).map(NormMap::into_owned) else {
+        let map = model.norm_at(site).filter(|map| map.affine.is_some());
+        let Some(map) = map.map(NormMap::into_owned) else {
             continue;
         };
         let weights = model.weights_mut();

@@ -10,6 +10,7 @@ use pathsum::decompose::{
 };
 use pathsum::expr::Site;
 use pathsum::linalg::{Par, affine_fit, cosines, least_squares, pca};
+use pathsum::model::NormWeight;
 use pathsum::strategies::{configs, models_and_tokens_of};
 use pathsum::{Head, Hook, Model, Scalar, Tokens, fixture};
 use proptest::prelude::*;
@@ -402,7 +403,7 @@ fn check_attributions<T: Scalar>(model: &Model<T>, tokens: &Tokens) {
             let whole = direct.component(Component::Head(head)).unwrap();
             for sequence in 0..tokens.batch() {
                 let written = &cache[Hook::V(layer)];
-                let v = |s: usize| written.slice(&[sequence, s, h]);
+                let v = |s: usize| written.slice(&[sequence, s, c.group(h)]);
                 for q in 0..pos {
                     let row = by_source.slice(&[sequence, h, q]);
                     let sum: f64 = row.iter().map(|x| x.to_f64()).sum();
@@ -515,15 +516,28 @@ fn written<T: Scalar>(model: &Model<T>, head: Head, v: &[T]) -> (Vec<f64>, Vec<f
     )
 }
 
+/// What a norm multiplies by, from its parameter.
+fn factor(c: &pathsum::Config, w: f64) -> f64 {
+    match c.norm.map(|norm| norm.weight) {
+        Some(NormWeight::OnePlus) => 1.0 + w,
+        _ => w,
+    }
+}
+
 /// Centred, divided by the scale and multiplied by `w`; the sizes without the signs.
 fn normed(
+    c: &pathsum::Config,
     norm: Option<&pathsum::model::Norm<impl Scalar>>,
     scale: Option<f64>,
     x: (Vec<f64>, Vec<f64>),
 ) -> (Vec<f64>, Vec<f64>) {
     let Some(scale) = scale else { return x };
-    let mean = |x: &[f64]| x.iter().sum::<f64>() / x.len() as f64;
-    let w = |i: usize| norm.map_or(1.0, |n| n.w.data()[i].to_f64());
+    let centred = c.norm.is_some_and(|norm| norm.centred);
+    let mean = |x: &[f64]| match centred {
+        true => x.iter().sum::<f64>() / x.len() as f64,
+        false => 0.0,
+    };
+    let w = |i: usize| norm.map_or(1.0, |n| factor(c, n.w.data()[i].to_f64()));
     let (m, m_size) = (mean(&x.0), mean(&x.1));
     let value =
         x.0.iter()
@@ -554,6 +568,7 @@ fn size<T: Scalar>(
 ) -> f64 {
     let last = scale(cache, Hook::LnFinalScale, [sequence, q]);
     let (_, sizes) = normed(
+        model.config(),
         model.weights().ln_final.as_ref(),
         last,
         written(model, head, v),
@@ -573,9 +588,14 @@ fn by_loops<T: Scalar>(
 ) -> (f64, f64) {
     let [sequence, source, between, query] = at;
     let w = model.weights();
-    let v = cache[Hook::V(earlier.layer)].slice(&[sequence, source, earlier.head]);
+    let v = cache[Hook::V(earlier.layer)].slice(&[
+        sequence,
+        source,
+        model.config().group(earlier.head),
+    ]);
     let ln1 = scale(cache, Hook::Ln1Scale(later.layer), [sequence, between]);
     let (x, x_size) = normed(
+        model.config(),
         w.blocks[later.layer].ln1.as_ref(),
         ln1,
         written(model, earlier, v),
@@ -605,7 +625,7 @@ fn by_loops<T: Scalar>(
     let d = model.config().d_model;
     let result = ((0..d).map(out).collect(), (0..d).map(out_size).collect());
     let last = scale(cache, Hook::LnFinalScale, [sequence, query]);
-    let (y, y_size) = normed(w.ln_final.as_ref(), last, result);
+    let (y, y_size) = normed(model.config(), w.ln_final.as_ref(), last, result);
     let patterns = cache[Hook::Pattern(earlier.layer)][[sequence, earlier.head, between, source]]
         .to_f64()
         * cache[Hook::Pattern(later.layer)][[sequence, later.head, query, between]].to_f64();

@@ -760,10 +760,15 @@ fn one_path_is_the_receivers_own_input_changed() {
             (Hook::K(1), Receiver::K(head)),
             (Hook::V(1), Receiver::V(head)),
         ][which];
+        // Keys and values that heads share are theirs together.
+        let own = match receiver {
+            Receiver::Q(_) => head.head,
+            _ => model.config().group(head.head),
+        };
         let sender = [Intervention::new(Hook::Result(0), Part::all().heads([0]), Change::Zero)];
         let run = intervene(Run::new().cache(hook), &model, &tokens, &sender, None).unwrap();
         let source = model.run(&tokens, run).unwrap().cache;
-        let patch = [Intervention::new(hook, Part::all().heads([head.head]), Change::Patch)];
+        let patch = [Intervention::new(hook, Part::all().heads([own]), Change::Patch)];
         let run = intervene(Run::new(), &model, &tokens, &patch, Some(&source)).unwrap();
         let rows = |logits: &Tensor<f64>| vec![logits.data().to_vec()];
         let expected = rows(&model.run(&tokens, run).unwrap().logits);

@@ -9,6 +9,7 @@ mod fits;
 mod fixtures;
 mod gradient;
 mod interventions;
+mod language;
 mod memory;
 mod mutations;
 mod naive;

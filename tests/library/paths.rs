@@ -5,7 +5,7 @@ use crate::common::{for_all, reference};
 use pathsum::decompose::{
     Contribution, Logit, LogitPaths, Path, Paths, ScoreTerm, Start, count, score_table,
 };
-use pathsum::model::{ActFn, Mask, MlpKind, NormKind};
+use pathsum::model::{ActFn, Mask, MlpKind, NormKind, NormWeight};
 use pathsum::strategies::{configs, models_and_tokens, models_and_tokens_of};
 use pathsum::{
     Cache, Config, Head, Hook, Model, Par, Run, RunOutput, Scalar, Tensor, TensorFile, Tokens,
@@ -160,7 +160,11 @@ fn apart<T: Scalar>(
         true => 2.0 / cache[scale][[sequence, p, 0]].to_f64(),
         false => 1.0,
     };
-    let largest = |w: Option<&Tensor<T>>| w.map_or(1.0, |w| w.max_abs().to_f64());
+    let one = match c.norm.map(|norm| norm.weight) {
+        Some(NormWeight::OnePlus) => 1.0,
+        _ => 0.0,
+    };
+    let largest = |w: Option<&Tensor<T>>| w.map_or(1.0, |w| one + w.max_abs().to_f64());
     let b = |ln: Option<&pathsum::model::Norm<T>>| {
         ln.and_then(|ln| ln.b.as_ref())
             .map_or(0.0, |b| norm(b.data()))
@@ -168,7 +172,10 @@ fn apart<T: Scalar>(
     let pos = cache[Hook::Embed].shape()[1];
     let rows = |hook: Hook, p: usize| norm(cache[hook].slice(&[sequence, p]));
     let mut size: Vec<f64> = (0..pos)
-        .map(|p| rows(Hook::Embed, p) + rows(Hook::PosEmbed, p))
+        .map(|p| {
+            let pos_embed = cache.get(Hook::PosEmbed);
+            rows(Hook::Embed, p) + pos_embed.map_or(0.0, |_| rows(Hook::PosEmbed, p))
+        })
         .collect();
     for (l, block) in w.blocks.iter().enumerate() {
         let attn = &block.attn;
@@ -177,11 +184,14 @@ fn apart<T: Scalar>(
             .map(|p| size[p] * read(Hook::Ln1Scale(l), p) * largest(ln1.map(|n| &n.w)) + b(ln1))
             .collect();
         for h in 0..c.n_heads {
-            let (V, O) = (norm(&columns(&attn.W_V, h)), norm(attn.W_O.slice(&[h])));
+            let (V, O) = (
+                norm(&columns(&attn.W_V, c.group(h))),
+                norm(attn.W_O.slice(&[h])),
+            );
             for (q, size) in size.iter_mut().enumerate() {
                 for (k, before) in before.iter().enumerate() {
                     let pattern = cache[Hook::Pattern(l)][[sequence, h, q, k]].to_f64().abs();
-                    *size += pattern * (before * V + norm(attn.b_V.slice(&[h]))) * O;
+                    *size += pattern * (before * V + norm(attn.b_V.slice(&[c.group(h)]))) * O;
                 }
             }
         }
@@ -390,7 +400,7 @@ fn score_tables_add_up<T: Scalar>(model: &Model<T>, tokens: &Tokens) -> TestCase
             prop_assert_eq!(table.key[n - 1], ScoreTerm::KeyBias);
 
             // The magnitudes of all terms: of the components, through the norm, W_Q and W_K.
-            let rows = |position: usize, W: &Tensor<T>, b: &Tensor<T>| -> Vec<f64> {
+            let rows = |position: usize, W: &Tensor<T>, b: &Tensor<T>, h: usize| -> Vec<f64> {
                 let stack = pathsum::decompose::residual_stack(
                     model,
                     &out.cache,
@@ -415,12 +425,16 @@ fn score_tables_add_up<T: Scalar>(model: &Model<T>, tokens: &Tokens) -> TestCase
                     let zeros = vec![0.0; c.d_model];
                     let b = ln1.b.as_ref().map_or(zeros, |b| sizes(b.data()));
                     let affine = sizes(ln1.w.data()).into_iter().zip(b);
+                    let one = match c.norm.map(|norm| norm.weight) {
+                        Some(NormWeight::OnePlus) => 1.0,
+                        _ => 0.0,
+                    };
                     x.iter_mut()
                         .zip(affine)
-                        .for_each(|(x, (w, b))| *x = *x * w + b);
+                        .for_each(|(x, (w, b))| *x = *x * (one + w) + b);
                 }
-                let W = sizes(&columns(W, head.head));
-                let b = sizes(b.slice(&[head.head]));
+                let W = sizes(&columns(W, h));
+                let b = sizes(b.slice(&[h]));
                 (0..c.d_head)
                     .map(|j| {
                         (0..c.d_model)
@@ -432,11 +446,14 @@ fn score_tables_add_up<T: Scalar>(model: &Model<T>, tokens: &Tokens) -> TestCase
             };
             let attn = &model.weights().blocks[layer].attn;
             let (q, k) = (
-                rows(query, &attn.W_Q, &attn.b_Q),
-                rows(key, &attn.W_K, &attn.b_K),
+                rows(query, &attn.W_Q, &attn.b_Q, head.head),
+                rows(key, &attn.W_K, &attn.b_K, c.group(head.head)),
             );
-            let size =
-                q.iter().zip(&k).map(|(q, k)| q * k).sum::<f64>() / c.score_scale(layer).abs();
+            let size = match c.rotary() {
+                // Turned, each entry is made of two.
+                true => 4.0 * q.iter().sum::<f64>() * k.iter().sum::<f64>(),
+                false => q.iter().zip(&k).map(|(q, k)| q * k).sum::<f64>(),
+            } / c.score_scale(layer).abs();
             let roundings = 4 * c.d_model + c.d_head + n * n + 4 * n + 32;
             let bound = 2.0 * roundings as f64 * T::EPSILON.to_f64() * size;
 
@@ -445,10 +462,14 @@ fn score_tables_add_up<T: Scalar>(model: &Model<T>, tokens: &Tokens) -> TestCase
             prop_assert!(close(table.sum(), sum(table.by_query())));
             prop_assert!(close(table.sum(), sum(table.by_key())));
             let dot = |q: &[T], k: &[T]| q.iter().zip(k).map(|(&q, &k)| q * k).sum::<T>();
-            let (q, k) = (&out.cache[Hook::Q(layer)], &out.cache[Hook::K(layer)]);
+            let (q, k) = match c.rotary() {
+                true => (Hook::RotQ(layer), Hook::RotK(layer)),
+                false => (Hook::Q(layer), Hook::K(layer)),
+            };
+            let (q, k) = (&out.cache[q], &out.cache[k]);
             let unmasked = dot(
                 q.slice(&[0, query, head.head]),
-                k.slice(&[0, key, head.head]),
+                k.slice(&[0, key, c.group(head.head)]),
             ) / T::from_f64(c.score_scale(layer));
             prop_assert!(close(table.sum(), unmasked), "{} {unmasked}", table.sum());
             let pad = c
