@@ -32,8 +32,12 @@
 //! - Activations: `[batch, pos, d]`, per head `[batch, pos, head, d]`, scores and patterns
 //!   `[batch, head, query, key]`.
 //! - Heads are written `layer.head` (`1.0`).
-//! - LayerNorm: `x - mean`, divided by `scale = sqrt(mean(x²) + eps)` (biased, `eps` inside), times `w`,
-//!   plus `b`. `hook_scale` is that scale, `[batch, pos, 1]`; `hook_normalized` is the norm's output.
+//! - Norms: `x - mean` (LayerNorm; RMSNorm takes no mean off), divided by `scale = sqrt(mean(x²) + eps)` (biased,
+//!   `eps` inside), times `w` (or `1 + w`), plus `b`. `hook_scale` is that scale, `[batch, pos, 1]`; `hook_normalized`
+//!   is the norm's output.
+//! - Keys and values that heads share are there once, `[batch, pos, group, d_head]`.
+//! - Rotary positions: `hook_q`, `hook_k` before, `hook_rot_q`, `hook_rot_k` after.
+//! - Gated MLPs: `hook_pre` (the gate's), `hook_pre_linear`, `hook_post` (their product, plus `b_in`).
 //! - Scores: `q kᵀ / attn_scale`; the causal mask is `-inf`, then keys at `pad_token` get `-1e5`, both before
 //!   `hook_attn_scores`.
 //! - Head results exclude `b_O` and include `b_V`.

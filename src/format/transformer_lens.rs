@@ -680,7 +680,7 @@ mod tests {
                 "config field `use_qk_norm`: true is not covered",
             ),
             (
-                r#""positional_embedding_type": "rotary""#,
+                r#""positional_embedding_type": "alibi""#,
                 "config field `positional_embedding_type`",
             ),
             (r#""d_vocab_out": 0"#, "config field `d_vocab_out`: is 0"),

@@ -190,8 +190,8 @@ fn configurations_that_make_no_sense() {
            eps -1.5          => -1.5, expected a number that is not negative
            act_fn "swish"    => "swish" … expected one of `relu`, … `solu_ln`
            normalization_type "XY" => "XY" … expected one of `LN`, `LNPre`, `RMS`, `RMSPre`
-           positional_embedding_type "rotary" => "rotary" … expected `standard`
-           gated_mlp true    => true is not covered, expected false
+           positional_embedding_type "alibi" => "alibi" … expected `standard` or `rotary`
+           use_qk_norm true  => true is not covered, expected false
            attn_scale 0      => 0, expected a number other than 0
            pad_token 7       => 7 is no token: d_vocab is 7"#,
     ) {

@@ -871,7 +871,9 @@ fn definitions_hold_on_random_models() {
             }
         };
         define(Symbol::Embed);
-        define(Symbol::PosEmbed);
+        if dims.pos_embed {
+            define(Symbol::PosEmbed);
+        }
         define(Symbol::Logits);
         for l in 0..dims.n_layers {
             define(Symbol::ResidPre(l));
@@ -880,6 +882,9 @@ fn definitions_hold_on_random_models() {
             if dims.d_mlp.is_some() {
                 define(Symbol::ResidMid(l));
                 define(Symbol::Pre(l));
+                if dims.gated {
+                    define(Symbol::PreLinear(l));
+                }
                 define(Symbol::MlpOut(l));
             }
             if dims.norm.is_some() {
@@ -890,6 +895,10 @@ fn definitions_hold_on_random_models() {
             define(Symbol::Q(h.into()));
             define(Symbol::K(h));
             define(Symbol::V(h));
+            if dims.rotary.is_some() {
+                define(Symbol::RotQ(h.into()));
+                define(Symbol::RotK(h));
+            }
             define(Symbol::Z(h.into()));
             define(Symbol::Result(h));
         }

@@ -8,7 +8,9 @@ use crate::naive::forward::forward;
 use crate::naive::{Rounding, params, process};
 use pathsum::decompose::{By, Component, residual_stack};
 use pathsum::model::process::Step;
-use pathsum::model::{ActFn, Mask, Norm, NormKind};
+use pathsum::model::{
+    ActFn, Mask, Norm, NormKind, NormWeight, Pairing, Positions, RotaryPositions,
+};
 use pathsum::strategies::models_of;
 use pathsum::verify::{self, Evidence, Finding, Invariance, RunIdentity, Transformed, Verdict};
 use pathsum::{
@@ -1377,4 +1379,166 @@ fn row(mutation: &Mutation<f64>, wide: &[Option<Caught>], narrow: &[Option<Caugh
         mutation.what,
         cells.join(" | ")
     )
+}
+
+// ---- The features of a LLaMA --------------------------------------------------------------------------
+
+/// A model with all of them: RMSNorm with `1 + w`, rotary positions, grouped keys and values, gated neurons.
+fn llama<T: Scalar>() -> Case<T> {
+    let json = r#"{"n_layers": 2, "n_heads": 4, "n_key_value_heads": 2, "d_model": 8, "d_head": 6, "d_vocab": 7,
+        "d_vocab_out": 6, "n_ctx": 6, "eps": 0.01, "d_mlp": 10, "act_fn": "silu", "gated_mlp": true,
+        "normalization_type": "RMS", "rms_one_plus": true, "positional_embedding_type": "rotary", "rotary_dim": 4,
+        "rotary_base": 10.0}"#;
+    let config = Config::from_json(json).unwrap();
+    let mut runner = TestRunner::deterministic();
+    let model = models_of::<f64>(&config).new_tree(&mut runner).unwrap();
+    let model = model.current().cast::<T>();
+    let tokens = Tokens::from_rows(&[[1, 2, 0, 3, 4, 5], [6, 5, 4, 0, 0, 1], [2, 2, 3, 1, 6, 0]]);
+    let right = run(&model, &tokens, Run::new());
+    Case {
+        kind: "LLaMA",
+        model,
+        tokens,
+        right,
+    }
+}
+
+/// Queries or keys turned as the model turns them, but by another angle.
+fn turned<T: Scalar>(c: &Config, x: &Tensor<T>, angle: impl Fn(usize, f64) -> f64) -> Tensor<T> {
+    let Positions::Rotary(rotary) = c.positions else {
+        panic!("rotary positions")
+    };
+    let half = rotary.dim / 2;
+    Tensor::from_fn(x.shape(), |at| {
+        let j = at[3];
+        if j >= rotary.dim {
+            return x[[at[0], at[1], at[2], j]];
+        }
+        let f = j % half;
+        let plain = rotary.base.powf(-2.0 * f as f64 / rotary.dim as f64);
+        let (sin, cos) = angle(at[1], plain).sin_cos();
+        let entry = |j: usize| x[[at[0], at[1], at[2], j]].to_f64();
+        let (a, b) = (entry(f), entry(f + half));
+        T::from_f64(if j < half {
+            a * cos - b * sin
+        } else {
+            b * cos + a * sin
+        })
+    })
+}
+
+fn mistakes_of_a_llama<T: Scalar>() -> Vec<(&'static str, Option<Claim<T>>)> {
+    let c = llama::<T>();
+    let kind =
+        |change: fn(&mut NormKind)| c.configured(|config| config.norm.iter_mut().for_each(change));
+    let turns = |only_keys: bool, angle: fn(usize, f64) -> f64| {
+        c.computing(|hook, t, saved| match hook {
+            Hook::RotQ(l) if !only_keys => *t = turned(c.config(), &saved[&Hook::Q(l)], angle),
+            Hook::RotK(l) => *t = turned(c.config(), &saved[&Hook::K(l)], angle),
+            _ => {}
+        })
+    };
+    let rotary = |change: fn(&mut RotaryPositions)| {
+        c.configured(|config| {
+            if let Positions::Rotary(rotary) = &mut config.positions {
+                change(rotary);
+            }
+        })
+    };
+    vec![
+        (
+            "the mean taken off in RMSNorm",
+            kind(|norm| norm.centred = true),
+        ),
+        (
+            "`1 +` forgotten",
+            kind(|norm| norm.weight = NormWeight::Plain),
+        ),
+        (
+            "angles of the other sign",
+            turns(false, |p, angle| -(p as f64) * angle),
+        ),
+        (
+            "keys one position off",
+            turns(true, |p, angle| (p + 1) as f64 * angle),
+        ),
+        (
+            "queries and keys one position off",
+            turns(false, |p, angle| (p + 1) as f64 * angle),
+        ),
+        (
+            "neighbours for halves",
+            rotary(|r| r.pairing = Pairing::Neighbours),
+        ),
+        ("another base", rotary(|r| r.base = 11.0)),
+        ("all of the head turned", rotary(|r| r.dim = 6)),
+        (
+            "the values of the other group",
+            c.computing(|hook, t, saved| {
+                if let Hook::Z(l) = hook {
+                    let (pattern, v) = (&saved[&Hook::Pattern(l)], &saved[&Hook::V(l)]);
+                    let keys = pattern.shape()[3];
+                    *t = Tensor::from_fn(t.shape(), |at| {
+                        let group = 1 - at[2] / 2;
+                        let of = |k: usize| {
+                            pattern[[at[0], at[2], at[1], k]] * v[[at[0], k, group, at[3]]]
+                        };
+                        (0..keys).map(of).sum()
+                    });
+                }
+            }),
+        ),
+        (
+            "the gate and what is gated exchanged",
+            c.weights(|w| {
+                for mlp in w.blocks.iter_mut().filter_map(|b| b.mlp.as_mut()) {
+                    let W_gate = mlp.W_gate.as_mut().expect("a gated MLP");
+                    std::mem::swap(W_gate, &mut mlp.W_in);
+                }
+            }),
+        ),
+        (
+            "the gate left out",
+            c.computing(|hook, t, saved| {
+                if let Hook::Post(l) = hook {
+                    *t = saved[&Hook::PreLinear(l)].clone();
+                }
+            }),
+        ),
+        (
+            "the function of what is gated, not of the gate",
+            c.computing(|hook, t, saved| {
+                if let Hook::Post(l) = hook {
+                    let (gate, gated) = (&saved[&Hook::Pre(l)], &saved[&Hook::PreLinear(l)]);
+                    let silu = |x: f64| x / (1.0 + (-x).exp());
+                    *t = Tensor::from_fn(t.shape(), |at| {
+                        let at = [at[0], at[1], at[2]];
+                        T::from_f64(silu(gated[at].to_f64()) * gate[at].to_f64())
+                    });
+                }
+            }),
+        ),
+    ]
+}
+
+#[test]
+fn mistakes_of_a_llama_are_caught() {
+    fn check<T: Scalar>() {
+        let case = llama::<T>();
+        for finding in verify::check(&case.model, &case.tokens, Par::Seq, &mut |_, _| {}).unwrap() {
+            assert!(!finding.refuted(), "{}: {:?}", finding.id, finding.verdict);
+        }
+        for (what, claim) in mistakes_of_a_llama::<T>() {
+            let claim = claim.unwrap_or_else(|| panic!("{what}: changes nothing"));
+            let judgement = judge(&case, &claim);
+            assert!(!judgement.refuted.is_empty(), "{what}: nothing catches it");
+            assert_eq!(judgement.reference, Some(true), "{what}");
+            for (id, ratio) in judgement.refuted {
+                assert!(ratio >= clear(id), "{what}: {id} at {ratio} of its bound");
+                println!("{what}: {id}");
+            }
+        }
+    }
+    check::<f64>();
+    check::<f32>();
 }

@@ -259,7 +259,9 @@ fn certificates_are_true(
         let top = to_logit.top(k, budget).unwrap();
         let certificate = top.certificate;
         prop_assert!(certificate.complete || certificate.expanded == budget);
-        prop_assert_eq!(top.paths.len(), k.min(all.len()));
+        // Where the search was stopped it may not have come by so many.
+        prop_assert!(top.paths.len() <= k.min(all.len()));
+        prop_assert!(!certificate.complete || top.paths.len() == k.min(all.len()));
         let listed = |p: &Path| top.paths.iter().any(|c| c.path == *p);
         for c in &top.paths {
             let found = value(all, |p| *p == c.path);

@@ -19,6 +19,7 @@ impl Upper {
         let mut config = model.config().clone();
         config.n_ctx = 1;
         config.n_heads = 1;
+        config.groups = 1;
         config.d_head = 1;
         config.d_vocab = mid.shape()[0];
         config.pad_token = None;
