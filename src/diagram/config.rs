@@ -356,7 +356,7 @@ impl Config {
                 return refuse("rotary_base", reason);
             }
         }
-        if self.n_heads % self.groups != 0 {
+        if !self.n_heads.is_multiple_of(self.groups) {
             let reason = format!("{} does not divide n_heads, {}", self.groups, self.n_heads);
             return refuse("n_key_value_heads", reason);
         }

@@ -20,9 +20,11 @@ enum NormalizationType {
     /// LayerNorm without parameters.
     LNPre,
     /// RMSNorm with `w`.
-    RMS,
+    #[serde(rename = "RMS")]
+    Rms,
     /// RMSNorm without parameters.
-    RMSPre,
+    #[serde(rename = "RMSPre")]
+    RmsPre,
 }
 
 /// The field `attention_dir`.
@@ -384,9 +386,9 @@ impl Raw {
             norm: self.normalization_type.map(|norm| match norm {
                 NormalizationType::LN => NormKind::LN,
                 NormalizationType::LNPre => NormKind::LN_PRE,
-                NormalizationType::RMS if self.rms_one_plus => NormKind::RMS_ONE_PLUS,
-                NormalizationType::RMS => NormKind::RMS,
-                NormalizationType::RMSPre => NormKind::RMS_PRE,
+                NormalizationType::Rms if self.rms_one_plus => NormKind::RMS_ONE_PLUS,
+                NormalizationType::Rms => NormKind::RMS,
+                NormalizationType::RmsPre => NormKind::RMS_PRE,
             }),
             eps: self.eps,
             mask: match self.attention_dir {
@@ -508,8 +510,8 @@ impl Written {
             normalization_type: c.norm.map(|norm| match (norm.centred, norm.weight) {
                 (true, NormWeight::Absent) => NormalizationType::LNPre,
                 (true, NormWeight::Plain | NormWeight::OnePlus) => NormalizationType::LN,
-                (false, NormWeight::Absent) => NormalizationType::RMSPre,
-                (false, NormWeight::Plain | NormWeight::OnePlus) => NormalizationType::RMS,
+                (false, NormWeight::Absent) => NormalizationType::RmsPre,
+                (false, NormWeight::Plain | NormWeight::OnePlus) => NormalizationType::Rms,
             }),
             rms_one_plus: c.norm == Some(NormKind::RMS_ONE_PLUS),
             eps: c.eps,

@@ -10,12 +10,15 @@ use pulp::Arch;
 use rayon::prelude::*;
 use std::borrow::Cow;
 
+/// What a norm multiplies by, and what it adds.
+type Factors<'a, T> = (Cow<'a, [T]>, Cow<'a, [T]>);
+
 /// A norm with its parameters.
 #[derive(Clone)]
 pub(crate) struct NormMap<'a, T: Scalar> {
     pub kind: NormKind,
     /// `[d]` each, where there are parameters: what is multiplied by, and added; zeros where nothing is added.
-    pub affine: Option<(Cow<'a, [T]>, Cow<'a, [T]>)>,
+    pub affine: Option<Factors<'a, T>>,
 }
 
 impl<'a, T: Scalar> NormMap<'a, T> {

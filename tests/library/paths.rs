@@ -318,7 +318,6 @@ fn paths_add_up_on_every_kind_of_model() {
         .map(Some)
         .into_iter()
         .chain([None])
-        .into_iter()
         .flat_map(|norm| [Mask::Causal, Mask::All].map(|dir| (norm, dir)))
         .flat_map(|(norm, dir)| {
             [None, Some(ActFn::SoluLn), Some(ActFn::GeluNew)].map(|act| (norm, dir, act))
