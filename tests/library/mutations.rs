@@ -1532,7 +1532,12 @@ fn mistakes_of_a_llama_are_caught() {
             let claim = claim.unwrap_or_else(|| panic!("{what}: changes nothing"));
             let judgement = judge(&case, &claim);
             assert!(!judgement.refuted.is_empty(), "{what}: nothing catches it");
-            assert_eq!(judgement.reference, Some(true), "{what}");
+            // The formulas in plain loops are asked in f64.
+            assert_ne!(judgement.reference, Some(false), "{what}");
+            assert!(
+                judgement.reference.is_some() || T::PRECISION == Precision::F32,
+                "{what}"
+            );
             for (id, ratio) in judgement.refuted {
                 assert!(ratio >= clear(id), "{what}: {id} at {ratio} of its bound");
                 println!("{what}: {id}");

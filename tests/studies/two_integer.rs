@@ -201,7 +201,7 @@ fn scrubs_are_estimates_of_all_draws() {
     let labels: Vec<bool> = table.labels().iter().map(|&l| l == 1).collect();
     let small = [("d_model", json!(4)), ("d_head", json!(2))];
     // Of models that were never trained, the first on which some pairs fail either filter, and some pass it.
-    let models = (0..80).map(|seed| untrained(&config(n, &small), 1.0, seed));
+    let models = (0..400).map(|seed| untrained(&config(n, &small), 1.0, seed));
     let mut studies = models.map(|model| (study(&model, &table), model));
     let splits = |answered: &Answered| {
         let sides = sides(answered);
