@@ -44,7 +44,113 @@ fn index(s: &str) -> Option<usize> {
     if canonical { s.parse().ok() } else { None }
 }
 
-/// The one list of hooks: those that stand once in a model, then those that stand in every block.
+/// Where a norm stands. The number is the layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NormSite {
+    /// `embed.ln`: over the embeddings' sum.
+    Embed,
+    /// `blocks.L.ln1`: before a layer's attention; of post-norm blocks after it, over the stream.
+    Ln1(usize),
+    /// `blocks.L.attn.q_norm`: over queries.
+    Q(usize),
+    /// `blocks.L.attn.k_norm`: over keys.
+    K(usize),
+    /// `blocks.L.ln1_post`: over what a layer's attention writes.
+    Ln1Post(usize),
+    /// `blocks.L.ln2`: before a layer's MLP; of post-norm blocks after it, over the stream.
+    Ln2(usize),
+    /// `blocks.L.mlp.ln`: over a layer's neurons, after SoLU.
+    Neurons(usize),
+    /// `blocks.L.ln2_post`: over what a layer's MLP writes.
+    Ln2Post(usize),
+    /// `ln_final`: over the stream at its end.
+    Final,
+    /// `mlm_head.ln`: over what a dense layer before the unembedding gives.
+    MlmHead,
+}
+
+/// The norms of a block, by the name of their module.
+const IN_BLOCK: [(fn(usize) -> NormSite, &str); 7] = [
+    (NormSite::Ln1, "ln1"),
+    (NormSite::Q, "attn.q_norm"),
+    (NormSite::K, "attn.k_norm"),
+    (NormSite::Ln1Post, "ln1_post"),
+    (NormSite::Ln2, "ln2"),
+    (NormSite::Neurons, "mlp.ln"),
+    (NormSite::Ln2Post, "ln2_post"),
+];
+
+/// The other norms.
+const IN_MODEL: [(NormSite, &str); 3] = [
+    (NormSite::Embed, "embed.ln"),
+    (NormSite::Final, "ln_final"),
+    (NormSite::MlmHead, "mlm_head.ln"),
+];
+
+impl NormSite {
+    /// The layer of a norm that stands in a block.
+    pub fn layer(self) -> Option<usize> {
+        match self {
+            NormSite::Ln1(l)
+            | NormSite::Q(l)
+            | NormSite::K(l)
+            | NormSite::Ln1Post(l)
+            | NormSite::Ln2(l)
+            | NormSite::Neurons(l)
+            | NormSite::Ln2Post(l) => Some(l),
+            NormSite::Embed | NormSite::Final | NormSite::MlmHead => None,
+        }
+    }
+
+    /// Its module's name, as TransformerLens has it: `blocks.0.ln1`.
+    pub fn module(self) -> String {
+        let in_block = |l: usize| {
+            let own = IN_BLOCK.iter().find(|(site, _)| site(l) == self);
+            own.map(|(_, name)| format!("blocks.{l}.{name}"))
+        };
+        let in_model = || IN_MODEL.iter().find(|(site, _)| *site == self);
+        let name = self.layer().and_then(in_block);
+        name.or_else(|| in_model().map(|(_, name)| name.to_string()))
+            .expect("every norm has a module")
+    }
+
+    /// The norm of that module.
+    pub(crate) fn of_module(name: &str) -> Option<Self> {
+        if let Some((site, _)) = IN_MODEL.iter().find(|(_, own)| *own == name) {
+            return Some(*site);
+        }
+        let (layer, own) = name.strip_prefix("blocks.")?.split_once('.')?;
+        let (site, _) = IN_BLOCK.iter().find(|(_, name)| *name == own)?;
+        Some(site(index(layer)?))
+    }
+
+    /// The hook of its output.
+    pub fn output(self) -> Hook {
+        match self {
+            NormSite::Embed => Hook::FullEmbed,
+            NormSite::Ln1Post(l) => Hook::AttnOut(l),
+            NormSite::Ln2Post(l) => Hook::MlpOut(l),
+            site => Hook::Normalized(site),
+        }
+    }
+}
+
+impl fmt::Display for NormSite {
+    /// As in the brackets of an expression: `0,ln1`, `ln_final`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let module = self.module();
+        let own = module.rsplit('.').next().unwrap_or(&module);
+        match self {
+            NormSite::Embed | NormSite::MlmHead | NormSite::Neurons(_) => f.write_str(&module),
+            _ => match self.layer() {
+                Some(l) => write!(f, "{l},{own}"),
+                None => f.write_str(own),
+            },
+        }
+    }
+}
+
+/// The one list of hooks: those that stand once in a model, then those that stand in every block; and two of every norm.
 macro_rules! hooks {
     (
         $(model $(#[$mdoc:meta])* $model:ident = $mname:literal,)*
@@ -58,6 +164,11 @@ macro_rules! hooks {
         pub enum Hook {
             $($(#[$mdoc])* #[doc = concat!("`", $mname, "`")] $model,)*
             $($(#[$bdoc])* #[doc = concat!("`blocks.L.", $bname, "`")] $block(usize),)*
+            /// `[batch, pos, 1]`, of queries and keys `[batch, pos, heads, 1]`: what a norm divides by.
+            /// `blocks.L.ln1.hook_scale`
+            Scale(NormSite),
+            /// `[batch, pos, d]`: the output of a norm, after `w` and `b`. `blocks.L.ln1.hook_normalized`
+            Normalized(NormSite),
         }
 
         impl Hook {
@@ -66,6 +177,7 @@ macro_rules! hooks {
                 match self {
                     $(Hook::$model => None,)*
                     $(Hook::$block(l) => Some(l),)*
+                    Hook::Scale(site) | Hook::Normalized(site) => site.layer(),
                 }
             }
         }
@@ -75,6 +187,8 @@ macro_rules! hooks {
                 match self {
                     $(Hook::$model => f.write_str($mname),)*
                     $(Hook::$block(l) => write!(f, concat!("blocks.{}.", $bname), l),)*
+                    Hook::Scale(site) => write!(f, "{}.hook_scale", site.module()),
+                    Hook::Normalized(site) => write!(f, "{}.hook_normalized", site.module()),
                 }
             }
         }
@@ -91,16 +205,32 @@ macro_rules! hooks {
                         _ => None,
                     }
                 };
+                let of_norm = || {
+                    let (module, own) = s.rsplit_once('.')?;
+                    let site = NormSite::of_module(module)?;
+                    match own {
+                        "hook_scale" => Some(Hook::Scale(site)),
+                        // Of some norms it has another name.
+                        "hook_normalized" => Some(Hook::Normalized(site))
+                            .filter(|&hook| hook == site.output()),
+                        _ => None,
+                    }
+                };
                 match s {
                     $($mname => Ok(Hook::$model),)*
-                    _ => in_block().ok_or_else(|| {
+                    _ => in_block().or_else(of_norm).ok_or_else(|| {
                         // The layer as given, so that the hint can be typed as it stands.
                         let layer = s.strip_prefix("blocks.").and_then(|r| r.split('.').next());
                         let layer = layer.filter(|l| index(l).is_some()).unwrap_or("0");
-                        let known = [
+                        let mut known = vec![
                             $($mname.to_string(),)*
                             $(format!("blocks.{layer}.{}", $bname),)*
                         ];
+                        let modules = IN_BLOCK.map(|(_, name)| format!("blocks.{layer}.{name}"));
+                        let modules = modules.into_iter().chain(IN_MODEL.map(|(_, name)| name.to_string()));
+                        for module in modules {
+                            known.extend(["hook_scale", "hook_normalized"].map(|own| format!("{module}.{own}")));
+                        }
                         Error::unknown("hook", s, known.iter().map(String::as_str))
                     }),
                 }
@@ -114,17 +244,19 @@ hooks! {
         Embed = "hook_embed",
     model /// `[batch, pos, d_model]`: the positions' rows of `W_pos`.
         PosEmbed = "hook_pos_embed",
-    model /// `[batch, pos, 1]`: the scale that `ln_final` divides by.
-        LnFinalScale = "ln_final.hook_scale",
-    model /// `[batch, pos, d_model]`: the output of `ln_final`, after `w` and `b`.
-        LnFinalNormalized = "ln_final.hook_normalized",
+    model /// `[batch, pos, d_model]`: the token types' rows of `W_token_type` (models with token types only).
+        TokenTypeEmbed = "hook_token_type_embed",
+    model /// `[batch, pos, d_model]`: the embeddings' sum before its norm (models with such a norm only).
+        EmbedSum = "hook_embed_sum",
+    model /// `[batch, pos, d_model]`: the embeddings' sum after its norm (models with such a norm only).
+        FullEmbed = "hook_full_embed",
+    model /// `[batch, pos, d_model]`: what the dense layer before the unembedding gives, before its function.
+        MlmHeadPre = "mlm_head.hook_pre",
+    model /// `[batch, pos, d_model]`: the same after its function.
+        MlmHeadPost = "mlm_head.hook_post",
     ;
     block /// `[batch, pos, d_model]`: the residual stream before the block.
         ResidPre = "hook_resid_pre",
-    block /// `[batch, pos, 1]`: the scale that `ln1` divides by.
-        Ln1Scale = "ln1.hook_scale",
-    block /// `[batch, pos, d_model]`: the output of `ln1`, after `w` and `b`.
-        Ln1Normalized = "ln1.hook_normalized",
     block /// `[batch, pos, head, d_head]`: queries.
         Q = "attn.hook_q",
     block /// `[batch, pos, group, d_head]`: keys; of each head, or of heads that share them.
@@ -143,30 +275,30 @@ hooks! {
         Z = "attn.hook_z",
     block /// `[batch, pos, head, d_model]`: what each head writes; without `b_O`, with `b_V`.
         Result = "attn.hook_result",
-    block /// `[batch, pos, d_model]`: the heads' results and `b_O`, summed.
+    block /// `[batch, pos, d_model]`: the heads' results and `b_O`, summed, before `ln1_post` (where there is one).
+        AttnSum = "attn.hook_out",
+    block /// `[batch, pos, d_model]`: what attention adds to the stream: the heads' results and `b_O`, summed; after
+        /// `ln1_post` where there is one.
         AttnOut = "hook_attn_out",
     block /// `[batch, pos, d_model]`: the residual stream between attention and MLP.
         ResidMid = "hook_resid_mid",
-    block /// `[batch, pos, 1]`: the scale that `ln2` divides by.
-        Ln2Scale = "ln2.hook_scale",
-    block /// `[batch, pos, d_model]`: the output of `ln2`, after `w` and `b`.
-        Ln2Normalized = "ln2.hook_normalized",
     block /// `[batch, pos, d_mlp]`: the neurons before the activation function.
         Pre = "mlp.hook_pre",
     block /// `[batch, pos, d_mlp]`: what gated neurons are multiplied with (gated MLPs only).
         PreLinear = "mlp.hook_pre_linear",
     block /// `[batch, pos, d_mlp]`: SoLU's value before its LayerNorm (`solu_ln` only).
         Mid = "mlp.hook_mid",
-    block /// `[batch, pos, 1]`: the scale of SoLU's LayerNorm (`solu_ln` only).
-        MlpLnScale = "mlp.ln.hook_scale",
-    block /// `[batch, pos, d_mlp]`: the output of SoLU's LayerNorm (`solu_ln` only).
-        MlpLnNormalized = "mlp.ln.hook_normalized",
     block /// `[batch, pos, d_mlp]`: the neurons after the activation function.
         Post = "mlp.hook_post",
-    block /// `[batch, pos, d_model]`: what the MLP writes, `b_out` included.
+    block /// `[batch, pos, d_model]`: what the neurons write, `b_out` included, before `ln2_post` (where there is one).
+        MlpSum = "mlp.hook_out",
+    block /// `[batch, pos, d_model]`: what the MLP adds to the stream, `b_out` included; after `ln2_post` where there is
+        /// one.
         MlpOut = "hook_mlp_out",
     block /// `[batch, pos, d_model]`: the residual stream after the block.
         ResidPost = "hook_resid_post",
+    block /// `[batch, pos, d_model]`: the stream after the block's last norm (post-norm blocks only).
+        NormalizedResidPost = "hook_normalized_resid_post",
 }
 
 impl serde::Serialize for Head {

@@ -174,6 +174,7 @@ pub fn configs() -> impl Strategy<Value = Config> {
                     gated: gated && act_fn != ActFn::SoluLn,
                 }),
                 pad_token,
+                ..Config::default()
             }
         },
     )
@@ -251,6 +252,7 @@ fn weights<T: Scalar>(config: &Config, seed: u64, spread: f64, size: f64) -> Wei
             None => ("0", name),
         };
         let layer: usize = layer.parse().expect("a layer");
+        let is_w = crate::model::norm_of_scale(name).is_some();
         // Where it is centred, and its standard deviation.
         let (center, deviation) = match parameter {
             "embed.W_E" | "pos_embed.W_pos" => (0.0, 0.5f64.sqrt()),
@@ -259,7 +261,7 @@ fn weights<T: Scalar>(config: &Config, seed: u64, spread: f64, size: f64) -> Wei
             "attn.W_V" | "mlp.W_in" | "mlp.W_gate" | "unembed.W_U" => (0.0, 1.0 / root(c.d_model)),
             "attn.W_O" => (0.0, size / root(c.n_heads * c.d_head)),
             "mlp.W_out" => (0.0, size / root(shape[0])),
-            norm if crate::model::is_norm_scale(norm) => (1.0, 0.25),
+            _ if is_w => (1.0, 0.25),
             _ => (0.0, 0.3),
         };
         // A uniform distribution's deviation is its half-width over the root of three.

@@ -10,6 +10,7 @@ use pathsum::decompose::{
     By, Component, Stack, direct_logit_attribution, residual_stack, source_attribution,
 };
 use pathsum::model::Config;
+use pathsum::names::NormSite;
 use pathsum::{Hook, Model, Precision, Run, Scalar, Tensor, Tokens};
 use serde_json::json;
 use std::process::ExitCode;
@@ -121,7 +122,7 @@ fn components<T: Scalar>(
         bail!("{}: this model has no layers", args.model.model);
     };
     let mut keep = by.hooks(config);
-    keep.extend(config.norm.map(|_| Hook::LnFinalScale));
+    keep.extend(config.norm.map(|_| Hook::Scale(NormSite::Final)));
     if let Cut::Source = args.by {
         let of_layer = |l| [Hook::Pattern(l), Hook::V(l)];
         keep.extend((0..config.n_layers).flat_map(of_layer));

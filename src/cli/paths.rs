@@ -6,6 +6,7 @@ use super::direction::Direction;
 use super::output::{report, table, text};
 use anyhow::{Result, bail};
 use pathsum::decompose::{By, LogitPaths, Paths, Top, score_table};
+use pathsum::names::NormSite;
 use pathsum::{Head, Hook, Model, Par, Precision, Run, Scalar, Tokens};
 use serde_json::{Value, json};
 use std::process::ExitCode;
@@ -241,7 +242,7 @@ fn score<T: Scalar>(
     let hooks = By::Head.hooks(c);
     let mut keep = hooks.iter().fold(Run::new(), |run, hook| run.cache(hook));
     if c.norm.is_some() && head.layer < c.n_layers {
-        keep = keep.cache(Hook::Ln1Scale(head.layer));
+        keep = keep.cache(Hook::Scale(NormSite::Ln1(head.layer)));
     }
     let out = model.run(tokens, keep)?;
     let parts = score_table(model, &out.cache, 0, head, query, key)?;

@@ -1,11 +1,11 @@
 //! What each component adds to a logit, directly.
 
 use super::stack::{Component, Stack};
-use crate::diagram::NormSite;
 use crate::error::{Error, Result};
 use crate::linalg::product;
-use crate::model::{Cache, Model};
+use crate::model::{Cache, Config, Model};
 use crate::names::Hook;
+use crate::names::NormSite;
 use crate::tensor::{Scalar, Tensor};
 
 /// A direction in the logits.
@@ -83,7 +83,11 @@ pub fn layer_norm_stack<T: Scalar>(
     if model.config().norm.is_none() {
         return Ok(stack);
     }
-    let site = NormSite::of_scale(scale_hook).filter(|s| !matches!(s, NormSite::Neurons(_)));
+    let over_stream = |site: &NormSite| site.output().axes() == Hook::ResidPre(0).axes();
+    let site = match scale_hook {
+        Hook::Scale(site) => Some(site).filter(over_stream),
+        _ => None,
+    };
     let Some(site) = site else {
         return Err(Error::WrongHook {
             hook: scale_hook,
@@ -107,17 +111,25 @@ pub fn layer_norm_stack<T: Scalar>(
         let mut data = stack.values.into_data();
         data.extend(b.iter().copied().cycle().take(each));
         shape[0] += 1;
-        stack.labels.push(Component::NormBias);
+        stack.labels.push(Component::NormBias(site));
         stack.values = Tensor::from_vec(&shape, data);
     }
     Ok(stack)
+}
+
+/// Why a model's logits are no linear map of its stream's end through the last norm, if so.
+pub(crate) fn nonlinear_logits(c: &Config) -> Option<&'static str> {
+    if c.mlm_head.is_some() {
+        return Some("a dense layer with a function stands before the unembedding");
+    }
+    c.logit_cap.map(|_| "the logits are capped")
 }
 
 /// What each component of the final residual stream adds to logits, with `ln_final` linearised at the
 /// run's own scale, and with `ln_final.b` and `b_U` as components, so that the whole adds up to the logits.
 ///
 /// # Shapes
-/// `stack` is that of the last `hook_resid_post`; the values are `[component, batch, pos, logit]`, one
+/// `stack` is that of the stream's end ([`Config::end_of_stream`]); the values are `[component, batch, pos, logit]`, one
 /// column for each of `logits`.
 ///
 /// # Errors
@@ -134,6 +146,9 @@ pub fn direct_logit_attribution<T: Scalar>(
     logits: &[Logit<'_, T>],
 ) -> Result<Stack<T>> {
     let c = model.config();
+    if let Some(reason) = nonlinear_logits(c) {
+        return Err(Error::NotInModel(format!("direct attribution: {reason}")));
+    }
     let (W_U, b_U) = (model.weights().W_U.mat(&[]), model.weights().b_U.data());
     let mut directions = Tensor::zeros(&[c.d_model, logits.len()]);
     let mut biases = Vec::with_capacity(logits.len());
@@ -144,7 +159,10 @@ pub fn direct_logit_attribution<T: Scalar>(
         }
         biases.push(logit.weigh(|j| b_U[j]));
     }
-    let stack = layer_norm_stack(model, cache, stack, Hook::LnFinalScale)?;
+    let stack = match model.norm_at(NormSite::Final) {
+        Some(_) => layer_norm_stack(model, cache, stack, Hook::Scale(NormSite::Final))?,
+        None => stack,
+    };
     let along = product(stack.values.rows(), directions.mat(&[]));
     let positions = stack.values.len() / (stack.labels.len().max(1) * c.d_model);
     let mut shape = stack.values.shape().to_vec();

@@ -17,6 +17,7 @@ pub use composition::{
     Composition, CompositionBaseline, CompositionScores, composition_baseline, composition_score,
     composition_scores,
 };
+pub(crate) use logits::nonlinear_logits;
 pub use logits::{Logit, direct_logit_attribution, layer_norm_stack};
 pub use norm_fit::{NormFit, norm_fit};
 pub use paths::{
@@ -24,6 +25,7 @@ pub use paths::{
     count, score_table,
 };
 pub use source::{info_weighted_pattern, source_attribution, source_attribution_through};
+pub(crate) use stack::stack_of;
 pub use stack::{By, Component, Stack, residual_stack};
 pub use summary::{
     Counts, Histogram, OfClass, Summary, histogram_by_class, summary, summary_by_class,

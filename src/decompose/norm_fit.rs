@@ -1,10 +1,9 @@
 //! LayerNorm as an affine map: the one that fits it best over a run, and what that leaves.
 
 use crate::error::{Error, Result};
-use crate::expr::Site;
 use crate::linalg::{AffineFit, affine_fit};
 use crate::model::{Cache, Config};
-use crate::names::Hook;
+use crate::names::{Hook, NormSite};
 use crate::tensor::{Scalar, Tensor};
 
 /// An affine fit of a norm's output on its input.
@@ -26,12 +25,12 @@ pub struct NormFit<T: Scalar> {
 ///
 /// ```
 /// use pathsum::decompose::norm_fit;
-/// use pathsum::expr::Site;
+/// use pathsum::names::NormSite;
 /// use pathsum::{Run, fixture};
 /// let model = fixture::induction::<f64>();
 /// let out = model.run(&fixture::repeated_sequences(40, 8, 0), Run::new().cache("*"))?;
 /// // This model's streams are all of one length about their mean at its later positions: nothing is left.
-/// let fit = norm_fit(model.config(), &out.cache, Site::Ln1(1), &[12, 13, 14])?;
+/// let fit = norm_fit(model.config(), &out.cache, NormSite::Ln1(1), &[12, 13, 14])?;
 /// assert!(fit.remainder.max_abs() < 1e-9);
 /// # Ok::<(), pathsum::Error>(())
 /// ```
@@ -45,7 +44,7 @@ pub struct NormFit<T: Scalar> {
 pub fn norm_fit<T: Scalar>(
     config: &Config,
     cache: &Cache<T>,
-    site: Site,
+    site: NormSite,
     positions: &[usize],
 ) -> Result<NormFit<T>> {
     let (input, output) = ends(config, site)?;
@@ -64,12 +63,19 @@ pub fn norm_fit<T: Scalar>(
 }
 
 /// The hooks of a norm's input and output.
-fn ends(config: &Config, site: Site) -> Result<(Hook, Hook)> {
+fn ends(config: &Config, site: NormSite) -> Result<(Hook, Hook)> {
     let last = config.n_layers.checked_sub(1);
     let hooks = match site {
-        Site::Ln1(l) => Some((Hook::ResidPre(l), Hook::Ln1Normalized(l))),
-        Site::Ln2(l) => Some((Hook::ResidMid(l), Hook::Ln2Normalized(l))),
-        Site::LnFinal => last.map(|l| (Hook::ResidPost(l), Hook::LnFinalNormalized)),
+        NormSite::Ln1(l) => Some((Hook::ResidPre(l), Hook::Normalized(NormSite::Ln1(l)))),
+        NormSite::Ln2(l) => Some((Hook::ResidMid(l), Hook::Normalized(NormSite::Ln2(l)))),
+        NormSite::Embed
+        | NormSite::Q(_)
+        | NormSite::K(_)
+        | NormSite::Ln1Post(_)
+        | NormSite::Neurons(_)
+        | NormSite::Ln2Post(_)
+        | NormSite::MlmHead => None,
+        NormSite::Final => last.map(|l| (Hook::ResidPost(l), Hook::Normalized(NormSite::Final))),
     };
     let all = config.hooks();
     let there = hooks.filter(|(input, output)| all.contains(input) && all.contains(output));

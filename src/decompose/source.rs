@@ -1,10 +1,10 @@
 //! What a head adds to a logit, by the position that it takes it from.
 
 use super::Logit;
-use crate::diagram::NormSite;
 use crate::error::{Error, Result};
 use crate::linalg::product;
 use crate::model::{Cache, Model};
+use crate::names::NormSite;
 use crate::names::{Head, Hook};
 use crate::tensor::{Scalar, Tensor};
 use faer::{Mat, MatRef};
@@ -118,7 +118,7 @@ pub fn source_attribution_through<T: Scalar>(
     let second = cache.require(Hook::Pattern(later.layer))?;
     let v = cache.require(Hook::V(earlier.layer))?;
     let normed = model.config().norm.is_some();
-    let ln1 = normed.then(|| cache.require(Hook::Ln1Scale(later.layer)));
+    let ln1 = normed.then(|| cache.require(Hook::Scale(NormSite::Ln1(later.layer))));
     let (ln1, scale) = (ln1.transpose()?, final_scale(model, cache)?);
     let &[batch, _, pos, _] = first.shape() else {
         unreachable!("a pattern has four axes")
@@ -227,7 +227,7 @@ fn final_scale<'c, T: Scalar>(
 ) -> Result<Option<&'c Tensor<T>>> {
     let normed = model.config().norm.is_some();
     normed
-        .then(|| cache.require(Hook::LnFinalScale))
+        .then(|| cache.require(Hook::Scale(NormSite::Final)))
         .transpose()
 }
 

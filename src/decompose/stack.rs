@@ -1,8 +1,9 @@
 //! The residual stream as a labelled stack of what wrote to it.
 
+use crate::diagram::{Diagram, NormPlace, Op, Value};
 use crate::error::{Error, Result};
 use crate::model::{Cache, Config, Model};
-use crate::names::{Head, Hook};
+use crate::names::{Head, Hook, NormSite};
 use crate::tensor::{Scalar, Tensor};
 use serde::{Serialize, Serializer};
 use std::fmt;
@@ -14,6 +15,8 @@ pub enum Component {
     Embed,
     /// `hook_pos_embed`
     PosEmbed,
+    /// `hook_token_type_embed`
+    TokenTypeEmbed,
     /// A whole attention layer, `b_O` included.
     AttnOut(usize),
     /// One head's result, `b_V` included.
@@ -31,8 +34,8 @@ pub enum Component {
     },
     /// A layer's `b_out`.
     MlpBias(usize),
-    /// The `b` of the LayerNorm applied to the stack.
-    NormBias,
+    /// The `b` of a norm that the stack has passed.
+    NormBias(NormSite),
     /// `b_U`, of a stack of logits.
     UnembedBias,
 }
@@ -42,13 +45,14 @@ impl fmt::Display for Component {
         match self {
             Component::Embed => f.write_str("embed"),
             Component::PosEmbed => f.write_str("pos_embed"),
+            Component::TokenTypeEmbed => f.write_str("token_type_embed"),
             Component::AttnOut(l) => write!(f, "attn_out {l}"),
             Component::Head(h) => write!(f, "head {h}"),
             Component::AttnBias(l) => write!(f, "b_O {l}"),
             Component::MlpOut(l) => write!(f, "mlp_out {l}"),
             Component::Neuron { layer, neuron } => write!(f, "neuron {layer}.{neuron}"),
             Component::MlpBias(l) => write!(f, "b_out {l}"),
-            Component::NormBias => f.write_str("ln.b"),
+            Component::NormBias(site) => write!(f, "{}.b", site.module()),
             Component::UnembedBias => f.write_str("b_U"),
         }
     }
@@ -74,25 +78,93 @@ pub enum By {
 impl By {
     /// The hooks that a run must keep for this cut of the stream at its end.
     pub fn hooks(self, config: &Config) -> Vec<Hook> {
-        let mut hooks = vec![Hook::Embed];
-        if !config.rotary() {
-            hooks.push(Hook::PosEmbed);
-        }
-        for l in 0..config.n_layers {
-            hooks.push(if self == By::Layer {
-                Hook::AttnOut(l)
-            } else {
-                Hook::Result(l)
-            });
-            if config.mlp.is_some() {
-                hooks.push(if self == By::Neuron {
-                    Hook::Post(l)
-                } else {
-                    Hook::MlpOut(l)
-                });
-            }
-        }
+        let diagram = Diagram::of(config);
+        let end = diagram.value(config.end_of_stream());
+        let mut hooks = Vec::new();
+        self.add_hooks(&diagram, end.expect("a hook of this model"), &mut hooks);
         hooks
+    }
+
+    fn add_hooks(self, diagram: &Diagram, value: Value, hooks: &mut Vec<Hook>) {
+        let made = self.made(diagram, value);
+        let add = |hook: Hook, hooks: &mut Vec<Hook>| {
+            if !hooks.contains(&hook) {
+                hooks.push(hook);
+            }
+        };
+        match made {
+            Made::Of(parts) => parts
+                .iter()
+                .for_each(|&v| self.add_hooks(diagram, v, hooks)),
+            Made::Normed(site, x) => {
+                self.add_hooks(diagram, x, hooks);
+                add(Hook::Scale(site), hooks);
+            }
+            Made::Alone(_) => add(diagram.values[value], hooks),
+            Made::Heads(_, result) => add(diagram.values[result], hooks),
+            Made::Neurons(_, post) => add(diagram.values[post], hooks),
+        }
+    }
+
+    /// What a value of the stream is made of, at this cut.
+    fn made(self, diagram: &Diagram, value: Value) -> Made {
+        let step = &diagram.steps[diagram.made_by(value)];
+        let read = |i: usize| step.reads[i].0;
+        match (step.op, diagram.values[value]) {
+            (Op::Embed, _) => Made::Alone(Component::Embed),
+            (Op::PosEmbed, _) => Made::Alone(Component::PosEmbed),
+            (Op::TokenTypeEmbed, _) => Made::Alone(Component::TokenTypeEmbed),
+            (Op::WriteHeads(l) | Op::Norm(NormSite::Ln1Post(l)), _) if self == By::Layer => {
+                Made::Alone(Component::AttnOut(l))
+            }
+            (Op::WriteNeurons(l) | Op::Norm(NormSite::Ln2Post(l)), _) if self != By::Neuron => {
+                Made::Alone(Component::MlpOut(l))
+            }
+            (Op::WriteHeads(l), _) => Made::Heads(l, step.gives[0]),
+            (Op::WriteNeurons(l), _) => Made::Neurons(l, read(0)),
+            (Op::Norm(site), _) => Made::Normed(site, read(0)),
+            (Op::Sum | Op::Same, _) => Made::Of(step.reads.iter().map(|&(v, _)| v).collect()),
+            (
+                Op::Project(..)
+                | Op::Rotate(_)
+                | Op::Attend(_)
+                | Op::Gate(_)
+                | Op::Neurons(_)
+                | Op::Activate(_)
+                | Op::MlmHead
+                | Op::ActivateMlmHead
+                | Op::Unembed,
+                hook,
+            ) => unreachable!("{hook} is no value of the stream"),
+        }
+    }
+}
+
+/// What a value of the stream is made of.
+enum Made {
+    /// Of other values, which add up to it.
+    Of(Vec<Value>),
+    /// A norm's output, of its input.
+    Normed(NormSite, Value),
+    /// It is a component.
+    Alone(Component),
+    /// Of a layer's heads' results, and its `b_O`.
+    Heads(usize, Value),
+    /// Of a layer's neurons, and its `b_out`.
+    Neurons(usize, Value),
+}
+
+impl Config {
+    /// The hook of the stream at its end: what the last norm reads, where there is one, or else the unembedding. Without
+    /// layers the stream has a value, but users do not see it.
+    pub fn end_of_stream(&self) -> Hook {
+        match self.n_layers.checked_sub(1) {
+            None => Hook::ResidPre(0),
+            Some(l) if self.norm.is_some() && self.norm_place == NormPlace::Stream => {
+                Hook::NormalizedResidPost(l)
+            }
+            Some(l) => Hook::ResidPost(l),
+        }
     }
 }
 
@@ -144,8 +216,9 @@ pub(super) fn add<T: Scalar>(to: &mut [T], from: &[T]) {
 }
 
 /// Everything that has been written to the residual stream at a hook of the stream (`hook_resid_pre`,
-/// `hook_resid_mid`, `hook_resid_post`), biases as components of their own, so that the stack always
-/// adds up to the stream.
+/// `hook_resid_mid`, `hook_resid_post`, `hook_normalized_resid_post`), biases as components of their own, so that the
+/// stack always adds up to the stream. What passes a norm on its way (in post-norm blocks, behind the embeddings, or
+/// over what heads and neurons write) passes it at the run's scale, with which it is linear.
 ///
 /// ```
 /// use pathsum::decompose::{By, residual_stack};
@@ -170,83 +243,120 @@ pub fn residual_stack<T: Scalar>(
     at: Hook,
     by: By,
 ) -> Result<Stack<T>> {
-    let c = model.config();
-    // How many attention layers and MLPs have written by then.
-    let (attns, mlps) = match at {
-        Hook::ResidPre(l) if l < c.n_layers => (l, l),
-        Hook::ResidMid(l) if l < c.n_layers && c.mlp.is_some() => (l + 1, l),
-        Hook::ResidPost(l) if l < c.n_layers => (l + 1, l + 1),
+    let stream = matches!(
+        at,
+        Hook::ResidPre(_) | Hook::ResidMid(_) | Hook::ResidPost(_) | Hook::NormalizedResidPost(_)
+    );
+    match model.diagram.value(at) {
+        Some(value) if stream && at.layer() < Some(model.config().n_layers) => {
+            stack_of(model, cache, value, by)
+        }
         _ => {
             let reason = "is no place in this model's residual stream, expected blocks.L.hook_resid_pre, _mid or _post";
-            return Err(Error::WrongHook {
+            Err(Error::WrongHook {
                 hook: at,
                 reason: reason.into(),
-            });
-        }
-    };
-    let embed = cache.require(Hook::Embed)?;
-    let mut labels = Vec::new();
-    let mut data: Vec<T> = Vec::new();
-    let mut push = |label: Component, values: &mut dyn Iterator<Item = T>| {
-        labels.push(label);
-        data.extend(values);
-    };
-    let positions = embed.len() / c.d_model;
-    push(Component::Embed, &mut embed.data().iter().copied());
-    if !c.rotary() {
-        let pos_embed = cache.require(Hook::PosEmbed)?;
-        push(Component::PosEmbed, &mut pos_embed.data().iter().copied());
-    }
-    for l in 0..attns {
-        let block = &model.weights().blocks[l];
-        if by == By::Layer {
-            let attn_out = cache.require(Hook::AttnOut(l))?;
-            push(Component::AttnOut(l), &mut attn_out.data().iter().copied());
-        } else {
-            let result = cache.require(Hook::Result(l))?;
-            for head in 0..c.n_heads {
-                let rows = result
-                    .data()
-                    .chunks_exact(c.d_model)
-                    .skip(head)
-                    .step_by(c.n_heads);
-                push(
-                    Component::Head(Head { layer: l, head }),
-                    &mut rows.flatten().copied(),
-                );
-            }
-            let b_O = block.attn.b_O.data();
-            push(
-                Component::AttnBias(l),
-                &mut b_O.iter().copied().cycle().take(positions * c.d_model),
-            );
-        }
-        let Some(mlp) = block.mlp.as_ref().filter(|_| l < mlps) else {
-            continue;
-        };
-        if by == By::Neuron {
-            let post = cache.require(Hook::Post(l))?;
-            for neuron in 0..mlp.b_in.len() {
-                let direction = mlp.W_out.slice(&[neuron]);
-                let activations = post.data().iter().skip(neuron).step_by(mlp.b_in.len());
-                push(
-                    Component::Neuron { layer: l, neuron },
-                    &mut activations.flat_map(|&a| direction.iter().map(move |&d| a * d)),
-                );
-            }
-            let b_out = mlp.b_out.data();
-            push(
-                Component::MlpBias(l),
-                &mut b_out.iter().copied().cycle().take(positions * c.d_model),
-            );
-        } else {
-            let mlp_out = cache.require(Hook::MlpOut(l))?;
-            push(Component::MlpOut(l), &mut mlp_out.data().iter().copied());
+            })
         }
     }
-    let shape = [&[labels.len()], embed.shape()].concat();
+}
+
+/// As [`residual_stack`], of any value of the stream.
+pub(crate) fn stack_of<T: Scalar>(
+    model: &Model<T>,
+    cache: &Cache<T>,
+    value: Value,
+    by: By,
+) -> Result<Stack<T>> {
+    let mut stack = Pushed {
+        model,
+        cache,
+        by,
+        labels: Vec::new(),
+        data: Vec::new(),
+    };
+    stack.push(value)?;
+    let shape = cache.require(Hook::Embed)?.shape();
+    let shape = [&[stack.labels.len()], shape].concat();
     Ok(Stack {
-        labels,
-        values: Tensor::from_vec(&shape, data),
+        labels: stack.labels,
+        values: Tensor::from_vec(&shape, stack.data),
     })
+}
+
+/// A stack under way.
+struct Pushed<'a, T: Scalar> {
+    model: &'a Model<T>,
+    cache: &'a Cache<T>,
+    by: By,
+    labels: Vec<Component>,
+    data: Vec<T>,
+}
+
+impl<T: Scalar> Pushed<'_, T> {
+    fn push(&mut self, value: Value) -> Result<()> {
+        let (model, cache) = (self.model, self.cache);
+        let d = model.config().d_model;
+        match self.by.made(&model.diagram, value) {
+            Made::Of(parts) => parts.into_iter().try_for_each(|part| self.push(part)),
+            Made::Alone(component) => {
+                let x = cache.require(model.diagram.values[value])?;
+                self.add(component, x.data().iter().copied());
+                Ok(())
+            }
+            Made::Heads(l, result) => {
+                let result = cache.require(model.diagram.values[result])?;
+                let heads = model.config().n_heads;
+                for head in 0..heads {
+                    let rows = result.data().chunks_exact(d).skip(head).step_by(heads);
+                    let label = Component::Head(Head { layer: l, head });
+                    self.add(label, rows.flatten().copied());
+                }
+                let b_O = model.weights().blocks[l].attn.b_O.data();
+                self.add_row(Component::AttnBias(l), b_O, result.len() / (heads * d));
+                Ok(())
+            }
+            Made::Neurons(l, post) => {
+                let post = cache.require(model.diagram.values[post])?;
+                let mlp = model.weights().mlp(l);
+                let d_mlp = mlp.b_in.len();
+                for neuron in 0..d_mlp {
+                    let direction = mlp.W_out.slice(&[neuron]);
+                    let activations = post.data().iter().skip(neuron).step_by(d_mlp);
+                    let values = activations.flat_map(|&a| direction.iter().map(move |&d| a * d));
+                    self.add(Component::Neuron { layer: l, neuron }, values);
+                }
+                self.add_row(Component::MlpBias(l), mlp.b_out.data(), post.len() / d_mlp);
+                Ok(())
+            }
+            Made::Normed(site, x) => {
+                let (first, start) = (self.labels.len(), self.data.len());
+                self.push(x)?;
+                let norm = model.norm_at(site).expect("a norm of this model");
+                let scale = cache.require(Hook::Scale(site))?.data();
+                let rows = self.data[start..].chunks_exact_mut(d);
+                for (row, &scale) in rows.zip(scale.iter().cycle()) {
+                    norm.at_scale(row, scale);
+                }
+                debug_assert!(self.labels.len() > first);
+                if let Some(b) = norm.b() {
+                    self.add_row(Component::NormBias(site), b, scale.len());
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn add(&mut self, label: Component, values: impl Iterator<Item = T>) {
+        self.labels.push(label);
+        self.data.extend(values);
+    }
+
+    /// The same row at so many positions.
+    fn add_row(&mut self, label: Component, row: &[T], positions: usize) {
+        self.add(
+            label,
+            row.iter().copied().cycle().take(positions * row.len()),
+        );
+    }
 }

@@ -1,51 +1,7 @@
 //! The operations of a model in order.
 
-use super::{Config, Positions};
-use crate::names::Hook;
-
-/// Where a norm stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NormSite {
-    /// Before a layer's attention.
-    Ln1(usize),
-    /// Before a layer's MLP.
-    Ln2(usize),
-    /// Over a layer's neurons, after SoLU.
-    Neurons(usize),
-    /// Before the unembedding.
-    Final,
-}
-
-impl NormSite {
-    /// The hook of what it divides by.
-    pub fn scale(self) -> Hook {
-        match self {
-            NormSite::Ln1(l) => Hook::Ln1Scale(l),
-            NormSite::Ln2(l) => Hook::Ln2Scale(l),
-            NormSite::Neurons(l) => Hook::MlpLnScale(l),
-            NormSite::Final => Hook::LnFinalScale,
-        }
-    }
-
-    /// The norm whose scale this is.
-    pub fn of_scale(hook: Hook) -> Option<Self> {
-        let l = hook.layer();
-        let all = [NormSite::Ln1, NormSite::Ln2, NormSite::Neurons];
-        let in_layer = l.into_iter().flat_map(|l| all.map(|site| site(l)));
-        let mut sites = in_layer.chain([NormSite::Final]);
-        sites.find(|site| site.scale() == hook)
-    }
-
-    /// The hook of its output.
-    pub fn normalized(self) -> Hook {
-        match self {
-            NormSite::Ln1(l) => Hook::Ln1Normalized(l),
-            NormSite::Ln2(l) => Hook::Ln2Normalized(l),
-            NormSite::Neurons(l) => Hook::MlpLnNormalized(l),
-            NormSite::Final => Hook::LnFinalNormalized,
-        }
-    }
-}
+use super::{Config, NormPlace, Order, Positions};
+use crate::names::{Hook, NormSite};
 
 /// What a head's input is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +18,8 @@ pub(crate) enum Op {
     Embed,
     /// The positions' rows of `W_pos`.
     PosEmbed,
+    /// The token types' rows of `W_token_type`.
+    TokenTypeEmbed,
     /// The sum of what it reads.
     Sum,
     /// What it reads, under another name.
@@ -84,6 +42,10 @@ pub(crate) enum Op {
     Activate(usize),
     /// What the neurons write.
     WriteNeurons(usize),
+    /// A dense layer before the unembedding.
+    MlmHead,
+    /// Its function.
+    ActivateMlmHead,
     /// The logits.
     Unembed,
 }
@@ -111,6 +73,8 @@ pub(crate) struct Diagram {
     pub narrow: Vec<bool>,
     /// How many of the values have hooks that users see: without layers the stream has none.
     pub(super) n_layers: usize,
+    /// Whether scores are capped, so that a backward pass needs them.
+    pub(super) caps_scores: bool,
 }
 
 impl Diagram {
@@ -121,41 +85,129 @@ impl Diagram {
             values: Vec::new(),
             narrow: Vec::new(),
             n_layers: c.n_layers,
+            caps_scores: c.score_cap.is_some(),
         };
-        let stream = Hook::ResidPre(0);
-        d.step(Op::Embed, &[], &[Hook::Embed]);
-        match c.positions {
-            Positions::Learned => {
-                d.step(Op::PosEmbed, &[], &[Hook::PosEmbed]);
-                d.step(Op::Sum, &[Hook::Embed, Hook::PosEmbed], &[stream]);
-            }
-            Positions::Rotary(_) => d.step(Op::Same, &[Hook::Embed], &[stream]),
-        }
+        d.embed(c);
         for l in 0..c.n_layers {
             d.block(c, l);
         }
-        let end = match c.n_layers {
-            0 => stream,
-            n => Hook::ResidPost(n - 1),
+        let end = match (c.n_layers, c.norm_place) {
+            (0, _) => Hook::ResidPre(0),
+            (n, NormPlace::Stream) if c.norm.is_some() => Hook::NormalizedResidPost(n - 1),
+            (n, _) => Hook::ResidPost(n - 1),
         };
-        let x = d.norm(c, NormSite::Final, end);
+        let mut x = d.norm(c, NormSite::Final, end);
+        if c.mlm_head.is_some() {
+            d.step(Op::MlmHead, &[x], &[Hook::MlmHeadPre]);
+            d.step(
+                Op::ActivateMlmHead,
+                &[Hook::MlmHeadPre],
+                &[Hook::MlmHeadPost],
+            );
+            x = d.norm(c, NormSite::MlmHead, Hook::MlmHeadPost);
+        }
         d.step(Op::Unembed, &[x], &[]);
         d.note_last_readers();
         d.note_narrow();
         d
     }
 
-    fn block(&mut self, c: &Config, l: usize) {
-        if l > 0 {
-            self.step(Op::Same, &[Hook::ResidPost(l - 1)], &[Hook::ResidPre(l)]);
+    fn embed(&mut self, c: &Config) {
+        let stream = Hook::ResidPre(0);
+        self.step(Op::Embed, &[], &[Hook::Embed]);
+        let mut parts = vec![Hook::Embed];
+        if c.pos_embed() {
+            self.step(Op::PosEmbed, &[], &[Hook::PosEmbed]);
+            parts.push(Hook::PosEmbed);
         }
-        let x = self.norm(c, NormSite::Ln1(l), Hook::ResidPre(l));
+        if c.token_types > 0 {
+            self.step(Op::TokenTypeEmbed, &[], &[Hook::TokenTypeEmbed]);
+            parts.push(Hook::TokenTypeEmbed);
+        }
+        let op = match parts.len() {
+            1 => Op::Same,
+            _ => Op::Sum,
+        };
+        match c.embed_norm {
+            None => self.step(op, &parts, &[stream]),
+            Some(_) => {
+                self.step(op, &parts, &[Hook::EmbedSum]);
+                let full = self.norm(c, NormSite::Embed, Hook::EmbedSum);
+                self.step(Op::Same, &[full], &[stream]);
+            }
+        }
+    }
+
+    fn block(&mut self, c: &Config, l: usize) {
+        let before = Hook::ResidPre(l);
+        if l > 0 {
+            let end = match c.norm_place {
+                NormPlace::Stream if c.norm.is_some() => Hook::NormalizedResidPost(l - 1),
+                _ => Hook::ResidPost(l - 1),
+            };
+            self.step(Op::Same, &[end], &[before]);
+        }
+        let normed_first = c.norm_place != NormPlace::Stream;
+        let x = match normed_first {
+            true => self.norm(c, NormSite::Ln1(l), before),
+            false => before,
+        };
+        self.attention(c, l, x);
+        let Some(_) = c.mlp else {
+            self.step(Op::Sum, &[before, Hook::AttnOut(l)], &[Hook::ResidPost(l)]);
+            if !normed_first {
+                // The one norm of the block stands at its end.
+                let end = self.norm(c, NormSite::Ln1(l), Hook::ResidPost(l));
+                self.norm_end(c, l, end);
+            }
+            return;
+        };
+        match c.order {
+            Order::Sequential => {
+                let mid = Hook::ResidMid(l);
+                self.step(Op::Sum, &[before, Hook::AttnOut(l)], &[mid]);
+                let (mid, x) = match normed_first {
+                    true => (mid, self.norm(c, NormSite::Ln2(l), mid)),
+                    false => {
+                        let mid = self.norm(c, NormSite::Ln1(l), mid);
+                        (mid, mid)
+                    }
+                };
+                self.neurons(c, l, x);
+                self.step(Op::Sum, &[mid, Hook::MlpOut(l)], &[Hook::ResidPost(l)]);
+                if !normed_first {
+                    let end = self.norm(c, NormSite::Ln2(l), Hook::ResidPost(l));
+                    self.norm_end(c, l, end);
+                }
+            }
+            Order::Parallel | Order::SharedNorm => {
+                let x = match c.order {
+                    Order::SharedNorm => x,
+                    _ => self.norm(c, NormSite::Ln2(l), before),
+                };
+                self.neurons(c, l, x);
+                let sum = [before, Hook::AttnOut(l), Hook::MlpOut(l)];
+                self.step(Op::Sum, &sum, &[Hook::ResidPost(l)]);
+            }
+        }
+    }
+
+    /// The end of a post-norm block, under the name by which the next one reads it.
+    fn norm_end(&mut self, c: &Config, l: usize, end: Hook) {
+        if c.norm.is_some() {
+            self.step(Op::Same, &[end], &[Hook::NormalizedResidPost(l)]);
+        }
+    }
+
+    fn attention(&mut self, c: &Config, l: usize, x: Hook) {
         let (q, k, v) = (Hook::Q(l), Hook::K(l), Hook::V(l));
         self.step(Op::Project(l, Projection::Q), &[x], &[q]);
         self.step(Op::Project(l, Projection::K), &[x], &[k]);
         self.step(Op::Project(l, Projection::V), &[x], &[v]);
+        let q = self.norm(c, NormSite::Q(l), q);
+        let k = self.norm(c, NormSite::K(l), k);
         let (q, k) = match c.positions {
-            Positions::Learned => (q, k),
+            Positions::Learned | Positions::Alibi | Positions::None => (q, k),
             Positions::Rotary(_) => {
                 self.step(Op::Rotate(l), &[q], &[Hook::RotQ(l)]);
                 self.step(Op::Rotate(l), &[k], &[Hook::RotK(l)]);
@@ -164,19 +216,9 @@ impl Diagram {
         };
         let mixed = [Hook::AttnScores(l), Hook::Pattern(l), Hook::Z(l)];
         self.step(Op::Attend(l), &[q, k, v], &mixed);
-        let written = [Hook::Result(l), Hook::AttnOut(l)];
-        self.step(Op::WriteHeads(l), &[Hook::Z(l)], &written);
-        let after = match c.mlp {
-            Some(_) => Hook::ResidMid(l),
-            None => Hook::ResidPost(l),
-        };
-        self.step(Op::Sum, &[Hook::ResidPre(l), Hook::AttnOut(l)], &[after]);
-        if c.mlp.is_some() {
-            let x = self.norm(c, NormSite::Ln2(l), after);
-            self.neurons(c, l, x);
-            let sum = [after, Hook::MlpOut(l)];
-            self.step(Op::Sum, &sum, &[Hook::ResidPost(l)]);
-        }
+        let sum = self.before_norm(c, NormSite::Ln1Post(l), Hook::AttnSum(l));
+        self.step(Op::WriteHeads(l), &[Hook::Z(l)], &[Hook::Result(l), sum]);
+        self.norm(c, NormSite::Ln1Post(l), sum);
     }
 
     fn neurons(&mut self, c: &Config, l: usize, x: Hook) {
@@ -185,32 +227,38 @@ impl Diagram {
             self.step(Op::Neurons(l), &[x], &[Hook::PreLinear(l)]);
             let gated = [Hook::Pre(l), Hook::PreLinear(l)];
             self.step(Op::Activate(l), &gated, &[Hook::Post(l)]);
-            return self.step(Op::WriteNeurons(l), &[Hook::Post(l)], &[Hook::MlpOut(l)]);
-        }
-        self.step(Op::Neurons(l), &[x], &[Hook::Pre(l)]);
-        match c.norms_neurons() {
-            false => self.step(Op::Activate(l), &[Hook::Pre(l)], &[Hook::Post(l)]),
-            true => {
-                self.step(Op::Activate(l), &[Hook::Pre(l)], &[Hook::Mid(l)]);
-                let site = NormSite::Neurons(l);
-                self.step(
-                    Op::Norm(site),
-                    &[Hook::Mid(l)],
-                    &[site.scale(), site.normalized()],
-                );
-                self.step(Op::Same, &[site.normalized()], &[Hook::Post(l)]);
+        } else {
+            self.step(Op::Neurons(l), &[x], &[Hook::Pre(l)]);
+            match c.norms_neurons() {
+                false => self.step(Op::Activate(l), &[Hook::Pre(l)], &[Hook::Post(l)]),
+                true => {
+                    self.step(Op::Activate(l), &[Hook::Pre(l)], &[Hook::Mid(l)]);
+                    let normalized = self.norm(c, NormSite::Neurons(l), Hook::Mid(l));
+                    self.step(Op::Same, &[normalized], &[Hook::Post(l)]);
+                }
             }
         }
-        self.step(Op::WriteNeurons(l), &[Hook::Post(l)], &[Hook::MlpOut(l)]);
+        let sum = self.before_norm(c, NormSite::Ln2Post(l), Hook::MlpSum(l));
+        self.step(Op::WriteNeurons(l), &[Hook::Post(l)], &[sum]);
+        self.norm(c, NormSite::Ln2Post(l), sum);
     }
 
-    /// What a layer reads of the stream: the norm's output, or the stream itself where there are no norms.
+    /// What is written where a norm goes over it, else the norm's output itself.
+    fn before_norm(&self, c: &Config, site: NormSite, sum: Hook) -> Hook {
+        match c.norm_at(site) {
+            Some(_) => sum,
+            None => site.output(),
+        }
+    }
+
+    /// What is read where a norm may stand: its output, or the value itself where there is none.
     fn norm(&mut self, c: &Config, site: NormSite, x: Hook) -> Hook {
         if c.norm_at(site).is_none() {
             return x;
         }
-        self.step(Op::Norm(site), &[x], &[site.scale(), site.normalized()]);
-        site.normalized()
+        let gives = [Hook::Scale(site), site.output()];
+        self.step(Op::Norm(site), &[x], &gives);
+        site.output()
     }
 
     fn step(&mut self, op: Op, reads: &[Hook], gives: &[Hook]) {
@@ -259,6 +307,7 @@ impl Op {
             Op::Attend(_) => i > 0,
             Op::Embed
             | Op::PosEmbed
+            | Op::TokenTypeEmbed
             | Op::Sum
             | Op::Same
             | Op::Norm(_)
@@ -269,6 +318,8 @@ impl Op {
             | Op::Neurons(_)
             | Op::Activate(_)
             | Op::WriteNeurons(_)
+            | Op::MlmHead
+            | Op::ActivateMlmHead
             | Op::Unembed => false,
         }
     }
@@ -276,9 +327,11 @@ impl Op {
     /// Whether it changes the first value that it reads into what it gives, in place.
     pub fn in_place(self) -> bool {
         match self {
-            Op::Sum | Op::Same | Op::Rotate(_) | Op::Activate(_) => true,
+            Op::Sum | Op::Same | Op::Rotate(_) | Op::Activate(_) | Op::ActivateMlmHead => true,
             Op::Embed
             | Op::PosEmbed
+            | Op::TokenTypeEmbed
+            | Op::MlmHead
             | Op::Norm(_)
             | Op::Project(..)
             | Op::Attend(_)

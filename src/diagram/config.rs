@@ -1,7 +1,7 @@
 //! What a model is made of: independent features, not a family's name.
 
-use super::NormSite;
 use crate::error::{Error, Result};
+use crate::names::NormSite;
 use serde::{Deserialize, Serialize};
 
 /// What an MLP's neurons compute.
@@ -16,6 +16,10 @@ pub enum ActFn {
     GeluNew,
     /// As `gelu_new`, with √(2/π) cut to ten digits.
     GeluFast,
+    /// As `gelu_new`, with √(2/π) cut to eight digits, as in BLOOM.
+    GeluBloom,
+    /// `x / (1 + e^(-1.702 x))`
+    QuickGelu,
     /// As `gelu_new`.
     GeluPytorchTanh,
     /// `x / (1 + e^-x)`
@@ -97,19 +101,58 @@ pub enum Mask {
     All,
 }
 
+/// Where in a block the norms stand. A place may be left out of all models: [`Config::norm`] is `None`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormPlace {
+    /// Before attention and MLP, which read the norm's output; and before the unembedding.
+    Before,
+    /// Before attention and MLP, over what each of them writes, and before the unembedding, as in Gemma-2.
+    Around,
+    /// Over what attention and MLP write, and before the unembedding, as in OLMo-2.
+    Output,
+    /// Over the stream, after attention and MLP have written to it, as in BERT; none before the unembedding.
+    Stream,
+}
+
+/// In which order a block's parts read and write the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// The MLP reads what attention has written.
+    Sequential,
+    /// Both read the stream before the block, each through a norm of its own, as in GPT-NeoX.
+    Parallel,
+    /// Both read the stream before the block through one norm, as in GPT-J.
+    SharedNorm,
+}
+
+/// A norm of queries and keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QkNorm {
+    /// What it computes.
+    pub kind: NormKind,
+    /// Whether each head's `d_head` entries are a row, with one `w` for all heads of a layer; else all heads' together.
+    pub per_head: bool,
+}
+
 /// How positions enter.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Positions {
     /// Learned, a row of `W_pos` added to each embedding.
     Learned,
     /// Queries and keys are turned by their positions.
     Rotary(RotaryPositions),
+    /// A slope of the head's times the key's position is added to the scores.
+    ///
+    /// Source: Press et al., "Train Short, Test Long" (2021); by key position as in BLOOM.
+    Alibi,
+    /// Not at all, but through the mask.
+    None,
 }
 
 /// Rotary positions: entries of a head's queries and keys are turned in pairs, by `position · angle`.
 ///
 /// Source: Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embedding" (2021).
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RotaryPositions {
     /// How many of a head's entries are turned, the first ones.
     pub dim: usize,
@@ -131,7 +174,7 @@ pub enum Pairing {
 }
 
 /// How angles are scaled.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum RotaryScaling {
     /// They are not.
     None,
@@ -148,12 +191,92 @@ pub enum RotaryScaling {
         /// The context that the model was first trained on.
         original: f64,
     },
+    /// Each divided by a factor of its own, of one list in sequences up to a length and of another in longer ones; and
+    /// what is turned is multiplied by `scale`, as in Phi-3.
+    ///
+    /// Source: Ding et al., "LongRoPE" (2024).
+    ByLength {
+        /// Factors of the angles in sequences of at most `original` tokens.
+        short: Vec<f64>,
+        /// In longer ones.
+        long: Vec<f64>,
+        /// The context that the model was first trained on.
+        original: usize,
+        /// What turned entries are multiplied by.
+        scale: f64,
+    },
+}
+
+impl RotaryPositions {
+    /// Radians by which a position turns each pair, in sequences of so many tokens.
+    pub(crate) fn angles(&self, length: usize) -> Vec<f64> {
+        let angle = |f: usize| self.base.powf(-2.0 * f as f64 / self.dim as f64);
+        let angles = (0..self.dim / 2).map(|f| (f, angle(f)));
+        angles
+            .map(|(f, angle)| self.scaling.of(f, angle, length))
+            .collect()
+    }
+
+    /// What turned entries are multiplied by.
+    pub(crate) fn scale(&self) -> f64 {
+        match self.scaling {
+            RotaryScaling::ByLength { scale, .. } => scale,
+            RotaryScaling::None | RotaryScaling::Linear(_) | RotaryScaling::ByParts { .. } => 1.0,
+        }
+    }
+
+    /// The pairs of entries that are turned together, in the order of the angles.
+    pub(crate) fn pairs(&self) -> Vec<(usize, usize)> {
+        let pair = |f: usize| match self.pairing {
+            Pairing::Halves => (f, f + self.dim / 2),
+            Pairing::Neighbours => (2 * f, 2 * f + 1),
+        };
+        (0..self.dim / 2).map(pair).collect()
+    }
+
+    fn check(&self, d_head: usize) -> Result<()> {
+        let refuse = |field: &'static str, reason: String| Err(Error::Config { field, reason });
+        if self.dim == 0 || self.dim % 2 == 1 || self.dim > d_head {
+            let reason = format!("{}, expected an even number up to d_head", self.dim);
+            return refuse("rotary_dim", reason);
+        }
+        if !(self.base > 0.0 && self.base.is_finite()) {
+            let reason = format!("{}, expected a positive number", self.base);
+            return refuse("rotary_base", reason);
+        }
+        let fair = |x: f64| x > 0.0 && x.is_finite();
+        let factors: &[f64] = match &self.scaling {
+            RotaryScaling::None => &[],
+            RotaryScaling::Linear(factor) => &[*factor],
+            RotaryScaling::ByParts {
+                factor,
+                low,
+                high,
+                original,
+            } => &[*factor, *low, *high, *original],
+            RotaryScaling::ByLength {
+                short, long, scale, ..
+            } => {
+                for list in [short, long] {
+                    if list.len() != self.dim / 2 {
+                        let reason = format!("{} factors, expected {}", list.len(), self.dim / 2);
+                        return refuse("rope_scaling", reason);
+                    }
+                }
+                &[short.as_slice(), long, &[*scale]].concat()
+            }
+        };
+        match factors.iter().find(|&&x| !fair(x)) {
+            Some(x) => refuse("rope_scaling", format!("{x}, expected a positive number")),
+            None => Ok(()),
+        }
+    }
 }
 
 impl RotaryScaling {
-    /// What an angle a position becomes.
-    fn of(self, angle: f64) -> f64 {
-        match self {
+    /// What the angle a position of pair `f` becomes in sequences of so many tokens.
+    fn of(&self, f: usize, angle: f64, length: usize) -> f64 {
+        match *self {
             RotaryScaling::None => angle,
             RotaryScaling::Linear(factor) => angle / factor,
             RotaryScaling::ByParts {
@@ -172,6 +295,15 @@ impl RotaryScaling {
                     }
                 }
             }
+            RotaryScaling::ByLength {
+                ref short,
+                ref long,
+                original,
+                ..
+            } => match length <= original {
+                true => angle / short[f],
+                false => angle / long[f],
+            },
         }
     }
 }
@@ -211,20 +343,76 @@ pub struct Config {
     pub d_vocab_out: usize,
     /// How positions enter.
     pub positions: Positions,
-    /// The norms before the layers and the unembedding, if there are any.
+    /// How they do in layers with a window, where that is otherwise.
+    pub windowed_rotary: Option<RotaryPositions>,
+    /// Kinds of tokens, each with a row of `W_token_type` that is added to the embedding; 0 where there are none.
+    pub token_types: usize,
+    /// A norm over the embeddings' sum, if there is one.
+    pub embed_norm: Option<NormKind>,
+    /// The norms of the blocks and before the unembedding, if there are any.
     pub norm: Option<NormKind>,
+    /// Where they stand.
+    pub norm_place: NormPlace,
+    /// In which order a block's parts read and write.
+    pub order: Order,
+    /// Norms of queries and keys, if there are any.
+    pub qk_norm: Option<QkNorm>,
     /// What a norm adds to the mean square, inside the root.
     pub eps: f64,
     /// Which keys a query sees.
     pub mask: Mask,
+    /// By layer, how many of the keys that the mask leaves, its own included, a query sees; all where there is none. Layers
+    /// beyond the list have none.
+    pub windows: Vec<Option<usize>>,
+    /// What scores are capped at, `cap tanh(score / cap)`, if anything.
+    pub score_cap: Option<f64>,
     /// What the scores are divided by.
     pub attn_scale: f64,
     /// Whether layer `l` divides its scores by `l + 1` as well.
     pub scale_attn_by_inverse_layer_idx: bool,
     /// The MLPs, if there are any.
     pub mlp: Option<MlpKind>,
+    /// A dense layer with this function and a norm before the unembedding, as in masked language models.
+    pub mlm_head: Option<ActFn>,
+    /// What logits are capped at, `cap tanh(logit / cap)`, if anything.
+    pub logit_cap: Option<f64>,
     /// Keys at this token get a score of -1e5.
     pub pad_token: Option<usize>,
+}
+
+impl Default for Config {
+    /// The least transformer there is: a layer of one head, every width 1, learned positions, LayerNorm, no MLP. For
+    /// what a configuration does not say.
+    fn default() -> Self {
+        Config {
+            n_layers: 1,
+            d_model: 1,
+            n_ctx: 1,
+            n_heads: 1,
+            groups: 1,
+            d_head: 1,
+            d_vocab: 1,
+            d_vocab_out: 1,
+            positions: Positions::Learned,
+            windowed_rotary: None,
+            token_types: 0,
+            embed_norm: None,
+            norm: Some(NormKind::LN),
+            norm_place: NormPlace::Before,
+            order: Order::Sequential,
+            qk_norm: None,
+            eps: 1e-5,
+            mask: Mask::Causal,
+            windows: Vec::new(),
+            score_cap: None,
+            attn_scale: 1.0,
+            scale_attn_by_inverse_layer_idx: false,
+            mlp: None,
+            mlm_head: None,
+            logit_cap: None,
+            pad_token: None,
+        }
+    }
 }
 
 /// The largest size that a field may have: beyond it, products of two sizes would overflow, and no
@@ -240,31 +428,48 @@ impl Config {
         }
     }
 
-    /// Radians by which a position turns each pair of entries of queries and keys; none where nothing is turned.
-    pub(crate) fn rotary_angles(&self) -> Vec<f64> {
-        let Positions::Rotary(rotary) = self.positions else {
-            return Vec::new();
-        };
-        let angle = |f: usize| rotary.base.powf(-2.0 * f as f64 / rotary.dim as f64);
-        let angles = (0..rotary.dim / 2).map(angle);
-        angles.map(|angle| rotary.scaling.of(angle)).collect()
-    }
-
-    /// The pairs of entries of queries and keys that are turned together, in the order of the angles.
-    pub(crate) fn rotary_pairs(&self) -> Vec<(usize, usize)> {
-        let Positions::Rotary(RotaryPositions { dim, pairing, .. }) = self.positions else {
-            return Vec::new();
-        };
-        let pair = |f: usize| match pairing {
-            Pairing::Halves => (f, f + dim / 2),
-            Pairing::Neighbours => (2 * f, 2 * f + 1),
-        };
-        (0..dim / 2).map(pair).collect()
+    /// How queries and keys of layer `l` are turned, where they are.
+    pub fn rotary_at(&self, l: usize) -> Option<&RotaryPositions> {
+        match &self.positions {
+            Positions::Rotary(all) => {
+                let other = self.windowed_rotary.as_ref();
+                Some(other.filter(|_| self.window(l).is_some()).unwrap_or(all))
+            }
+            Positions::Learned | Positions::Alibi | Positions::None => None,
+        }
     }
 
     /// Whether queries and keys are turned by their positions.
     pub fn rotary(&self) -> bool {
         matches!(self.positions, Positions::Rotary(_))
+    }
+
+    /// Whether a row of `W_pos` is added to each embedding.
+    pub fn pos_embed(&self) -> bool {
+        matches!(self.positions, Positions::Learned)
+    }
+
+    /// By head, what a key's position is multiplied by before it is added to the scores, where it is. Of heads in a number
+    /// that is no power of two the first ones are as many as the largest power of two below has, the others come from
+    /// between them.
+    ///
+    /// Source: `build_alibi_tensor` of `transformers`.
+    pub fn alibi_slopes(&self) -> Option<Vec<f64>> {
+        if !matches!(self.positions, Positions::Alibi) {
+            return None;
+        }
+        let n = self.n_heads;
+        let whole = 1usize << n.ilog2();
+        let base = (-8.0 / whole as f64).exp2();
+        let between = (-4.0 / whole as f64).exp2();
+        let first = (1..=whole).map(|i| base.powi(i as i32));
+        let rest = (0..n - whole).map(|i| between.powi(2 * i as i32 + 1));
+        Some(first.chain(rest).collect())
+    }
+
+    /// How many keys a query of layer `l` sees at most, where that is limited.
+    pub fn window(&self, l: usize) -> Option<usize> {
+        self.windows.get(l).copied().flatten()
     }
 
     /// Neurons a layer, where there are MLPs.
@@ -279,11 +484,44 @@ impl Config {
 
     /// What stands at a norm's place, if anything does. Over neurons that is a LayerNorm, whatever the others are.
     pub(crate) fn norm_at(&self, site: NormSite) -> Option<NormKind> {
+        use NormPlace::{Around, Before, Output, Stream};
+        let stands = |places: &[NormPlace]| self.norm.filter(|_| places.contains(&self.norm_place));
+        let mlp = |norm: Option<NormKind>| norm.filter(|_| self.mlp.is_some());
         match site {
-            NormSite::Ln1(_) | NormSite::Ln2(_) | NormSite::Final => self.norm,
+            NormSite::Embed => self.embed_norm,
+            NormSite::Ln1(_) => stands(&[Before, Around, Stream]),
+            NormSite::Q(_) | NormSite::K(_) => self.qk_norm.map(|norm| norm.kind),
+            NormSite::Ln1Post(_) => stands(&[Around, Output]),
+            NormSite::Ln2(_) if self.order == Order::SharedNorm => None,
+            NormSite::Ln2(_) => mlp(stands(&[Before, Around, Stream])),
+            NormSite::Ln2Post(_) => mlp(stands(&[Around, Output])),
             NormSite::Neurons(_) if !self.norms_neurons() => None,
             NormSite::Neurons(_) if self.norm == Some(NormKind::LN) => Some(NormKind::LN),
             NormSite::Neurons(_) => Some(NormKind::LN_PRE),
+            NormSite::Final => stands(&[Before, Around, Output]),
+            NormSite::MlmHead => self.mlm_head.map(|_| self.norm.unwrap_or(NormKind::LN)),
+        }
+    }
+
+    /// How many numbers a norm's row has.
+    pub(crate) fn norm_width(&self, site: NormSite) -> usize {
+        let rows = |heads: usize| match self.qk_norm {
+            Some(QkNorm {
+                per_head: false, ..
+            }) => heads * self.d_head,
+            _ => self.d_head,
+        };
+        match site {
+            NormSite::Q(_) => rows(self.n_heads),
+            NormSite::K(_) => rows(self.groups),
+            NormSite::Neurons(_) => self.d_mlp().unwrap_or(0),
+            NormSite::Embed
+            | NormSite::Ln1(_)
+            | NormSite::Ln1Post(_)
+            | NormSite::Ln2(_)
+            | NormSite::Ln2Post(_)
+            | NormSite::Final
+            | NormSite::MlmHead => self.d_model,
         }
     }
 
@@ -346,15 +584,52 @@ impl Config {
             let reason = format!("{}, expected a number other than 0", self.attn_scale);
             return refuse("attn_scale", reason);
         }
-        if let Positions::Rotary(rotary) = self.positions {
-            if rotary.dim == 0 || rotary.dim % 2 == 1 || rotary.dim > self.d_head {
-                let reason = format!("{}, expected an even number up to d_head", rotary.dim);
-                return refuse("rotary_dim", reason);
+        let rotaries = match &self.positions {
+            Positions::Rotary(rotary) => Some(rotary).into_iter().chain(&self.windowed_rotary),
+            Positions::Learned | Positions::Alibi | Positions::None => {
+                None.into_iter().chain(&None)
             }
-            if !(rotary.base > 0.0 && rotary.base.is_finite()) {
-                let reason = format!("{}, expected a positive number", rotary.base);
-                return refuse("rotary_base", reason);
+        };
+        for rotary in rotaries {
+            rotary.check(self.d_head)?;
+        }
+        if self.windowed_rotary.is_some() && !self.rotary() {
+            return refuse(
+                "rotary_base_local",
+                "given, but positions are not rotary".into(),
+            );
+        }
+        for (field, cap) in [
+            ("attn_scores_soft_cap", self.score_cap),
+            ("output_logits_soft_cap", self.logit_cap),
+        ] {
+            if let Some(cap) = cap.filter(|cap| !(*cap > 0.0 && cap.is_finite())) {
+                return refuse(field, format!("{cap}, expected a positive number"));
             }
+        }
+        if self.windows.contains(&Some(0)) {
+            return refuse("window_size", "is 0, expected at least 1".into());
+        }
+        if self.mask == Mask::All && self.windows.iter().any(Option::is_some) {
+            return refuse(
+                "window_size",
+                "is not covered where attention goes both ways".into(),
+            );
+        }
+        if self.order != Order::Sequential && self.norm_place != NormPlace::Before {
+            return refuse(
+                "parallel_attn_mlp",
+                "true is not covered where norms stand behind attention".into(),
+            );
+        }
+        if self.order != Order::Sequential && self.mlp.is_none() {
+            return refuse("parallel_attn_mlp", "true, but there are no MLPs".into());
+        }
+        if self.mlm_head.is_some_and(ActFn::looks_across) {
+            return refuse(
+                "act_fn",
+                "is not covered in the head of a masked language model".into(),
+            );
         }
         if !self.n_heads.is_multiple_of(self.groups) {
             let reason = format!("{} does not divide n_heads, {}", self.groups, self.n_heads);

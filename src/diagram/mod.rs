@@ -9,9 +9,9 @@ mod config;
 mod value;
 mod walk;
 
-pub(crate) use build::{Diagram, NormSite, Op, Projection, Step, Value};
+pub(crate) use build::{Diagram, Op, Projection, Step, Value};
 pub use config::{
-    ActFn, Config, Mask, MlpKind, NormKind, NormWeight, Pairing, Positions, RotaryPositions,
-    RotaryScaling,
+    ActFn, Config, Mask, MlpKind, NormKind, NormPlace, NormWeight, Order, Pairing, Positions,
+    QkNorm, RotaryPositions, RotaryScaling,
 };
 pub use value::Axis;

@@ -51,16 +51,19 @@ impl Diagram {
             | Op::Neurons(_)
             | Op::WriteHeads(_)
             | Op::WriteNeurons(_)
+            | Op::MlmHead
             | Op::Unembed => {
                 vec![step.op]
             }
             Op::Embed
             | Op::PosEmbed
+            | Op::TokenTypeEmbed
             | Op::Sum
             | Op::Norm(_)
             | Op::Rotate(_)
             | Op::Attend(_)
-            | Op::Activate(_) => Vec::new(),
+            | Op::Activate(_)
+            | Op::ActivateMlmHead => Vec::new(),
         };
         self.readers(value).flat_map(of).collect()
     }
@@ -120,7 +123,7 @@ impl Diagram {
         let mut needed = vec![false; self.values.len()];
         for step in &self.steps {
             if parameters || step.goes_back(reached) {
-                for value in step.op.read_back(step, parameters) {
+                for value in step.op.read_back(step, parameters, self.caps_scores) {
                     needed[value] = true;
                 }
             }
@@ -144,19 +147,28 @@ impl Step {
 
 impl Op {
     /// What its backward pass reads of the forward pass's values.
-    fn read_back(self, step: &Step, parameters: bool) -> Vec<Value> {
+    fn read_back(self, step: &Step, parameters: bool, caps_scores: bool) -> Vec<Value> {
         let read = |i: usize| step.reads[i].0;
         match self {
-            Op::Embed | Op::PosEmbed | Op::Sum | Op::Same | Op::Rotate(_) => Vec::new(),
+            Op::Embed | Op::PosEmbed | Op::TokenTypeEmbed | Op::Sum | Op::Same | Op::Rotate(_) => {
+                Vec::new()
+            }
             Op::Norm(_) => vec![read(0), step.gives[0]],
-            // The pattern.
-            Op::Attend(_) => vec![read(0), read(1), read(2), step.gives[1]],
-            Op::Activate(_) => step.reads.iter().map(|&(value, _)| value).collect(),
+            // The pattern, and of capped scores these too.
+            Op::Attend(_) => {
+                let scores = caps_scores.then_some(step.gives[0]);
+                let values = [read(0), read(1), read(2), step.gives[1]].into_iter();
+                values.chain(scores).collect()
+            }
+            Op::Activate(_) | Op::ActivateMlmHead => {
+                step.reads.iter().map(|&(value, _)| value).collect()
+            }
             Op::Project(..)
             | Op::WriteHeads(_)
             | Op::Gate(_)
             | Op::Neurons(_)
             | Op::WriteNeurons(_)
+            | Op::MlmHead
             | Op::Unembed => match parameters {
                 true => vec![read(0)],
                 false => Vec::new(),

@@ -23,11 +23,11 @@ pub(crate) use matrix::Matrix;
 pub(crate) use rotation::Rotation;
 
 use crate::error::{Error, Result};
-use crate::expr::{Dims, Expr, Factor, QueryHead, Rational, Site, Symbol};
+use crate::expr::{Dims, Expr, Factor, QueryHead, Rational, Symbol};
 use crate::factored::Factored;
 use crate::linalg::{Complex, Par, Svd, TopK};
 use crate::model::{Model, RunOutput};
-use crate::names::Hook;
+use crate::names::{Hook, NormSite};
 use crate::plan::{Form, Op, Operand, Plan, Target};
 use crate::tensor::{Scalar, Tensor, softmax_rows};
 use faer::{Mat, MatMut, MatRef};
@@ -90,19 +90,16 @@ impl<'a, T: Scalar> Source<'a, T> {
         }
     }
 
-    /// How the model turns queries and keys by their positions.
+    /// How a layer turns queries and keys by their positions.
     ///
     /// # Panics
     /// When it does not: no expression that is read for it has a rotation then.
     #[track_caller]
-    pub(crate) fn rotation(&self) -> Rotation {
+    pub(crate) fn rotation(&self, layer: usize) -> Rotation {
         let dims = self.dims();
-        let rotary = dims.rotary.expect("a model with rotary positions");
-        Rotation::new(
-            dims.d_head,
-            rotary.pairs,
-            self.model.config().rotary_angles(),
-        )
+        let rotary = self.model.config().rotary_at(layer);
+        let rotary = rotary.expect("a model with rotary positions");
+        Rotation::new(dims.d_head, rotary.pairs(), rotary.angles(dims.pos))
     }
 
     /// A factor's value.
@@ -129,8 +126,8 @@ impl<'a, T: Scalar> Source<'a, T> {
             Matrix::View(MatRef::from_row_major_slice(b, 1, b.len()))
         };
         let mlp = |l: usize| w.blocks[l].mlp.as_ref().ok_or_else(|| missing(symbol));
-        let norm = |site: Site| {
-            let found = self.model.norm_at(site.into());
+        let norm = |site: NormSite| {
+            let found = self.model.norm_at(site);
             found.ok_or_else(|| missing(symbol))
         };
         let attn = |l: usize| &w.blocks[l].attn;
@@ -165,7 +162,7 @@ impl<'a, T: Scalar> Source<'a, T> {
                 let b = norm.b().ok_or_else(|| missing(symbol))?;
                 Matrix::Owned(Mat::from_fn(1, b.len(), |_, j| b[j]))
             }
-            Symbol::R(_, n) => Matrix::Owned(self.rotation().matrix(n)),
+            Symbol::R(head, n) => Matrix::Owned(self.rotation(head.layer).matrix(n)),
             Symbol::Ones(ref space) => {
                 let n = space.size(&dims);
                 Matrix::Owned(Mat::from_fn(n, 1, |_, _| T::ONE))

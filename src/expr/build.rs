@@ -2,8 +2,8 @@
 
 use super::normal::Expr;
 use super::space::Space;
-use super::symbol::{Site, Symbol};
-use crate::names::Head;
+use super::symbol::Symbol;
+use crate::names::{Head, NormSite};
 
 macro_rules! constructors {
     ($($(#[$doc:meta])* $name:ident($($arg:ident: $t:ty)?) = $symbol:ident;)*) => {$(
@@ -52,9 +52,9 @@ constructors! {
     /// `[one, model]`
     b_out(layer: usize) = BOut;
     /// `[model, model]`, diagonal: a norm's weights.
-    w(site: Site) = NormW;
+    w(site: NormSite) = NormW;
     /// `[one, model]`: a norm's bias.
-    b(site: Site) = NormB;
+    b(site: NormSite) = NormB;
     /// `[pos, vocab]`: a run's tokens, a 1 in each row.
     tokens() = Tokens;
     /// `[pos, model]`
@@ -96,9 +96,9 @@ constructors! {
     /// `[pos, model]`
     result(head: Head) = Result;
     /// `[pos, pos]`, diagonal: what a norm divides by.
-    scale(site: Site) = Scale;
+    scale(site: NormSite) = Scale;
     /// `[pos, model]`: a norm's output.
-    normalized(site: Site) = Normalized;
+    normalized(site: NormSite) = Normalized;
 }
 
 /// `[model, model]`: `W_Q W_Kᵀ`

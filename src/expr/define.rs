@@ -7,9 +7,9 @@
 use super::build::*;
 use super::normal::{Expr, Factor, Mismatch};
 use super::space::{Dims, Space};
-use super::symbol::{Origin, QueryHead, Site, Symbol};
-use crate::diagram::NormWeight;
-use crate::names::Head;
+use super::symbol::{Origin, QueryHead, Symbol};
+use crate::diagram::{NormPlace, NormWeight, Order};
+use crate::names::{Head, NormSite};
 use std::collections::{BTreeSet, HashMap};
 
 /// What a value of a run is made of, one step back; `None` for what no expression gives: weights, tokens,
@@ -21,39 +21,57 @@ use std::collections::{BTreeSet, HashMap};
 /// *Source*: the forward pass, `model/forward.rs`.
 pub fn definition(symbol: &Symbol, dims: &Dims) -> Option<Expr> {
     if symbol.unturned().is_some() {
-        return turned(symbol, dims, 0..dims.pos).ok();
+        return match dims.qk_norm {
+            true => None,
+            false => turned(symbol, dims, 0..dims.pos).ok(),
+        };
     }
     let heads = |layer| (0..dims.n_heads).map(move |head| Head { layer, head });
-    let normed = dims.norm.is_some();
-    // What a layer reads.
-    let input = |site: Site| {
-        if normed {
-            normalized(site)
-        } else {
-            stream(site, dims)
-        }
+    // What reads the stream where a norm may stand.
+    let read = |site: NormSite| match dims.has_norm(site) {
+        true => normalized(site),
+        false => stream(site, dims),
     };
+    let attention_reads = |l: usize| match dims.norm_place {
+        NormPlace::Stream => resid_pre(l),
+        _ => read(NormSite::Ln1(l)),
+    };
+    let mlp_reads = |l: usize| match (dims.norm_place, dims.order) {
+        (NormPlace::Stream, _) | (_, Order::SharedNorm) => read(NormSite::Ln1(l)),
+        _ => read(NormSite::Ln2(l)),
+    };
+    // What goes over what attention and MLP write is no linear map.
+    let written_plainly =
+        matches!(dims.norm_place, NormPlace::Before | NormPlace::Stream) || dims.norm.is_none();
     let row = |bias: Expr| ones(Space::Pos) * bias;
-    let projected = |h: Head, W: Expr, b: Expr| input(Site::Ln1(h.layer)) * W + row(b);
+    let projected = |h: Head, W: Expr, b: Expr| attention_reads(h.layer) * W + row(b);
     let definition = match *symbol {
         Symbol::Embed => tokens() * W_E(),
         Symbol::PosEmbed => W_pos(),
+        Symbol::ResidPre(0) if !dims.begins_plain => return None,
         Symbol::ResidPre(0) => embedded(dims),
-        Symbol::ResidPre(l) => resid_post(l - 1),
+        Symbol::ResidPre(l) => end_of_block(l - 1, dims),
         Symbol::Q(QueryHead { head: h, .. }) => projected(h, W_Q(h), b_Q(h)),
         Symbol::K(h) => projected(h, W_K(h), b_K(h)),
         Symbol::V(h) => projected(h, W_V(h), b_V(h)),
         Symbol::Z(QueryHead { head: h, .. }) => pattern(h) * v(h),
         Symbol::Result(h) => z(h) * W_O(h),
+        Symbol::AttnOut(_) | Symbol::MlpOut(_) if !written_plainly => return None,
         Symbol::AttnOut(l) => heads(l).map(result).fold(row(b_O(l)), |sum, r| sum + r),
         Symbol::ResidMid(l) => resid_pre(l) + attn_out(l),
-        Symbol::Pre(l) if dims.gated => input(Site::Ln2(l)) * W_gate(l),
-        Symbol::PreLinear(l) => input(Site::Ln2(l)) * W_in(l),
-        Symbol::Pre(l) => input(Site::Ln2(l)) * W_in(l) + row(b_in(l)),
+        Symbol::Pre(l) if dims.gated => mlp_reads(l) * W_gate(l),
+        Symbol::PreLinear(l) => mlp_reads(l) * W_in(l),
+        Symbol::Pre(l) => mlp_reads(l) * W_in(l) + row(b_in(l)),
         Symbol::MlpOut(l) => post(l) * W_out(l) + row(b_out(l)),
-        Symbol::ResidPost(l) if dims.d_mlp.is_some() => resid_mid(l) + mlp_out(l),
-        Symbol::ResidPost(l) => resid_pre(l) + attn_out(l),
+        Symbol::ResidPost(l) => match (dims.d_mlp, dims.order) {
+            (None, _) => resid_pre(l) + attn_out(l),
+            (Some(_), Order::Sequential) => after_attention(l, dims) + mlp_out(l),
+            (Some(_), _) => resid_pre(l) + attn_out(l) + mlp_out(l),
+        },
         Symbol::Normalized(site) => {
+            if site == NormSite::Final && dims.n_layers == 0 && !dims.begins_plain {
+                return None;
+            }
             let scale = scale(site).inverse().expect("a scale has an inverse");
             let norm = dims.norm?;
             let scaled = match norm.centred {
@@ -70,7 +88,10 @@ pub fn definition(symbol: &Symbol, dims: &Dims) -> Option<Expr> {
                 false => weighed,
             }
         }
-        Symbol::Logits => input(Site::LnFinal) * W_U() + row(b_U()),
+        Symbol::Logits if !dims.ends_plain || dims.n_layers == 0 && !dims.begins_plain => {
+            return None;
+        }
+        Symbol::Logits => read(NormSite::Final) * W_U() + row(b_U()),
         _ => return None,
     };
     // Each head was written with keys and values of its own.
@@ -138,35 +159,63 @@ fn embedded(dims: &Dims) -> Expr {
     }
 }
 
+/// The stream at a block's end, as the next block reads it.
+fn end_of_block(l: usize, dims: &Dims) -> Expr {
+    let last = match dims.d_mlp {
+        Some(_) => NormSite::Ln2(l),
+        None => NormSite::Ln1(l),
+    };
+    match dims.norm_place == NormPlace::Stream && dims.has_norm(last) {
+        true => normalized(last),
+        false => resid_post(l),
+    }
+}
+
+/// The stream to which a block's MLP adds, where that comes after attention.
+fn after_attention(l: usize, dims: &Dims) -> Expr {
+    match dims.norm_place == NormPlace::Stream && dims.has_norm(NormSite::Ln1(l)) {
+        true => normalized(NormSite::Ln1(l)),
+        false => resid_mid(l),
+    }
+}
+
 /// The stream that a norm reads.
-fn stream(site: Site, dims: &Dims) -> Expr {
+fn stream(site: NormSite, dims: &Dims) -> Expr {
+    let behind = dims.norm_place == NormPlace::Stream;
     match site {
-        Site::Ln1(l) => resid_pre(l),
-        Site::Ln2(l) => resid_mid(l),
-        Site::LnFinal => match dims.n_layers.checked_sub(1) {
-            Some(last) => resid_post(last),
+        NormSite::Ln1(l) if behind && dims.d_mlp.is_some() => resid_mid(l),
+        NormSite::Ln1(l) if behind => resid_post(l),
+        NormSite::Ln1(l) => resid_pre(l),
+        NormSite::Ln2(l) if behind => resid_post(l),
+        NormSite::Ln2(l) if dims.order != Order::Sequential => resid_pre(l),
+        NormSite::Ln2(l) => resid_mid(l),
+        _ => match dims.n_layers.checked_sub(1) {
+            Some(last) => end_of_block(last, dims),
             None => embedded(dims),
         },
     }
 }
 
 /// How late in the forward pass a value is: a value is defined by earlier ones only.
-fn order(symbol: &Symbol) -> Option<(usize, usize)> {
+fn order(symbol: &Symbol, dims: &Dims) -> Option<(usize, usize)> {
+    let behind = dims.norm_place == NormPlace::Stream;
     Some(match *symbol {
         Symbol::Embed | Symbol::PosEmbed => (0, 0),
         Symbol::ResidPre(l) => (l, 1),
-        Symbol::Normalized(Site::Ln1(l)) => (l, 2),
+        Symbol::Normalized(NormSite::Ln1(l)) if behind && dims.d_mlp.is_some() => (l, 8),
+        Symbol::Normalized(NormSite::Ln1(l) | NormSite::Ln2(l)) if behind => (l, 12),
+        Symbol::Normalized(NormSite::Ln1(l)) => (l, 2),
         Symbol::Q(QueryHead { head: h, .. }) | Symbol::K(h) | Symbol::V(h) => (h.layer, 3),
         Symbol::RotQ(QueryHead { head: h, .. }) | Symbol::RotK(h) => (h.layer, 4),
         Symbol::Z(QueryHead { head: h, .. }) => (h.layer, 4),
         Symbol::Result(h) => (h.layer, 5),
         Symbol::AttnOut(l) => (l, 6),
         Symbol::ResidMid(l) => (l, 7),
-        Symbol::Normalized(Site::Ln2(l)) => (l, 8),
+        Symbol::Normalized(NormSite::Ln2(l)) => (l, 8),
         Symbol::Pre(l) | Symbol::PreLinear(l) => (l, 9),
         Symbol::MlpOut(l) => (l, 10),
         Symbol::ResidPost(l) => (l, 11),
-        Symbol::Normalized(Site::LnFinal) => (usize::MAX, 0),
+        Symbol::Normalized(NormSite::Final) => (usize::MAX, 0),
         Symbol::Logits => (usize::MAX, 1),
         _ => return None,
     })
@@ -180,20 +229,21 @@ fn order(symbol: &Symbol) -> Option<(usize, usize)> {
 pub fn unfolded(expr: &Expr, dims: &Dims) -> Result<Option<(Expr, Vec<Symbol>)>, Mismatch> {
     let symbols = expr.symbols();
     let values = symbols.iter().filter(|s| s.origin() == Origin::Run);
-    let Some(latest) = values.filter_map(|s| order(s)).max() else {
+    let Some(latest) = values.filter_map(|s| order(s, dims)).max() else {
         return Ok(None);
     };
     let positions = positions(expr, dims);
     let mut definitions: HashMap<&Symbol, Expr> = HashMap::new();
-    for &symbol in symbols.iter().filter(|s| order(s) == Some(latest)) {
+    for &symbol in symbols.iter().filter(|s| order(s, dims) == Some(latest)) {
         let defined = match symbol.unturned() {
+            Some(_) if dims.qk_norm => None,
             Some(_) => Some(turned(symbol, dims, positions.iter().copied())?),
             None => definition(symbol, dims),
         };
         definitions.extend(defined.map(|expr| (symbol, expr)));
     }
     let of = |symbol: &Symbol| definitions.get(symbol).cloned();
-    let replaced = symbols.iter().filter(|s| order(s) == Some(latest));
+    let replaced = symbols.iter().filter(|s| order(s, dims) == Some(latest));
     let replaced = replaced.map(|s| (*s).clone()).collect();
     Ok(Some((expr.substitute(&of)?, replaced)))
 }

@@ -36,4 +36,4 @@ pub use family::{Axis, Family, Statement};
 pub use normal::{Expr, Factor, Mismatch, Product, Rational, stack};
 pub use rules::Rule;
 pub use space::{Dims, Rotary, Space};
-pub use symbol::{Indexed, Origin, QueryHead, Site, Symbol};
+pub use symbol::{Indexed, Origin, QueryHead, Symbol};

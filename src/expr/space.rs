@@ -1,7 +1,7 @@
 //! Spaces: what the rows and columns of a matrix are indexed by; and how large they are in a model.
 
-use crate::diagram::{Config, NormKind};
-use crate::names::Head;
+use crate::diagram::{Config, NormKind, NormPlace, Order, RotaryScaling};
+use crate::names::{Head, NormSite};
 use std::fmt;
 
 /// What the rows or the columns of a matrix are indexed by.
@@ -102,8 +102,20 @@ pub struct Dims {
     pub gated: bool,
     /// Whether positions have an embedding, which is added to the tokens'.
     pub pos_embed: bool,
-    /// What of queries and keys is turned by their positions; `None` where nothing is.
+    /// What of queries and keys is turned by their positions; `None` where nothing is, or where more is done to them.
     pub rotary: Option<Rotary>,
+    /// Where in a block the norms stand.
+    pub norm_place: NormPlace,
+    /// In which order a block's parts read and write.
+    pub order: Order,
+    /// Whether the stream begins with the sum of the embeddings: no norm goes over it, and tokens have no types.
+    pub begins_plain: bool,
+    /// Whether the logits are linear in what the last norm gives: nothing else is before them, and nothing caps them.
+    pub ends_plain: bool,
+    /// Whether queries and keys have norms of their own.
+    pub qk_norm: bool,
+    /// Whether scores are products of queries and keys alone: nothing is added to them, and nothing caps them.
+    pub plain_scores: bool,
 }
 
 /// Rotary positions: which entries of a head's queries and keys are turned together. All layers turn the same
@@ -156,6 +168,12 @@ impl Default for Dims {
             gated: false,
             pos_embed: true,
             rotary: Some(Rotary::halves(4)),
+            norm_place: NormPlace::Before,
+            order: Order::Sequential,
+            begins_plain: true,
+            ends_plain: true,
+            qk_norm: false,
+            plain_scores: true,
         }
     }
 }
@@ -186,6 +204,25 @@ impl Dims {
         }
     }
 
+    /// Whether a norm stands there.
+    pub(crate) fn has_norm(&self, site: NormSite) -> bool {
+        let first = self.norm_place != NormPlace::Output;
+        let mlp = self.d_mlp.is_some();
+        self.norm.is_some()
+            && match site {
+                NormSite::Ln1(_) => first,
+                NormSite::Ln2(_) => first && mlp && self.order != Order::SharedNorm,
+                NormSite::Final => self.norm_place != NormPlace::Stream,
+                NormSite::Embed
+                | NormSite::Q(_)
+                | NormSite::K(_)
+                | NormSite::Ln1Post(_)
+                | NormSite::Neurons(_)
+                | NormSite::Ln2Post(_)
+                | NormSite::MlmHead => false,
+            }
+    }
+
     fn heads_a_group(&self) -> usize {
         // In a model without heads nothing is asked of any.
         self.n_heads.checked_div(self.groups).unwrap_or(1).max(1)
@@ -207,10 +244,21 @@ impl Config {
             d_vocab_out: self.d_vocab_out,
             norm: self.norm,
             gated: self.gated(),
-            pos_embed: !self.rotary(),
-            rotary: self.rotary().then(|| Rotary {
-                pairs: self.rotary_pairs(),
+            pos_embed: self.pos_embed(),
+            rotary: self.rotary_at(0).and_then(|rotary| match rotary.scaling {
+                RotaryScaling::ByLength { .. } => None,
+                RotaryScaling::None | RotaryScaling::Linear(_) | RotaryScaling::ByParts { .. } => {
+                    Some(Rotary {
+                        pairs: rotary.pairs(),
+                    })
+                }
             }),
+            norm_place: self.norm_place,
+            order: self.order,
+            begins_plain: self.embed_norm.is_none() && self.token_types == 0,
+            ends_plain: self.mlm_head.is_none() && self.logit_cap.is_none(),
+            qk_norm: self.qk_norm.is_some(),
+            plain_scores: self.score_cap.is_none() && self.alibi_slopes().is_none(),
         }
     }
 }

@@ -1,40 +1,10 @@
 //! The symbols of the language: every weight, every value of a run, and a few constants.
 
 use super::space::{Dims, Space};
-use crate::diagram::{NormSite, NormWeight};
+use crate::diagram::{NormWeight, Order};
+use crate::names::NormSite;
 use crate::names::{Head, Hook};
 use std::fmt;
-
-/// The place of a norm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Site {
-    /// Before a layer's attention.
-    Ln1(usize),
-    /// Before a layer's MLP.
-    Ln2(usize),
-    /// Before the unembedding.
-    LnFinal,
-}
-
-impl From<Site> for NormSite {
-    fn from(site: Site) -> Self {
-        match site {
-            Site::Ln1(l) => NormSite::Ln1(l),
-            Site::Ln2(l) => NormSite::Ln2(l),
-            Site::LnFinal => NormSite::Final,
-        }
-    }
-}
-
-impl fmt::Display for Site {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Site::Ln1(l) => write!(f, "{l},ln1"),
-            Site::Ln2(l) => write!(f, "{l},ln2"),
-            Site::LnFinal => f.write_str("ln_final"),
-        }
-    }
-}
 
 /// A head where its queries or its output are meant: with the head in whose name its keys and values are written,
 /// the first of its group ([`Dims::keys_of`]). Where every head has keys and values of its own, that is itself.
@@ -96,7 +66,7 @@ macro_rules! symbols {
             $($(#[$ad])* #[doc = concat!(" `", $an, "`")] $A,)*
             $($(#[$ld])* #[doc = concat!(" `", $ln, "[l]`")] $L(usize),)*
             $($(#[$hd])* #[doc = concat!(" `", $hn, "[l.h]`")] $H($ht),)*
-            $($(#[$sd])* #[doc = concat!(" `", $sn, "[site]`")] $S(Site),)*
+            $($(#[$sd])* #[doc = concat!(" `", $sn, "[site]`")] $S(NormSite),)*
             /// `[head, head]`: turns a row of queries or keys by so many positions. The head is the one whose
             /// space it acts on, and with its layer says by which angles. `R[n]`
             R(Head, i64),
@@ -137,7 +107,7 @@ macro_rules! symbols {
                 match name { $($hn => Some(Symbol::$H(head.into())),)* _ => None }
             }
 
-            pub(super) fn by_site(name: &str, site: Site) -> Option<Self> {
+            pub(super) fn by_site(name: &str, site: NormSite) -> Option<Self> {
                 match name { $($sn => Some(Symbol::$S(site)),)* _ => None }
             }
 
@@ -385,12 +355,8 @@ impl Symbol {
             Symbol::Pattern(h) => Hook::Pattern(h.layer),
             Symbol::Z(h) => Hook::Z(h.head.layer),
             Symbol::Result(h) => Hook::Result(h.layer),
-            Symbol::Scale(Site::Ln1(l)) => Hook::Ln1Scale(l),
-            Symbol::Scale(Site::Ln2(l)) => Hook::Ln2Scale(l),
-            Symbol::Scale(Site::LnFinal) => Hook::LnFinalScale,
-            Symbol::Normalized(Site::Ln1(l)) => Hook::Ln1Normalized(l),
-            Symbol::Normalized(Site::Ln2(l)) => Hook::Ln2Normalized(l),
-            Symbol::Normalized(Site::LnFinal) => Hook::LnFinalNormalized,
+            Symbol::Scale(site) => Hook::Scale(site),
+            Symbol::Normalized(site) => site.output(),
             // No model keeps these yet.
             Symbol::RotQ(h) => Hook::RotQ(h.head.layer),
             Symbol::RotK(h) => Hook::RotK(h.layer),
@@ -437,11 +403,15 @@ impl Symbol {
             let none = dims.d_mlp.is_none();
             layer_there(l).or(none.then(|| "this model has no MLPs".to_string()))
         };
-        let site_there = |site: Site| match site {
+        let no_norm = |site: NormSite| {
+            let none = || format!("this model has no norm at `{site}`");
+            (!dims.has_norm(site)).then(none)
+        };
+        let site_there = |site: NormSite| match site {
             _ if dims.norm.is_none() => Some("this model has no LayerNorms".to_string()),
-            Site::Ln1(l) => layer_there(l),
-            Site::Ln2(l) => mlp_there(l),
-            Site::LnFinal => None,
+            NormSite::Ln1(l) => layer_there(l).or(no_norm(site)),
+            NormSite::Ln2(l) => mlp_there(l).or(no_norm(site)),
+            other => no_norm(other),
         };
         let turning = || {
             let none = "this model has no rotary positions: its queries and keys are not turned";
@@ -457,10 +427,14 @@ impl Symbol {
             | Symbol::BIn(l)
             | Symbol::WOut(l)
             | Symbol::BOut(l)
-            | Symbol::ResidMid(l)
             | Symbol::Pre(l)
             | Symbol::Post(l)
             | Symbol::MlpOut(l) => mlp_there(l),
+            Symbol::ResidMid(l) => {
+                let none = "this model's blocks have no stream between attention and MLP";
+                let parallel = dims.order != Order::Sequential;
+                mlp_there(l).or(parallel.then(|| none.to_string()))
+            }
             Symbol::BO(l) | Symbol::ResidPre(l) | Symbol::AttnOut(l) | Symbol::ResidPost(l) => {
                 layer_there(l)
             }

@@ -5,10 +5,10 @@ use super::family::Axis;
 use super::normal::{Expr, Mismatch, Rational, try_stack};
 use super::parse::error;
 use super::space::{Dims, Space};
-use super::symbol::{Site, Symbol};
+use super::symbol::Symbol;
 use super::{W_OV, W_QK};
 use crate::error::{Error, Result};
-use crate::names::Head;
+use crate::names::{Head, NormSite};
 
 /// The most members of a family.
 const MAX_MEMBERS: usize = 1 << 14;
@@ -491,9 +491,9 @@ impl Typing<'_> {
         let expr = match index {
             None => Symbol::alone(name).map(Expr::from),
             Some(Index::Layer(l)) => Symbol::by_layer(name, layer(l)).map(Expr::from),
-            Some(Index::Ln1(l)) => Symbol::by_site(name, Site::Ln1(layer(l))).map(Expr::from),
-            Some(Index::Ln2(l)) => Symbol::by_site(name, Site::Ln2(layer(l))).map(Expr::from),
-            Some(Index::LnFinal) => Symbol::by_site(name, Site::LnFinal).map(Expr::from),
+            Some(Index::Ln1(l)) => Symbol::by_site(name, NormSite::Ln1(layer(l))).map(Expr::from),
+            Some(Index::Ln2(l)) => Symbol::by_site(name, NormSite::Ln2(layer(l))).map(Expr::from),
+            Some(Index::LnFinal) => Symbol::by_site(name, NormSite::Final).map(Expr::from),
             Some(Index::Distance(..) | Index::AnyDistance) => {
                 unreachable!("only rotations have distances")
             }

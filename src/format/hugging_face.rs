@@ -136,6 +136,7 @@ pub(super) fn config(fields: serde_json::Map<String, Value>) -> Result<Config> {
             gated: true,
         }),
         pad_token: None,
+        ..Config::default()
     };
     config.check()?;
     Ok(config)

@@ -399,6 +399,7 @@ impl Raw {
             scale_attn_by_inverse_layer_idx: self.scale_attn_by_inverse_layer_idx,
             mlp,
             pad_token: self.pad_token,
+            ..Config::default()
         };
         config.check()?;
         Ok(config)
@@ -458,7 +459,7 @@ struct WrittenByParts {
 }
 
 impl WrittenRotary {
-    fn of(rotary: RotaryPositions) -> Self {
+    fn of(rotary: &RotaryPositions) -> Self {
         let (linear, by_parts) = match rotary.scaling {
             RotaryScaling::None => (None, None),
             RotaryScaling::Linear(factor) => (Some(factor), None),
@@ -476,6 +477,7 @@ impl WrittenRotary {
                 };
                 (None, Some(by_parts))
             }
+            RotaryScaling::ByLength { .. } => (None, None),
         };
         WrittenRotary {
             rotary_dim: rotary.dim,
@@ -515,13 +517,15 @@ impl Written {
             }),
             rms_one_plus: c.norm == Some(NormKind::RMS_ONE_PLUS),
             eps: c.eps,
-            positional_embedding_type: match c.positions {
-                Positions::Learned => PositionalEmbeddingType::Standard,
+            positional_embedding_type: match &c.positions {
+                Positions::Learned | Positions::Alibi | Positions::None => {
+                    PositionalEmbeddingType::Standard
+                }
                 Positions::Rotary(_) => PositionalEmbeddingType::Rotary,
             },
             rotary: match c.positions {
-                Positions::Learned => None,
-                Positions::Rotary(rotary) => Some(WrittenRotary::of(rotary)),
+                Positions::Learned | Positions::Alibi | Positions::None => None,
+                Positions::Rotary(ref rotary) => Some(WrittenRotary::of(rotary)),
             },
             use_attn_scale: true,
             attn_scale: c.attn_scale,

@@ -1,10 +1,10 @@
 //! The backward pass: the diagram, read from its end.
 
 use super::sink::Sink;
-use crate::diagram::{NormSite, Op, Step, Value};
+use crate::diagram::{Op, Step, Value};
 use crate::kernel::abreast;
 use crate::model::{Model, Sequences, Tape};
-use crate::names::Hook;
+use crate::names::{Hook, NormSite};
 use crate::op::{self, Attention, AttentionBack, Layout, Scratch, Turns};
 use crate::tensor::{Scalar, Tensor, add_assign};
 use std::sync::Arc;
@@ -48,8 +48,11 @@ impl<'a, 's, T: Scalar> Backward<'a, 's, T> {
 
     /// From the derivative by the logits that are read, `[batch, read, d_vocab_out]`, in the order of the axes. Gives
     /// the memory back.
-    pub fn run(mut self, d_logits: Tensor<T>) -> Scratch<T> {
+    pub fn run(mut self, mut d_logits: Tensor<T>) -> Scratch<T> {
         let model = self.model;
+        if let Some(cap) = model.logit_cap() {
+            op::capped_back(self.tape.logits().data(), cap, d_logits.data_mut());
+        }
         let mut d_logits = Some(self.laid_out(d_logits));
         for step in model.diagram.steps.iter().rev() {
             let d_out = match step.op {
@@ -81,6 +84,15 @@ impl<'a, 's, T: Scalar> Backward<'a, 's, T> {
                 self.free(d_out);
             }
             Op::PosEmbed => self.pos_embed_back(step, d_out),
+            Op::TokenTypeEmbed => {
+                if let Some(d) = &mut self.sink.weights {
+                    let types = self
+                        .sequences
+                        .types_at(self.model.diagram.narrow[step.gives[0]]);
+                    op::embed_back(layout, &d_out, &types, &mut d.W_token_type);
+                }
+                self.free(d_out);
+            }
             Op::Sum | Op::Same => {
                 for &(value, _) in &step.reads {
                     self.share(step, value, &d_out);
@@ -88,14 +100,20 @@ impl<'a, 's, T: Scalar> Backward<'a, 's, T> {
                 self.free(d_out);
             }
             Op::Norm(site) => self.norm_back(site, step, &d_out),
-            Op::Project(..) | Op::Gate(_) | Op::Neurons(_) | Op::WriteNeurons(_) | Op::Unembed => {
+            Op::Project(..)
+            | Op::Gate(_)
+            | Op::Neurons(_)
+            | Op::WriteNeurons(_)
+            | Op::MlmHead
+            | Op::Unembed => {
                 self.linear_back(step, &d_out);
                 self.free(d_out);
             }
-            Op::Rotate(_) => {
+            Op::Rotate(l) => {
                 let narrow = self.model.diagram.narrow[step.gives[0]];
-                let positions = self.sequences.positions(narrow);
-                let turns = Turns::new(self.model.config(), positions.iter().copied());
+                let rotary = self.model.config().rotary_at(l);
+                let rotary = rotary.expect("a model with rotary positions");
+                let turns = Turns::new(rotary, self.sequences.places(narrow));
                 let mut d = self.own(d_out);
                 turns.turn_back(layout, &mut d);
                 self.add(step, step.reads[0].0, d);
@@ -107,6 +125,18 @@ impl<'a, 's, T: Scalar> Backward<'a, 's, T> {
                 self.free(d_out);
             }
             Op::Activate(l) => self.activate_back(l, step, d_out),
+            Op::ActivateMlmHead => {
+                let value = step.reads[0].0;
+                let pre = self.tape.value(self.model.diagram.values[value]);
+                let act_fn = self
+                    .model
+                    .config()
+                    .mlm_head
+                    .expect("a model with this head");
+                let mut d = self.own(d_out);
+                op::activate_back(act_fn, pre.data(), d.data_mut(), pre.shape()[2]);
+                self.add(step, value, d);
+            }
         }
     }
 
@@ -115,6 +145,12 @@ impl<'a, 's, T: Scalar> Backward<'a, 's, T> {
             let layout = self.sequences.layout;
             let d_model = d.W_pos.shape()[1];
             let narrow = self.model.diagram.narrow[step.gives[0]];
+            if self.sequences.attended.is_some() {
+                let places = self.sequences.places(narrow);
+                let ids: Vec<i64> = places.iter().map(|p| p.position as i64).collect();
+                op::embed_back(layout, &d_out, &ids, &mut d.W_pos);
+                return self.free(d_out);
+            }
             let at = self.sequences.positions(narrow);
             let mut rows = self.scratch.take(&[at.len(), d_model]);
             rows.data_mut().fill(T::ZERO);
@@ -170,7 +206,7 @@ impl<'a, 's, T: Scalar> Backward<'a, 's, T> {
         let value = step.reads[0].0;
         let layout = self.sequences.layout;
         let x = self.tape.value(self.model.diagram.values[value]);
-        let scale = self.tape.value(site.scale());
+        let scale = self.tape.value(Hook::Scale(site));
         let own = self.rows_read(step, value, x);
         let x = own.as_ref().unwrap_or(x);
         let scattered = self.widens(step, value);
@@ -183,7 +219,11 @@ impl<'a, 's, T: Scalar> Backward<'a, 's, T> {
         };
         let map = self.model.norm_at(site).expect("a norm of this model");
         let mut d_scale = self.scratch.take(scale.shape());
-        let d_norm = self.sink.weights.as_mut().and_then(|w| w.norm_mut(site));
+        let d_norm = self
+            .sink
+            .weights
+            .as_mut()
+            .and_then(|w| w.norms.get_mut(&site));
         // Where there is no `b`, its derivative goes nowhere.
         let mut nowhere = Vec::new();
         let d_affine = d_norm.map(|n| {
@@ -250,8 +290,8 @@ impl<'a, 's, T: Scalar> Backward<'a, 's, T> {
             q,
             k,
             v,
-            factor: model.score_factor(l),
-            masks: model.masks(pads.as_deref()),
+            scoring: model.scoring(l),
+            masks: model.masks(l, pads.as_deref(), self.sequences.attended),
         };
         let [mut d_q, mut d_k, mut d_v] = [q, k, v].map(|x| self.scratch.take(x.shape()));
         let squares = [step.gives[1], step.gives[0]];
@@ -267,7 +307,11 @@ impl<'a, 's, T: Scalar> Backward<'a, 's, T> {
             d_pattern,
             d_scores,
         };
-        attention.back(layout, pattern, &d_z, to, &mut self.scratch);
+        let scores = attention
+            .scoring
+            .cap
+            .map(|_| tape.value(Hook::AttnScores(l)));
+        attention.back(layout, (pattern, scores), &d_z, to, &mut self.scratch);
         self.pads = pads;
         self.free(d_z);
         for (value, d) in squares.into_iter().zip(wanted) {

@@ -82,7 +82,9 @@ pub(super) fn gradients_with<T: Scalar>(
     let needed = diagram.needed_back(&diagram.reached_back(wanted, false), false);
 
     // A value is replaced by a closure on the order of the axes.
-    let abreast = replaced.is_none() && Layout::abreast_pays::<T>(c, batch, pos);
+    let abreast = replaced.is_none()
+        && tokens.attention_mask().is_none()
+        && Layout::abreast_pays::<T>(c, batch, pos);
     let (layout, each) = if abreast {
         (Layout::Abreast, lanes::<T>())
     } else {
@@ -95,26 +97,15 @@ pub(super) fn gradients_with<T: Scalar>(
     let stretches: Vec<_> = (0..batch).step_by(each).zip(slots).collect();
 
     let work = |tape: &mut Tape<T>, (first, slots): (usize, Vec<Slot<'_, T>>)| {
-        let own = tokens.range(first, each.min(batch - first));
+        let count = each.min(batch - first);
         let replaced = replaced.map(|(hook, value)| {
             (
                 hook,
-                rows_read(
-                    diagram.axis_read(hook),
-                    value,
-                    first,
-                    own.len() / pos,
-                    answers,
-                ),
+                rows_read(diagram.axis_read(hook), value, first, count, answers),
             )
         });
         let replaced = replaced.as_ref().map(|(hook, value)| (*hook, &value[..]));
-        let sequences = Sequences {
-            tokens: own,
-            pos,
-            read: Some(answers.positions()),
-            layout,
-        };
+        let sequences = Sequences::of(tokens, (first, count), Some(answers.positions()), layout);
         tape.record(model, sequences, &needed, replaced);
         let (values, d_logits) =
             metric::values_and_gradient(metric, answers, first, tape.logits(), share)?;

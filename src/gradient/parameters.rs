@@ -79,8 +79,8 @@ impl<T: Scalar> ParameterGradient<T> {
         tokens.check(c)?;
         answers.check(c, tokens)?;
         metric.check(answers, c.d_vocab_out)?;
-        let (batch, pos) = (tokens.batch(), tokens.pos());
-        let shares = shares::<T>(c, batch, pos);
+        let batch = tokens.batch();
+        let shares = shares::<T>(c, tokens);
         while self.parts.len() < shares.len() {
             self.parts.push(Part::new(c));
         }
@@ -108,7 +108,8 @@ impl<T: Scalar> ParameterGradient<T> {
 }
 
 /// Which sequences each part has, and how their values lie.
-fn shares<T: Scalar>(config: &Config, batch: usize, pos: usize) -> Vec<(Range<usize>, Layout)> {
+fn shares<T: Scalar>(config: &Config, tokens: &Tokens) -> Vec<(Range<usize>, Layout)> {
+    let (batch, pos) = (tokens.batch(), tokens.pos());
     let cut = |whole: Range<usize>, each: usize, layout: Layout| {
         let end = whole.end;
         let starts = whole.step_by(each.max(1));
@@ -117,7 +118,7 @@ fn shares<T: Scalar>(config: &Config, batch: usize, pos: usize) -> Vec<(Range<us
     if batch == 0 {
         return vec![(0..0, Layout::ROWS)];
     }
-    if !Layout::abreast_pays::<T>(config, batch, pos) {
+    if tokens.attention_mask().is_some() || !Layout::abreast_pays::<T>(config, batch, pos) {
         let parts = (batch * pos).div_ceil(STRETCH).clamp(1, MAX_PARTS);
         let all = cut(0..batch, batch.div_ceil(parts), Layout::ROWS);
         return all.collect();
@@ -171,12 +172,8 @@ impl<T: Scalar> Part<T> {
         };
         let mut all = Vec::with_capacity(sequences.len());
         for first in sequences.clone().step_by(each) {
-            let own = Sequences {
-                tokens: tokens.range(first, each.min(sequences.end - first)),
-                pos,
-                read: Some(answers.positions()),
-                layout,
-            };
+            let count = each.min(sequences.end - first);
+            let own = Sequences::of(tokens, (first, count), Some(answers.positions()), layout);
             let tape = &mut self.tape;
             tape.record(model, own, &needed, None);
             let (values, d_logits) =

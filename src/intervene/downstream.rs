@@ -49,7 +49,7 @@ pub(super) fn needed<T: Scalar>(
     let resampled = |i: &Intervention| matches!(i.change, Change::Resample { .. });
     let kept = matches!(hook, Hook::Result(_)) && interventions.iter().any(resampled);
     needed.extend(kept.then_some(hook));
-    let from = runs_on_from(hook);
+    let from = runs_on_from(model, hook);
     needed.push(from);
     let of = (model.config(), &model.diagram);
     needed.extend(Reach::of(of, from, positions, answers, pos).needed);
@@ -58,12 +58,18 @@ pub(super) fn needed<T: Scalar>(
 
 /// The value that a run goes on from after a change: of heads' results or neurons, what they write together, to which
 /// the change is added.
-fn runs_on_from(hook: Hook) -> Hook {
-    match hook {
-        Hook::Result(l) => Hook::AttnOut(l),
-        Hook::Post(l) => Hook::MlpOut(l),
-        hook => hook,
-    }
+fn runs_on_from<T: Scalar>(model: &Model<T>, hook: Hook) -> Hook {
+    let diagram = &model.diagram;
+    let value = diagram.value(hook).expect("a hook of this model");
+    let written = match hook {
+        Hook::Result(_) => diagram.steps[diagram.made_by(value)].gives.last(),
+        Hook::Post(_) => diagram
+            .readers(value)
+            .next()
+            .and_then(|step| step.gives.last()),
+        _ => None,
+    };
+    written.map_or(hook, |&sum| diagram.values[sum])
 }
 
 /// Whether a change of this hook's value may give pads some weight.
@@ -86,7 +92,7 @@ pub(super) fn logits<T: Scalar>(
         .collect();
     positions.sort_unstable();
     positions.dedup();
-    let from = runs_on_from(hook);
+    let from = runs_on_from(run.model(), hook);
     let value = run.model().diagram.value(from);
     let reach = run.reach(from, &positions);
     let positions = reach.positions[value.expect("a hook of this model")].clone();

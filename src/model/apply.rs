@@ -3,11 +3,11 @@
 use super::Model;
 use crate::diagram::{Op, Value};
 use crate::names::Hook;
-use crate::op::{self, Layout, Scratch, Turns};
+use crate::op::{self, Layout, Place, Scratch, Turns};
 use crate::tensor::{Scalar, Tensor};
 
 impl<T: Scalar> Model<T> {
-    /// What an operation makes of the same rows of the values that it reads, `[batch, positions, …]`, at these positions.
+    /// What an operation makes of the same rows of the values that it reads, `[batch, positions, …]`, at these places.
     ///
     /// # Panics
     /// When it looks at other rows too.
@@ -16,7 +16,7 @@ impl<T: Scalar> Model<T> {
         &self,
         op: Op,
         reads: Vec<Tensor<T>>,
-        positions: &[usize],
+        places: &dyn Fn() -> Vec<Place>,
         layout: Layout,
         scratch: &mut Scratch<T>,
     ) -> Tensor<T> {
@@ -32,7 +32,8 @@ impl<T: Scalar> Model<T> {
                 x
             }
             Op::Norm(site) => {
-                let mut scale = scratch.take(&[x.shape()[0], x.shape()[1], 1]);
+                let rows = x.len() / self.config.norm_width(site);
+                let mut scale = scratch.take(&[rows]);
                 let mut out = scratch.take(x.shape());
                 let eps = T::from_f64(self.config.eps);
                 let map = self.norm_at(site).expect("a norm of this model");
@@ -44,7 +45,8 @@ impl<T: Scalar> Model<T> {
             | Op::Gate(_)
             | Op::Neurons(_)
             | Op::WriteHeads(_)
-            | Op::WriteNeurons(_) => {
+            | Op::WriteNeurons(_)
+            | Op::MlmHead => {
                 let map = self.affine(op).expect("a linear map");
                 let shape = [&x.shape()[..2], map.outputs()].concat();
                 let mut out = scratch.take(&shape);
@@ -52,8 +54,14 @@ impl<T: Scalar> Model<T> {
                 scratch.give(x);
                 out
             }
-            Op::Rotate(_) => {
-                Turns::new(&self.config, positions.iter().copied()).turn(layout, &mut x);
+            Op::Rotate(l) => {
+                let rotary = self.config.rotary_at(l).expect("rotary positions");
+                Turns::new(rotary, places()).turn(layout, &mut x);
+                x
+            }
+            Op::ActivateMlmHead => {
+                let act_fn = self.config.mlm_head.expect("a model with this head");
+                op::activate(layout, act_fn, &mut x);
                 x
             }
             Op::Activate(l) => {
@@ -65,7 +73,7 @@ impl<T: Scalar> Model<T> {
                 }
                 x
             }
-            Op::Embed | Op::PosEmbed | Op::Attend(_) | Op::Unembed => {
+            Op::Embed | Op::PosEmbed | Op::TokenTypeEmbed | Op::Attend(_) | Op::Unembed => {
                 unreachable!("{op:?} looks at other rows, or gives no value")
             }
         }
@@ -95,8 +103,13 @@ impl<T: Scalar> Model<T> {
         let reads = step.reads.iter();
         let reads = reads.map(|&(value, _)| self.made_of_value(from, value, scratch));
         let reads = reads.collect();
-        let all: Vec<usize> = (0..from.1.shape()[1]).collect();
-        self.apply(step.op, reads, &all, Layout::ROWS, scratch)
+        let length = from.1.shape()[1];
+        let places = || {
+            (0..length)
+                .map(|position| Place { position, length })
+                .collect()
+        };
+        self.apply(step.op, reads, &places, Layout::ROWS, scratch)
     }
 
     /// What the heads of layer `l` write of `z`: `[batch, pos, head, d_model]`.

@@ -1,10 +1,10 @@
 //! The forward pass: a loop over the diagram.
 
-use super::Model;
 use super::run::Sites;
-use crate::diagram::{Mask, NormSite, Op, Step, Value};
-use crate::names::Hook;
-use crate::op::{self, Affine, Attention, Layout, Masks, NormMap, Turns};
+use super::{Model, Tokens};
+use crate::diagram::{Mask, Op, Step, Value};
+use crate::names::{Hook, NormSite};
+use crate::op::{self, Affine, Attended, Attention, Layout, Masks, NormMap, Place, Scoring, Turns};
 use crate::tensor::{Scalar, Tensor};
 use std::borrow::Cow;
 
@@ -14,6 +14,10 @@ pub(crate) struct Sequences<'a> {
     /// Of `pos` tokens each, which have been checked.
     pub tokens: &'a [i64],
     pub pos: usize,
+    /// Which of them are attended to, where not all are.
+    pub attended: Option<Attended<'a>>,
+    /// Their kinds, where these are several.
+    types: Option<&'a [i64]>,
     /// The positions whose logits are read, where not all are.
     pub read: Option<&'a [usize]>,
     /// How the values lie in memory.
@@ -21,6 +25,23 @@ pub(crate) struct Sequences<'a> {
 }
 
 impl<'a> Sequences<'a> {
+    /// Some of a batch, from the `first` on; what is read of them, and how their values lie.
+    pub fn of(
+        tokens: &'a Tokens,
+        (first, count): (usize, usize),
+        read: Option<&'a [usize]>,
+        layout: Layout,
+    ) -> Self {
+        Sequences {
+            tokens: tokens.range(first, count),
+            pos: tokens.pos(),
+            attended: tokens.attended_range(first, count),
+            types: tokens.types_range(first, count),
+            read,
+            layout,
+        }
+    }
+
     /// How many there are.
     pub fn count(&self) -> usize {
         self.tokens.len() / self.pos
@@ -42,15 +63,53 @@ impl<'a> Sequences<'a> {
 
     /// The tokens at those positions.
     pub fn tokens_at(&self, narrow: bool) -> Cow<'a, [i64]> {
+        self.at(self.tokens, narrow)
+    }
+
+    /// The kinds of the tokens at those positions.
+    pub fn types_at(&self, narrow: bool) -> Cow<'a, [i64]> {
+        match self.types {
+            Some(types) => self.at(types, narrow),
+            None => vec![0; self.count() * self.positions(narrow).len()].into(),
+        }
+    }
+
+    /// Where those positions stand in their sequences: of each position, or where tokens are left out of each row.
+    pub fn places(&self, narrow: bool) -> Vec<Place> {
+        let positions = self.positions(narrow);
+        let Some(attended) = self.attended else {
+            let place = |&position: &usize| Place {
+                position,
+                length: self.pos,
+            };
+            return positions.iter().map(place).collect();
+        };
+        places_of(attended, self.pos, &positions)
+    }
+
+    /// What of `[batch, pos]` numbers is at those positions.
+    fn at(&self, of: &'a [i64], narrow: bool) -> Cow<'a, [i64]> {
         match self.read.filter(|_| narrow) {
             Some(read) => {
-                let sequences = self.tokens.chunks_exact(self.pos);
+                let sequences = of.chunks_exact(self.pos);
                 let at = |s: &'a [i64]| read.iter().map(move |&p| s[p]);
                 sequences.flat_map(at).collect()
             }
-            None => Cow::Borrowed(self.tokens),
+            None => Cow::Borrowed(of),
         }
     }
+}
+
+/// Where some positions of every sequence stand, some of whose tokens are left out.
+pub(crate) fn places_of(attended: Attended<'_>, pos: usize, positions: &[usize]) -> Vec<Place> {
+    let of = |own: &[usize], p: usize| Place {
+        position: own[p],
+        length: own.last().map_or(0, |last| last + 1),
+    };
+    let sequences = attended.positions.chunks_exact(pos);
+    sequences
+        .flat_map(|own| positions.iter().map(move |&p| of(own, p)))
+        .collect()
 }
 
 /// A forward pass under way: the values that are still to be read.
@@ -58,8 +117,8 @@ struct Forward<'m, 'v, 'r, 'a, T: Scalar> {
     model: &'m Model<T>,
     sequences: Sequences<'m>,
     pads: Option<Vec<bool>>,
-    /// Of all positions, once they are turned.
-    turns: Option<Turns<T>>,
+    /// Of all positions, once they are turned: in layers without a window and with one.
+    turns: [Option<Turns<T>>; 2],
     values: Vec<Option<Tensor<T>>>,
     sites: &'v mut Sites<'r, 'a, T>,
 }
@@ -76,7 +135,7 @@ impl<T: Scalar> Model<T> {
             model: self,
             sequences,
             pads: sequences.pads(self.config.pad_token),
-            turns: None,
+            turns: [None, None],
             values: (self.diagram.values.iter()).map(|_| None).collect(),
             sites,
         };
@@ -88,20 +147,39 @@ impl<T: Scalar> Model<T> {
     /// The norm at a place, where there is one.
     pub(crate) fn norm_at(&self, site: NormSite) -> Option<NormMap<'_, T>> {
         let kind = self.config.norm_at(site)?;
-        let parameters = self.weights.norm(site);
+        let parameters = self.weights.norms.get(&site);
         let parameters = parameters.map(|n| (n.w.data(), n.b.as_ref().map(Tensor::data)));
         Some(NormMap::new(kind, parameters))
     }
 
-    /// What the scores of layer `l` are multiplied by.
-    pub(crate) fn score_factor(&self, l: usize) -> T {
-        T::ONE / T::from_f64(self.config.score_scale(l))
+    /// What becomes of the scores of layer `l`.
+    pub(crate) fn scoring(&self, l: usize) -> Scoring<'_, T> {
+        let c = &self.config;
+        Scoring {
+            factor: T::ONE / T::from_f64(c.score_scale(l)),
+            slopes: self.slopes.as_deref(),
+            cap: c.score_cap.map(T::from_f64),
+        }
     }
 
-    /// Which keys queries see, with these pads.
-    pub(crate) fn masks<'a>(&self, pads: Option<&'a [bool]>) -> Masks<'a> {
-        let causal = self.config.mask == Mask::Causal;
-        Masks { causal, pads }
+    /// Which keys queries of layer `l` see, with these pads and where these tokens are attended to.
+    pub(crate) fn masks<'a>(
+        &self,
+        l: usize,
+        pads: Option<&'a [bool]>,
+        attended: Option<Attended<'a>>,
+    ) -> Masks<'a> {
+        Masks {
+            causal: self.config.mask == Mask::Causal,
+            pads,
+            window: self.config.window(l),
+            attended,
+        }
+    }
+
+    /// What the logits are capped at.
+    pub(crate) fn logit_cap(&self) -> Option<T> {
+        self.config.logit_cap.map(T::from_f64)
     }
 }
 
@@ -110,17 +188,18 @@ impl<T: Scalar> Forward<'_, '_, '_, '_, T> {
         match step.op {
             Op::Embed => self.embed(step),
             Op::PosEmbed => self.pos_embed(step),
+            Op::TokenTypeEmbed => self.token_type_embed(step),
             Op::Sum => self.sum(step),
             Op::Same => {
                 let value = self.take(step);
                 self.give(step.gives[0], value);
             }
             Op::Norm(site) => self.norm(site, step),
-            Op::Project(..) | Op::Gate(_) | Op::Neurons(_) | Op::WriteNeurons(_) => {
+            Op::Project(..) | Op::Gate(_) | Op::Neurons(_) | Op::WriteNeurons(_) | Op::MlmHead => {
                 let map = self.model.affine(step.op).expect("a linear map");
                 self.linear(step, map);
             }
-            Op::Rotate(_) => self.rotate(step),
+            Op::Rotate(l) => self.rotate(l, step),
             Op::Attend(l) => self.attend(l, step),
             Op::WriteHeads(l) => self.write_heads(l, step),
             Op::Activate(l) => {
@@ -136,11 +215,19 @@ impl<T: Scalar> Forward<'_, '_, '_, '_, T> {
                 }
                 self.give(step.gives[0], value);
             }
+            Op::ActivateMlmHead => {
+                let mut value = self.take(step);
+                let act_fn = self.model.config.mlm_head.expect("a model with this head");
+                op::activate(self.sequences.layout, act_fn, &mut value);
+                self.give(step.gives[0], value);
+            }
             Op::Unembed => {
                 let x = self.read(step, 0);
                 let map = self.model.affine(step.op).expect("a linear map");
+                let map = (map, self.model.logit_cap());
                 let layout = self.sequences.layout;
                 op::unembed(layout, &x, map, self.sites.scratch, logits);
+                self.leave_out_pads(logits);
                 self.done(step, 0, x);
             }
         }
@@ -156,12 +243,41 @@ impl<T: Scalar> Forward<'_, '_, '_, '_, T> {
         self.give(to, out);
     }
 
+    /// The kinds' rows of `W_token_type`.
+    fn token_type_embed(&mut self, step: &Step) {
+        let to = step.gives[0];
+        let mut out = self.room(to);
+        let types = self.sequences.types_at(self.model.diagram.narrow[to]);
+        let table = self.model.weights.W_token_type.data();
+        op::embed(self.sequences.layout, table, &types, &mut out);
+        self.give(to, out);
+    }
+
+    /// What is not attended to has no logits.
+    fn leave_out_pads(&self, logits: &mut [T]) {
+        let Some(attended) = self.sequences.attended else {
+            return;
+        };
+        let positions = self.sequences.positions(true);
+        let sequences = attended.mask.chunks_exact(self.sequences.pos);
+        let seen = sequences.flat_map(|own| positions.iter().map(move |&p| own[p]));
+        let rows = logits.chunks_exact_mut(self.model.config.d_vocab_out.max(1));
+        let left_out = rows.zip(seen).filter(|(_, seen)| !seen);
+        left_out.for_each(|(row, _)| row.fill(T::INFINITY - T::INFINITY));
+    }
+
     /// The positions' rows of `W_pos`.
     fn pos_embed(&mut self, step: &Step) {
         let to = step.gives[0];
         let mut out = self.room(to);
         let (model, layout) = (self.model, self.sequences.layout);
         let d = model.config.d_model;
+        if self.sequences.attended.is_some() {
+            let places = self.sequences.places(model.diagram.narrow[to]);
+            let positions: Vec<i64> = places.iter().map(|p| p.position as i64).collect();
+            op::embed(layout, model.weights.W_pos.data(), &positions, &mut out);
+            return self.give(to, out);
+        }
         let W_pos = model.weights.W_pos.data();
         match self.sequences.read.filter(|_| model.diagram.narrow[to]) {
             Some(read) => {
@@ -191,11 +307,11 @@ impl<T: Scalar> Forward<'_, '_, '_, '_, T> {
         let map = model.norm_at(site).expect("a norm of this model");
         let eps = T::from_f64(model.config.eps);
         op::norm(layout, &x, eps, &map, &mut scale, &mut out);
-        self.sites.visit(site.scale(), &mut scale);
-        if self.sites.changes(site.scale()) {
+        self.sites.visit(Hook::Scale(site), &mut scale);
+        if self.sites.changes(Hook::Scale(site)) {
             op::norm_given_scale(layout.par(), &x, &map, &mut scale, &mut out);
         }
-        self.sites.done(site.scale(), scale);
+        self.sites.done(Hook::Scale(site), scale);
         self.done(step, 0, x);
         self.give(step.gives[1], out);
     }
@@ -211,15 +327,18 @@ impl<T: Scalar> Forward<'_, '_, '_, '_, T> {
     }
 
     /// Queries or keys, turned by their positions.
-    fn rotate(&mut self, step: &Step) {
+    fn rotate(&mut self, l: usize, step: &Step) {
         let (config, s) = (&self.model.config, self.sequences);
         let mut x = self.take(step);
-        let turns = self
-            .turns
-            .get_or_insert_with(|| Turns::new(config, 0..s.pos));
-        match s.read.filter(|_| self.model.diagram.narrow[step.gives[0]]) {
-            Some(read) => turns.at(read).turn(s.layout, &mut x),
-            None => turns.turn(s.layout, &mut x),
+        let rotary = config.rotary_at(l).expect("a model with rotary positions");
+        let narrow = s.read.is_some() && self.model.diagram.narrow[step.gives[0]];
+        match narrow {
+            true => Turns::new(rotary, s.places(true)).turn(s.layout, &mut x),
+            false => {
+                let known = &mut self.turns[usize::from(config.window(l).is_some())];
+                let turns = known.get_or_insert_with(|| Turns::new(rotary, s.places(false)));
+                turns.turn(s.layout, &mut x);
+            }
         }
         self.give(step.gives[0], x);
     }
@@ -238,8 +357,8 @@ impl<T: Scalar> Forward<'_, '_, '_, '_, T> {
             q: &q,
             k: &k,
             v: &v,
-            factor: model.score_factor(l),
-            masks: model.masks(pads.as_deref()),
+            scoring: model.scoring(l),
+            masks: model.masks(l, pads.as_deref(), self.sequences.attended),
         };
         let square = [k.shape()[0], q.shape()[2], queries.len(), k.shape()[1]];
         let mut z = self.sites.scratch.take(q.shape());
@@ -375,7 +494,7 @@ impl<T: Scalar> Forward<'_, '_, '_, '_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Config, Run, RunOutput, Tokens, Weights};
+    use crate::model::{Config, Run, RunOutput, Weights};
     use crate::tensor::lanes;
 
     /// Every kind of model that goes abreast, on batches that do not fill the lanes, beside the same run in the

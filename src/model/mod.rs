@@ -10,19 +10,19 @@ mod tokens;
 mod weights;
 
 pub use crate::diagram::{
-    ActFn, Axis, Config, Mask, MlpKind, NormKind, NormWeight, Pairing, Positions, RotaryPositions,
-    RotaryScaling,
+    ActFn, Axis, Config, Mask, MlpKind, NormKind, NormPlace, NormWeight, Order, Pairing, Positions,
+    QkNorm, RotaryPositions, RotaryScaling,
 };
 pub use cache::Cache;
-pub(crate) use forward::Sequences;
+pub(crate) use forward::{Sequences, places_of};
 pub(crate) use run::STRETCH;
 pub use run::{Run, RunOutput};
 pub(crate) use tape::Tape;
 pub use tokens::Tokens;
-#[cfg(any(test, feature = "proptest"))]
-pub(crate) use weights::is_norm_scale;
 pub(crate) use weights::layout;
-pub use weights::{Attention, Block, Mlp, Norm, Weights};
+#[cfg(any(test, feature = "proptest"))]
+pub(crate) use weights::norm_of_scale;
+pub use weights::{Attention, Block, Dense, Mlp, Norm, Weights};
 
 use crate::diagram::{Diagram, Op};
 use crate::error::Result;
@@ -41,6 +41,8 @@ pub struct Model<T: Scalar> {
     weights: Weights<T>,
     /// Of the weights that have subnormal entries, those that are multiplied with.
     without_subnormals: OnceLock<Vec<(Op, Tensor<T>)>>,
+    /// By head, what a key's position times is added to scores.
+    slopes: Option<Vec<T>>,
     pub(crate) memory: Memory<T>,
 }
 
@@ -49,6 +51,9 @@ impl<T: Scalar> Model<T> {
     pub(crate) fn of(config: Config, weights: Weights<T>) -> Self {
         Model {
             diagram: Diagram::of(&config),
+            slopes: config
+                .alibi_slopes()
+                .map(|s| s.into_iter().map(T::from_f64).collect()),
             config,
             weights,
             without_subnormals: OnceLock::new(),

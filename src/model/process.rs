@@ -1,10 +1,11 @@
 //! TransformerLens's processing of weights, in the model's own precision: each step leaves what the
 //! model computes as it was, under a condition that it checks.
 
-use crate::diagram::{Diagram, NormSite, NormWeight, Op};
+use crate::diagram::{Diagram, NormWeight, Op};
 use crate::error::{Error, Result};
 use crate::linalg::svd_of_product;
 use crate::model::Model;
+use crate::names::NormSite;
 use crate::op::NormMap;
 use crate::tensor::{Scalar, Tensor};
 use faer::Mat;
@@ -132,7 +133,7 @@ pub fn fold_layer_norm<T: Scalar>(model: &mut Model<T>) -> Outcome {
             }
             *W = map.folded_into(W);
         }
-        if let Some(norm) = weights.norm_mut(site) {
+        if let Some(norm) = weights.norms.get_mut(&site) {
             norm.w.data_mut().fill(NormMap::identity_w(map.kind));
             norm.b.iter_mut().for_each(|b| b.data_mut().fill(T::ZERO));
         }

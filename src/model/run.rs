@@ -227,6 +227,7 @@ impl<T: Scalar> Model<T> {
         // Closures want the whole batch; what single heads write is not made abreast.
         let abreast = hooks.is_empty()
             && !keep.iter().any(|hook| matches!(hook, Hook::Result(_)))
+            && tokens.attention_mask().is_none()
             && Layout::abreast_pays::<T>(&self.config, batch, pos);
         if !abreast
             && (!hooks.is_empty()
@@ -246,12 +247,7 @@ impl<T: Scalar> Model<T> {
                 slots,
                 ..Sites::none(&mut scratch)
             };
-            let sequences = Sequences {
-                tokens: tokens.ids(),
-                pos,
-                read: None,
-                layout: Layout::Rows(par),
-            };
+            let sequences = Sequences::of(tokens, (0, batch), None, Layout::Rows(par));
             self.forward(sequences, &mut sites, logits.data_mut());
             done(batch);
         } else {
@@ -270,16 +266,11 @@ impl<T: Scalar> Model<T> {
                     turned: abreast,
                     ..Sites::none(scratch)
                 };
-                let sequences = Sequences {
-                    tokens: s.tokens,
-                    pos,
-                    read: None,
-                    layout,
-                };
+                let sequences = Sequences::of(tokens, (s.first, s.count), None, layout);
                 self.forward(sequences, &mut sites, &mut s.logits[..]);
-                done(s.tokens.len() / pos);
+                done(s.count);
             };
-            let stretches = stretches_of(tokens, each, &mut logits, &mut values);
+            let stretches = stretches_of(batch, each, &mut logits, &mut values);
             let worth = self.operations(batch * pos) >= WORTH_A_THREAD;
             if run.par == Par::Rayon && worth {
                 stretches
@@ -315,21 +306,21 @@ impl<T: Scalar> Model<T> {
     }
 }
 
-/// One stretch of the batch: its tokens, and where its values go.
+/// One stretch of the batch: its sequences, and where its values go.
 struct Piece<'r, T> {
-    tokens: &'r [i64],
+    first: usize,
+    count: usize,
     logits: &'r mut [T],
     slots: Vec<(Hook, &'r mut [T])>,
 }
 
 /// Splits a batch into stretches of `each` sequences, and the outputs with it.
 fn stretches_of<'r, T: Scalar>(
-    tokens: &'r Tokens,
+    batch: usize,
     each: usize,
     logits: &'r mut Tensor<T>,
     values: &'r mut [(Hook, Tensor<T>)],
 ) -> Vec<Piece<'r, T>> {
-    let batch = tokens.batch();
     let chunks = |t: &'r mut Tensor<T>| {
         let unit = t.len() / batch;
         t.data_mut().chunks_mut((each * unit).max(1))
@@ -339,7 +330,8 @@ fn stretches_of<'r, T: Scalar>(
     (0..batch)
         .step_by(each)
         .map(|first| Piece {
-            tokens: tokens.range(first, each.min(batch - first)),
+            first,
+            count: each.min(batch - first),
             logits: logits.next().expect("as many stretches as chunks"),
             slots: slots
                 .iter_mut()

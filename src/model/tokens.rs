@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::model::Config;
+use crate::op::Attended;
 use crate::tensor::{Saved, TensorFile, write_safetensors};
 use rand::RngExt;
 use rand::SeedableRng;
@@ -9,8 +10,10 @@ use rand::rngs::ChaCha8Rng;
 use std::path::Path;
 use std::sync::Arc;
 
-/// The tensor's name in files.
+/// The tensors' names in files.
 const NAME: &str = "tokens";
+const MASK: &str = "attention_mask";
+const TYPES: &str = "token_type_ids";
 
 /// `[batch, pos]` tokens.
 ///
@@ -26,6 +29,17 @@ pub struct Tokens {
     pos: usize,
     /// Shared: a run keeps what it ran on.
     ids: Arc<[i64]>,
+    /// Which of them are attended to, where not all are.
+    attended: Option<Arc<Attention>>,
+    /// Of which kind each is, where they are of several.
+    types: Option<Arc<[i64]>>,
+}
+
+/// Which tokens are attended to, and where these stand among those of their sequence, `[batch, pos]` each.
+#[derive(Debug, PartialEq, Eq)]
+struct Attention {
+    mask: Vec<bool>,
+    positions: Vec<usize>,
 }
 
 impl Tokens {
@@ -41,8 +55,111 @@ impl Tokens {
             "[{batch}, {pos}] tokens from {} ids",
             ids.len()
         );
-        let ids = ids.into();
-        Tokens { batch, pos, ids }
+        Tokens {
+            batch,
+            pos,
+            ids: ids.into(),
+            attended: None,
+            types: None,
+        }
+    }
+
+    /// The same tokens, of which only those are attended to whose place in `mask`, `[batch, pos]`, says so: each
+    /// sequence counts as if it had no others, wherever they are. They have no logits (NaN); their other values are no
+    /// one's business.
+    ///
+    /// ```
+    /// use pathsum::{Tokens, fixture};
+    /// let model = fixture::induction::<f64>();
+    /// let padded = Tokens::from_rows(&[[0, 0, 3, 1, 4, 3]]);
+    /// let padded = padded.attended(vec![false, false, true, true, true, true])?;
+    /// let alone = model.logits(&Tokens::from_rows(&[[3, 1, 4, 3]]))?;
+    /// assert_eq!(model.logits(&padded)?.slice(&[0, 5]), alone.slice(&[0, 3]));
+    /// # Ok::<(), pathsum::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When the mask has another size, or a sequence has no token that is attended to.
+    pub fn attended(mut self, mask: Vec<bool>) -> Result<Self> {
+        if mask.len() != self.ids.len() {
+            return Err(Error::Mismatch(format!(
+                "a mask of {} places, expected one for each of the {} tokens",
+                mask.len(),
+                self.ids.len()
+            )));
+        }
+        let sequences = mask.chunks_exact(self.pos.max(1));
+        if let Some(i) = sequences.clone().position(|own| !own.contains(&true)) {
+            return Err(Error::Mismatch(format!(
+                "sequence {i} has no token that is attended to, expected at least one"
+            )));
+        }
+        let positions = sequences.flat_map(|own| {
+            let mut before = 0;
+            own.iter().map(move |&seen| {
+                before += usize::from(seen);
+                // A pad stands where the token before it does.
+                usize::saturating_sub(before, 1)
+            })
+        });
+        let positions = positions.collect();
+        let all = mask.iter().all(|&seen| seen);
+        self.attended = (!all).then(|| Arc::new(Attention { mask, positions }));
+        Ok(self)
+    }
+
+    /// The same tokens, each of the kind that its place in `types`, `[batch, pos]`, says; without it all are of kind 0.
+    ///
+    /// # Errors
+    /// When there are more or fewer of them.
+    pub fn typed(mut self, types: Vec<i64>) -> Result<Self> {
+        if types.len() != self.ids.len() {
+            return Err(Error::Mismatch(format!(
+                "{} token types, expected one for each of the {} tokens",
+                types.len(),
+                self.ids.len()
+            )));
+        }
+        self.types = types.iter().any(|&t| t != 0).then(|| types.into());
+        Ok(self)
+    }
+
+    /// Which tokens are attended to, `[batch, pos]`, where not all are.
+    pub fn attention_mask(&self) -> Option<&[bool]> {
+        self.attended.as_ref().map(|a| &a.mask[..])
+    }
+
+    /// Of which kind each token is, `[batch, pos]`, where not all are of kind 0.
+    pub fn token_types(&self) -> Option<&[i64]> {
+        self.types.as_deref()
+    }
+
+    /// Whether a token is attended to.
+    pub fn is_attended(&self, sequence: usize, position: usize) -> bool {
+        self.attention_mask()
+            .is_none_or(|mask| mask[sequence * self.pos + position])
+    }
+
+    /// Where a token stands among those of its sequence that are attended to.
+    pub fn position(&self, sequence: usize, position: usize) -> usize {
+        self.attended
+            .as_ref()
+            .map_or(position, |a| a.positions[sequence * self.pos + position])
+    }
+
+    /// Where the tokens of some sequences stand among those that are attended to, where not all are.
+    pub(crate) fn attended_range(&self, first: usize, count: usize) -> Option<Attended<'_>> {
+        let range = first * self.pos..(first + count) * self.pos;
+        self.attended.as_ref().map(|a| Attended {
+            mask: &a.mask[range.clone()],
+            positions: &a.positions[range],
+        })
+    }
+
+    /// The kinds of some sequences' tokens, where not all are of kind 0.
+    pub(crate) fn types_range(&self, first: usize, count: usize) -> Option<&[i64]> {
+        let types = self.types.as_ref()?;
+        Some(&types[first * self.pos..(first + count) * self.pos])
     }
 
     /// From sequences of one length.
@@ -66,40 +183,69 @@ impl Tokens {
         let ids = (0..batch * config.n_ctx)
             .map(|_| rng.random_range(0..config.d_vocab as i64))
             .collect();
-        Tokens {
-            batch,
-            pos: config.n_ctx,
-            ids,
-        }
+        Tokens::new(batch, config.n_ctx, ids)
     }
 
-    /// Reads `tokens`, `[batch, pos]` integers, of a safetensors file; one sequence may be `[pos]`.
+    /// Reads `tokens`, `[batch, pos]` integers, of a safetensors file, and where they are there `attention_mask` and
+    /// `token_type_ids` of the same shape; one sequence may be `[pos]`.
     ///
     /// # Errors
-    /// When there is no such tensor, or it is of another type or rank.
+    /// When there is no such tensor, or one is of another type, rank or shape.
     pub fn from_file(file: &TensorFile) -> Result<Self> {
         let (shape, ids) = file.integer(NAME)?;
-        match *shape.as_slice() {
-            [batch, pos] => Ok(Tokens::new(batch, pos, ids)),
-            [pos] => Ok(Tokens::new(1, pos, ids)),
-            _ => Err(Error::Axes {
-                name: NAME.into(),
-                found: shape,
-                expected: "[batch, pos]",
-            }),
+        let mut tokens = match *shape.as_slice() {
+            [batch, pos] => Tokens::new(batch, pos, ids),
+            [pos] => Tokens::new(1, pos, ids),
+            _ => {
+                return Err(Error::Axes {
+                    name: NAME.into(),
+                    found: shape,
+                    expected: "[batch, pos]",
+                });
+            }
+        };
+        let beside = |name: &str| -> Result<Option<Vec<i64>>> {
+            if !file.names().any(|own| own == name) {
+                return Ok(None);
+            }
+            let (found, values) = file.integer(name)?;
+            match found == shape {
+                true => Ok(Some(values)),
+                false => Err(Error::Shape {
+                    name: name.into(),
+                    found,
+                    expected: shape.clone(),
+                }),
+            }
+        };
+        if let Some(mask) = beside(MASK)? {
+            tokens = tokens.attended(mask.into_iter().map(|seen| seen != 0).collect())?;
         }
+        if let Some(types) = beside(TYPES)? {
+            tokens = tokens.typed(types)?;
+        }
+        Ok(tokens)
     }
 
-    /// Writes `tokens`, `[batch, pos]`, as a safetensors file that [`Tokens::from_file`] reads.
+    /// Writes `tokens`, `[batch, pos]`, and what goes with them, as a safetensors file that [`Tokens::from_file`] reads.
     ///
     /// # Errors
     /// When the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let shape = [self.batch, self.pos];
-        write_safetensors(
-            path,
-            [(NAME.to_string(), Saved::integers(&shape, &self.ids))],
-        )
+        let mask = self.attention_mask();
+        let mask: Option<Vec<i64>> = mask.map(|m| m.iter().map(|&seen| i64::from(seen)).collect());
+        let mut all = vec![(NAME.to_string(), Saved::integers(&shape, &self.ids))];
+        all.extend(
+            mask.iter()
+                .map(|mask| (MASK.to_string(), Saved::integers(&shape, mask))),
+        );
+        all.extend(
+            self.types
+                .iter()
+                .map(|types| (TYPES.to_string(), Saved::integers(&shape, types))),
+        );
+        write_safetensors(path, all)
     }
 
     /// Sequences.
@@ -143,10 +289,18 @@ impl Tokens {
     /// When there are not so many.
     #[track_caller]
     pub fn slice(&self, first: usize, count: usize) -> Self {
+        let range = first * self.pos..(first + count) * self.pos;
         Tokens {
             batch: count,
             pos: self.pos,
             ids: self.range(first, count).into(),
+            attended: self.attended.as_ref().map(|a| {
+                Arc::new(Attention {
+                    mask: a.mask[range.clone()].to_vec(),
+                    positions: a.positions[range.clone()].to_vec(),
+                })
+            }),
+            types: self.types.as_ref().map(|types| types[range.clone()].into()),
         }
     }
 
@@ -169,6 +323,16 @@ impl Tokens {
                 len: self.pos,
                 n_ctx: config.n_ctx,
             });
+        }
+        let types = self.types.iter().flat_map(|types| types.iter());
+        if let Some(t) = types
+            .copied()
+            .find(|&t| t < 0 || t >= config.token_types as i64)
+        {
+            return Err(Error::Mismatch(format!(
+                "token type {t}, expected one below {}: the model has so many",
+                config.token_types
+            )));
         }
         let wrong = self
             .ids

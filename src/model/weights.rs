@@ -1,8 +1,9 @@
 //! The weights, with TransformerLens's names and shapes.
 
-use crate::diagram::{Config, NormSite, NormWeight, Op, Positions, Projection};
+use crate::diagram::{Config, NormWeight, Op, Projection};
 use crate::error::{Error, Result};
 use crate::names::Head;
+use crate::names::NormSite;
 use crate::op::{Affine, NormMap};
 use crate::tensor::{Scalar, Tensor};
 use faer::MatRef;
@@ -15,6 +16,15 @@ pub struct Norm<T: Scalar> {
     pub w: Tensor<T>,
     /// `[d]`, where it has one.
     pub b: Option<Tensor<T>>,
+}
+
+/// A dense layer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dense<T: Scalar> {
+    /// `[inputs, outputs]`
+    pub W: Tensor<T>,
+    /// `[outputs]`
+    pub b: Tensor<T>,
 }
 
 /// An attention layer.
@@ -47,8 +57,6 @@ pub struct Mlp<T: Scalar> {
     pub W_in: Tensor<T>,
     /// `[d_mlp]`; of gated neurons added to the product.
     pub b_in: Tensor<T>,
-    /// The LayerNorm over the neurons, `[d_mlp]`; only where `act_fn` is `solu_ln` and the norms are `LN`.
-    pub ln: Option<Norm<T>>,
     /// `[d_mlp, d_model]`
     pub W_out: Tensor<T>,
     /// `[d_model]`
@@ -58,12 +66,8 @@ pub struct Mlp<T: Scalar> {
 /// One block: attention, then the MLP if there is one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Block<T: Scalar> {
-    /// Before attention; only where the norms are `LN`.
-    pub ln1: Option<Norm<T>>,
     /// The attention layer.
     pub attn: Attention<T>,
-    /// Before the MLP; only where there is one and the norms are `LN`.
-    pub ln2: Option<Norm<T>>,
     /// The MLP; absent where the model is attention-only.
     pub mlp: Option<Mlp<T>>,
 }
@@ -75,10 +79,14 @@ pub struct Weights<T: Scalar> {
     pub W_E: Tensor<T>,
     /// `[n_ctx, d_model]`; no rows where positions are not added to the embeddings.
     pub W_pos: Tensor<T>,
+    /// `[token_types, d_model]`; no rows where there are no token types.
+    pub W_token_type: Tensor<T>,
     /// The blocks, in order.
     pub blocks: Vec<Block<T>>,
-    /// Before the unembedding; only where the norms are `LN`.
-    pub ln_final: Option<Norm<T>>,
+    /// The norms' parameters, of those that have any.
+    pub norms: BTreeMap<NormSite, Norm<T>>,
+    /// The dense layer before the unembedding, where there is one.
+    pub mlm_head: Option<Dense<T>>,
     /// `[d_model, d_vocab_out]`
     pub W_U: Tensor<T>,
     /// `[d_vocab_out]`
@@ -93,54 +101,59 @@ macro_rules! named_tensors {
     ($(#[$doc:meta])* $name:ident, $iter:ident, $as:ident, $($mut:tt)?) => {
         $(#[$doc])*
         pub fn $name(& $($mut)? self) -> Vec<(String, & $($mut)? Tensor<T>)> {
+            let mut norms: BTreeMap<NormSite, & $($mut)? Norm<T>> =
+                self.norms.$iter().map(|(&site, norm)| (site, norm)).collect();
             let mut all = vec![("embed.W_E".to_string(), & $($mut)? self.W_E)];
+            let mut norm = |all: &mut Vec<_>, site: NormSite| {
+                if let Some(norm) = norms.remove(&site) {
+                    let module = site.module();
+                    all.push((format!("{module}.w"), & $($mut)? norm.w));
+                    if let Some(b) = norm.b.$as() {
+                        all.push((format!("{module}.b"), b));
+                    }
+                }
+            };
             if !self.W_pos.is_empty() {
                 all.push(("pos_embed.W_pos".to_string(), & $($mut)? self.W_pos));
             }
+            if !self.W_token_type.is_empty() {
+                let name = "token_type_embed.W_token_type".to_string();
+                all.push((name, & $($mut)? self.W_token_type));
+            }
+            norm(&mut all, NormSite::Embed);
             for (l, block) in self.blocks.$iter().enumerate() {
-                let mut add = |name: &str, t| all.push((format!("blocks.{l}.{name}"), t));
-                if let Some(ln1) = block.ln1.$as() {
-                    add("ln1.w", & $($mut)? ln1.w);
-                    if let Some(b) = ln1.b.$as() {
-                        add("ln1.b", b);
-                    }
-                }
-                add("attn.W_Q", & $($mut)? block.attn.W_Q);
-                add("attn.b_Q", & $($mut)? block.attn.b_Q);
-                add("attn.W_K", & $($mut)? block.attn.W_K);
-                add("attn.b_K", & $($mut)? block.attn.b_K);
-                add("attn.W_V", & $($mut)? block.attn.W_V);
-                add("attn.b_V", & $($mut)? block.attn.b_V);
-                add("attn.W_O", & $($mut)? block.attn.W_O);
-                add("attn.b_O", & $($mut)? block.attn.b_O);
-                if let Some(ln2) = block.ln2.$as() {
-                    add("ln2.w", & $($mut)? ln2.w);
-                    if let Some(b) = ln2.b.$as() {
-                        add("ln2.b", b);
-                    }
-                }
+                let add = |all: &mut Vec<_>, name: &str, t| all.push((format!("blocks.{l}.{name}"), t));
+                norm(&mut all, NormSite::Ln1(l));
+                add(&mut all, "attn.W_Q", & $($mut)? block.attn.W_Q);
+                add(&mut all, "attn.b_Q", & $($mut)? block.attn.b_Q);
+                add(&mut all, "attn.W_K", & $($mut)? block.attn.W_K);
+                add(&mut all, "attn.b_K", & $($mut)? block.attn.b_K);
+                add(&mut all, "attn.W_V", & $($mut)? block.attn.W_V);
+                add(&mut all, "attn.b_V", & $($mut)? block.attn.b_V);
+                norm(&mut all, NormSite::Q(l));
+                norm(&mut all, NormSite::K(l));
+                add(&mut all, "attn.W_O", & $($mut)? block.attn.W_O);
+                add(&mut all, "attn.b_O", & $($mut)? block.attn.b_O);
+                norm(&mut all, NormSite::Ln1Post(l));
+                norm(&mut all, NormSite::Ln2(l));
                 if let Some(mlp) = block.mlp.$as() {
                     if let Some(W_gate) = mlp.W_gate.$as() {
-                        add("mlp.W_gate", W_gate);
+                        add(&mut all, "mlp.W_gate", W_gate);
                     }
-                    add("mlp.W_in", & $($mut)? mlp.W_in);
-                    add("mlp.b_in", & $($mut)? mlp.b_in);
-                    if let Some(ln) = mlp.ln.$as() {
-                        add("mlp.ln.w", & $($mut)? ln.w);
-                        if let Some(b) = ln.b.$as() {
-                            add("mlp.ln.b", b);
-                        }
-                    }
-                    add("mlp.W_out", & $($mut)? mlp.W_out);
-                    add("mlp.b_out", & $($mut)? mlp.b_out);
+                    add(&mut all, "mlp.W_in", & $($mut)? mlp.W_in);
+                    add(&mut all, "mlp.b_in", & $($mut)? mlp.b_in);
+                    norm(&mut all, NormSite::Neurons(l));
+                    add(&mut all, "mlp.W_out", & $($mut)? mlp.W_out);
+                    add(&mut all, "mlp.b_out", & $($mut)? mlp.b_out);
                 }
+                norm(&mut all, NormSite::Ln2Post(l));
             }
-            if let Some(ln_final) = self.ln_final.$as() {
-                all.push(("ln_final.w".to_string(), & $($mut)? ln_final.w));
-                if let Some(b) = ln_final.b.$as() {
-                    all.push(("ln_final.b".to_string(), b));
-                }
+            norm(&mut all, NormSite::Final);
+            if let Some(head) = self.mlm_head.$as() {
+                all.push(("mlm_head.W".to_string(), & $($mut)? head.W));
+                all.push(("mlm_head.b".to_string(), & $($mut)? head.b));
             }
+            norm(&mut all, NormSite::MlmHead);
             all.push(("unembed.W_U".to_string(), & $($mut)? self.W_U));
             all.push(("unembed.b_U".to_string(), & $($mut)? self.b_U));
             all
@@ -158,23 +171,31 @@ impl<T: Scalar> Weights<T> {
         mut make: impl FnMut(&str, &[usize]) -> Result<Tensor<T>>,
     ) -> Result<Self> {
         let c = config;
-        let norm = |make: &mut Make<'_, T>, site: NormSite, name: &str, d: usize| {
+        let mut norms = BTreeMap::new();
+        let mut norm = |make: &mut Make<'_, T>, site: NormSite| {
             let kind = c.norm_at(site);
             let Some(kind) = kind.filter(|kind| kind.weight != NormWeight::Absent) else {
-                return Ok(None);
+                return Result::Ok(());
             };
-            let w = make(&format!("{name}.w"), &[d])?;
+            let (module, d) = (site.module(), c.norm_width(site));
+            let w = make(&format!("{module}.w"), &[d])?;
             let b = match kind.bias {
-                true => Some(make(&format!("{name}.b"), &[d])?),
+                true => Some(make(&format!("{module}.b"), &[d])?),
                 false => None,
             };
-            Result::Ok(Some(Norm { w, b }))
+            norms.insert(site, Norm { w, b });
+            Ok(())
         };
         let W_E = make("embed.W_E", &[c.d_vocab, c.d_model])?;
-        let W_pos = match c.positions {
-            Positions::Learned => make("pos_embed.W_pos", &[c.n_ctx, c.d_model])?,
-            Positions::Rotary(_) => Tensor::zeros(&[0, c.d_model]),
+        let W_pos = match c.pos_embed() {
+            true => make("pos_embed.W_pos", &[c.n_ctx, c.d_model])?,
+            false => Tensor::zeros(&[0, c.d_model]),
         };
+        let W_token_type = match c.token_types {
+            0 => Tensor::zeros(&[0, c.d_model]),
+            n => make("token_type_embed.W_token_type", &[n, c.d_model])?,
+        };
+        norm(&mut make, NormSite::Embed)?;
         let mut blocks = Vec::new();
         for l in 0..c.n_layers {
             let name = |s: &str| format!("blocks.{l}.{s}");
@@ -182,47 +203,65 @@ impl<T: Scalar> Weights<T> {
             let into_group = [c.d_model, c.groups, c.d_head];
             let of_head = [c.n_heads, c.d_head];
             let of_group = [c.groups, c.d_head];
-            let ln1 = norm(&mut make, NormSite::Ln1(l), &name("ln1"), c.d_model)?;
+            norm(&mut make, NormSite::Ln1(l))?;
+            let W_Q = make(&name("attn.W_Q"), &into_head)?;
+            let b_Q = make(&name("attn.b_Q"), &of_head)?;
+            let W_K = make(&name("attn.W_K"), &into_group)?;
+            let b_K = make(&name("attn.b_K"), &of_group)?;
+            let W_V = make(&name("attn.W_V"), &into_group)?;
+            let b_V = make(&name("attn.b_V"), &of_group)?;
+            norm(&mut make, NormSite::Q(l))?;
+            norm(&mut make, NormSite::K(l))?;
             let attn = Attention {
-                W_Q: make(&name("attn.W_Q"), &into_head)?,
-                b_Q: make(&name("attn.b_Q"), &of_head)?,
-                W_K: make(&name("attn.W_K"), &into_group)?,
-                b_K: make(&name("attn.b_K"), &of_group)?,
-                W_V: make(&name("attn.W_V"), &into_group)?,
-                b_V: make(&name("attn.b_V"), &of_group)?,
+                W_Q,
+                b_Q,
+                W_K,
+                b_K,
+                W_V,
+                b_V,
                 W_O: make(&name("attn.W_O"), &[c.n_heads, c.d_head, c.d_model])?,
                 b_O: make(&name("attn.b_O"), &[c.d_model])?,
             };
-            let ln2 = match c.mlp {
-                Some(_) => norm(&mut make, NormSite::Ln2(l), &name("ln2"), c.d_model)?,
-                None => None,
-            };
+            norm(&mut make, NormSite::Ln1Post(l))?;
+            norm(&mut make, NormSite::Ln2(l))?;
             let mlp = match c.d_mlp() {
                 None => None,
-                Some(d_mlp) => Some(Mlp {
-                    W_gate: match c.gated() {
+                Some(d_mlp) => {
+                    let W_gate = match c.gated() {
                         true => Some(make(&name("mlp.W_gate"), &[c.d_model, d_mlp])?),
                         false => None,
-                    },
-                    W_in: make(&name("mlp.W_in"), &[c.d_model, d_mlp])?,
-                    b_in: make(&name("mlp.b_in"), &[d_mlp])?,
-                    ln: norm(&mut make, NormSite::Neurons(l), &name("mlp.ln"), d_mlp)?,
-                    W_out: make(&name("mlp.W_out"), &[d_mlp, c.d_model])?,
-                    b_out: make(&name("mlp.b_out"), &[c.d_model])?,
-                }),
+                    };
+                    let W_in = make(&name("mlp.W_in"), &[c.d_model, d_mlp])?;
+                    let b_in = make(&name("mlp.b_in"), &[d_mlp])?;
+                    norm(&mut make, NormSite::Neurons(l))?;
+                    Some(Mlp {
+                        W_gate,
+                        W_in,
+                        b_in,
+                        W_out: make(&name("mlp.W_out"), &[d_mlp, c.d_model])?,
+                        b_out: make(&name("mlp.b_out"), &[c.d_model])?,
+                    })
+                }
             };
-            blocks.push(Block {
-                ln1,
-                attn,
-                ln2,
-                mlp,
-            });
+            norm(&mut make, NormSite::Ln2Post(l))?;
+            blocks.push(Block { attn, mlp });
         }
+        norm(&mut make, NormSite::Final)?;
+        let mlm_head = match c.mlm_head {
+            None => None,
+            Some(_) => Some(Dense {
+                W: make("mlm_head.W", &[c.d_model, c.d_model])?,
+                b: make("mlm_head.b", &[c.d_model])?,
+            }),
+        };
+        norm(&mut make, NormSite::MlmHead)?;
         Ok(Weights {
             W_E,
             W_pos,
+            W_token_type,
             blocks,
-            ln_final: norm(&mut make, NormSite::Final, "ln_final", c.d_model)?,
+            norms,
+            mlm_head,
             W_U: make("unembed.W_U", &[c.d_model, c.d_vocab_out])?,
             b_U: make("unembed.b_U", &[c.d_vocab_out])?,
         })
@@ -231,11 +270,8 @@ impl<T: Scalar> Weights<T> {
     /// All parameters zero, but for the norms' `w`, which multiply by one.
     pub fn zeros(config: &Config) -> Self {
         let make = |name: &str, shape: &[usize]| {
-            let value = match (is_norm_scale(name), config.norm) {
-                (true, Some(kind)) => NormMap::<T>::identity_w(kind),
-                (true, None) => T::ONE,
-                (false, _) => T::ZERO,
-            };
+            let norm = norm_of_scale(name).and_then(|site| config.norm_at(site));
+            let value = norm.map_or(T::ZERO, NormMap::<T>::identity_w);
             Ok(Tensor::full(shape, value))
         };
         Self::build(config, make).expect("no error comes from a constant")
@@ -298,26 +334,6 @@ impl<T: Scalar> Weights<T> {
         }
     }
 
-    /// The parameters of a norm, where it has any.
-    pub(crate) fn norm(&self, site: NormSite) -> Option<&Norm<T>> {
-        match site {
-            NormSite::Ln1(l) => self.blocks[l].ln1.as_ref(),
-            NormSite::Ln2(l) => self.blocks[l].ln2.as_ref(),
-            NormSite::Neurons(l) => self.blocks[l].mlp.as_ref()?.ln.as_ref(),
-            NormSite::Final => self.ln_final.as_ref(),
-        }
-    }
-
-    /// As [`Weights::norm`], to be changed.
-    pub(crate) fn norm_mut(&mut self, site: NormSite) -> Option<&mut Norm<T>> {
-        match site {
-            NormSite::Ln1(l) => self.blocks[l].ln1.as_mut(),
-            NormSite::Ln2(l) => self.blocks[l].ln2.as_mut(),
-            NormSite::Neurons(l) => self.blocks[l].mlp.as_mut()?.ln.as_mut(),
-            NormSite::Final => self.ln_final.as_mut(),
-        }
-    }
-
     /// The linear map that an operation is, where it is one.
     pub(crate) fn affine(&self, op: Op) -> Option<Affine<'_, T>> {
         let (W, b, input_axes) = match op {
@@ -347,9 +363,15 @@ impl<T: Scalar> Weights<T> {
                 let mlp = self.blocks[l].mlp.as_ref()?;
                 (&mlp.W_out, Some(&mlp.b_out), 1)
             }
+            Op::MlmHead => {
+                let dense = self.mlm_head.as_ref()?;
+                (&dense.W, Some(&dense.b), 1)
+            }
             Op::Unembed => (&self.W_U, Some(&self.b_U), 1),
             Op::Embed
             | Op::PosEmbed
+            | Op::TokenTypeEmbed
+            | Op::ActivateMlmHead
             | Op::Sum
             | Op::Same
             | Op::Norm(_)
@@ -393,9 +415,15 @@ impl<T: Scalar> Weights<T> {
                 let mlp = self.blocks[l].mlp.as_mut()?;
                 (&mut mlp.W_out, Some(&mut mlp.b_out), 1)
             }
+            Op::MlmHead => {
+                let dense = self.mlm_head.as_mut()?;
+                (&mut dense.W, Some(&mut dense.b), 1)
+            }
             Op::Unembed => (&mut self.W_U, Some(&mut self.b_U), 1),
             Op::Embed
             | Op::PosEmbed
+            | Op::TokenTypeEmbed
+            | Op::ActivateMlmHead
             | Op::Sum
             | Op::Same
             | Op::Norm(_)
@@ -463,10 +491,9 @@ impl<T: Scalar> Weights<T> {
     }
 }
 
-/// Whether this names a LayerNorm's `w`.
-pub(crate) fn is_norm_scale(name: &str) -> bool {
-    let parent = name.strip_suffix(".w").and_then(|p| p.rsplit('.').next());
-    parent.is_some_and(|p| p.starts_with("ln"))
+/// The norm whose `w` this names.
+pub(crate) fn norm_of_scale(name: &str) -> Option<NormSite> {
+    NormSite::of_module(name.strip_suffix(".w")?)
 }
 
 /// The names and shapes of a model's parameters, in the order of [`Weights::tensors`].

@@ -66,6 +66,8 @@ impl ActFn {
                 gelu_tanh(x, c((2.0 / std::f64::consts::PI).sqrt()))
             }
             ActFn::GeluFast => gelu_tanh(x, c(0.7978845608)),
+            ActFn::GeluBloom => gelu_tanh(x, c(0.79788456)),
+            ActFn::QuickGelu => map_in_place(x, |x| x / (one + (-(c(1.702) * x)).exp_lane())),
             ActFn::Silu => map_in_place(x, |x| x / (one + (-x).exp_lane())),
             ActFn::Solu | ActFn::SoluLn => {
                 let mut weights = x.to_vec();
@@ -105,6 +107,12 @@ pub(crate) fn activate_back<T: Scalar>(act_fn: ActFn, pre: &[T], d: &mut [T], d_
             tanh_back(pre, d, c((2.0 / std::f64::consts::PI).sqrt()))
         }
         ActFn::GeluFast => tanh_back(pre, d, c(0.7978845608)),
+        ActFn::GeluBloom => tanh_back(pre, d, c(0.79788456)),
+        ActFn::QuickGelu => map2_in_place(d, pre, |d, x| {
+            let k = T::from_f64(1.702);
+            let s = T::ONE / (T::ONE + (-(k * x)).exp_lane());
+            d * s * (T::ONE + k * x * (T::ONE - s))
+        }),
         ActFn::Silu => map2_in_place(d, pre, |d, x| {
             let s = T::ONE / (T::ONE + (-x).exp_lane());
             d * s * (T::ONE + x * (T::ONE - s))
@@ -149,6 +157,8 @@ mod tests {
             ActFn::Gelu => 0.5 * x * (1.0 + libm::erf(x / 2f64.sqrt())),
             ActFn::GeluNew | ActFn::GeluPytorchTanh => tanh((2.0 / std::f64::consts::PI).sqrt()),
             ActFn::GeluFast => tanh(0.7978845608),
+            ActFn::GeluBloom => tanh(0.79788456),
+            ActFn::QuickGelu => x / (1.0 + (-1.702 * x).exp()),
             ActFn::Silu => x / (1.0 + (-x).exp()),
             ActFn::Solu | ActFn::SoluLn => unreachable!("SoLU is no function of one neuron"),
         }
@@ -162,6 +172,8 @@ mod tests {
             ActFn::Gelu,
             ActFn::GeluNew,
             ActFn::GeluFast,
+            ActFn::GeluBloom,
+            ActFn::QuickGelu,
             ActFn::GeluPytorchTanh,
             ActFn::Silu,
         ] {

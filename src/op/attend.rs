@@ -3,7 +3,10 @@
 use super::{Layout, Scratch, split};
 use crate::kernel::{self, PAD_SCORE, abreast};
 use crate::linalg::{Par, add_transposed_product, product_into};
-use crate::tensor::{Columns, Scalar, Tensor, softmax_rows, softmax_rows_back};
+use crate::tensor::{
+    Columns, Scalar, Tensor, add_assign, map_in_place, map2_in_place, softmax_rows,
+    softmax_rows_back,
+};
 use faer::MatMut;
 use pulp::Arch;
 use rayon::prelude::*;
@@ -16,6 +19,30 @@ pub(crate) struct Masks<'a> {
     /// `[batch, pos]`: whether a key is a pad. It scores [`PAD_SCORE`], whatever the causal mask says, as a hook on
     /// TransformerLens's scores would have it.
     pub pads: Option<&'a [bool]>,
+    /// How many keys a query sees at most, its own included: those further back are hidden.
+    pub window: Option<usize>,
+    /// Where some of the sequences' tokens are left out of attention.
+    pub attended: Option<Attended<'a>>,
+}
+
+/// Which tokens are attended to, and where these stand among those of their sequence.
+#[derive(Clone, Copy)]
+pub(crate) struct Attended<'a> {
+    /// `[batch, pos]`: a key that is not is hidden from all queries but its own.
+    pub mask: &'a [bool],
+    /// `[batch, pos]`
+    pub positions: &'a [usize],
+}
+
+/// What becomes of scores before they are masked.
+#[derive(Clone, Copy)]
+pub(crate) struct Scoring<'a, T> {
+    /// What `q kᵀ` is multiplied by.
+    pub factor: T,
+    /// By head, what a key's position times is added.
+    pub slopes: Option<&'a [T]>,
+    /// What they are capped at: `cap tanh(score / cap)`.
+    pub cap: Option<T>,
 }
 
 /// Queries at some positions, and the keys and values of all.
@@ -27,16 +54,25 @@ pub(crate) struct Attention<'a, T: Scalar> {
     /// `[batch, pos, group, d_head]`, as is `v`.
     pub k: &'a Tensor<T>,
     pub v: &'a Tensor<T>,
-    /// What `q kᵀ` is multiplied by.
-    pub factor: T,
+    pub scoring: Scoring<'a, T>,
     pub masks: Masks<'a>,
 }
 
 impl<T: Scalar> Attention<'_, T> {
+    /// Whether scores are products that at most a causal mask and pads hide.
+    pub fn is_plain(&self) -> bool {
+        let Masks {
+            window, attended, ..
+        } = self.masks;
+        let Scoring { slopes, cap, .. } = self.scoring;
+        window.is_none() && attended.is_none() && slopes.is_none() && cap.is_none()
+    }
+
     /// Whether everything between the projections and `z` can be done in one go: abreast, or for short sequences.
     pub fn in_one_go(&self, layout: Layout) -> bool {
         let (pos, d_head) = (self.k.shape()[1], self.k.shape()[3]);
-        matches!(layout, Layout::Abreast) || kernel::is_short::<T>(pos, d_head)
+        let short = || self.is_plain() && kernel::is_short::<T>(pos, d_head);
+        matches!(layout, Layout::Abreast) || short()
     }
 
     /// `z: [batch, queries, head, d_head]` in one go; scores and pattern, `[batch, head, queries, key]`, where someone
@@ -64,7 +100,7 @@ impl<T: Scalar> Attention<'_, T> {
                     q: self.q.data(),
                     k: self.k.data(),
                     v: self.v.data(),
-                    factor: self.factor,
+                    factor: self.scoring.factor,
                     causal,
                     pad_keys: pad_keys.as_deref(),
                     scores: scores.map(Tensor::data_mut),
@@ -91,7 +127,7 @@ impl<T: Scalar> Attention<'_, T> {
                 q,
                 k,
                 v,
-                factor: self.factor,
+                factor: self.scoring.factor,
                 causal,
                 pad_keys: self.masks.pads.map(|pads| &pads[i * each * pos..]),
                 scores: scores.as_mut().and_then(Iterator::next),
@@ -106,7 +142,7 @@ impl<T: Scalar> Attention<'_, T> {
         }
     }
 
-    /// `scores[b, h] = q kᵀ / attn_scale`, masked: `[batch, head, queries, key]`.
+    /// `scores[b, h] = q kᵀ / attn_scale`, with what is added to them, capped and masked: `[batch, head, queries, key]`.
     pub fn scores(&self, par: Par, out: &mut Tensor<T>) {
         let (pos, heads) = (self.k.shape()[1], self.q.shape()[2]);
         let square = self.queries.len() * pos;
@@ -115,15 +151,56 @@ impl<T: Scalar> Attention<'_, T> {
                 let (b, h) = ((first + i) / heads, (first + i) % heads);
                 let scores = MatMut::from_row_major_slice_mut(out, self.queries.len(), pos);
                 let keys = self.k.head(b, group_of(h, heads, self.k)).transpose();
-                product_into(scores, self.factor, self.q.head(b, h), keys);
+                product_into(scores, self.scoring.factor, self.q.head(b, h), keys);
+                if let Some(slopes) = self.scoring.slopes {
+                    self.add_positions(b, slopes[h], out);
+                }
+                if let Some(cap) = self.scoring.cap {
+                    map_in_place(out, |x| capped(x, cap));
+                }
                 self.mask(b, out);
             }
         });
     }
 
+    /// Where the keys of the `b`-th sequence stand.
+    fn key_position(&self, b: usize, key: usize) -> usize {
+        match self.masks.attended {
+            Some(attended) => attended.positions[b * self.k.shape()[1] + key],
+            None => key,
+        }
+    }
+
+    /// Adds a slope times each key's position.
+    fn add_positions(&self, b: usize, slope: T, scores: &mut [T]) {
+        let pos = self.k.shape()[1];
+        let position = |key| T::from_f64(self.key_position(b, key) as f64);
+        let added: Vec<T> = (0..pos).map(|key| slope * position(key)).collect();
+        for row in scores.chunks_exact_mut(pos) {
+            add_assign(row, &added);
+        }
+    }
+
     /// Masks the scores of one head of the `b`-th sequence.
     fn mask(&self, b: usize, scores: &mut [T]) {
         let pos = self.k.shape()[1];
+        if let Some(window) = self.masks.window {
+            for (&query, row) in self.queries.iter().zip(scores.chunks_exact_mut(pos)) {
+                let own = self.key_position(b, query);
+                let keys = row[..=query].iter_mut().enumerate();
+                let outside =
+                    keys.take_while(|(key, _)| self.key_position(b, *key) + window <= own);
+                outside.for_each(|(_, score)| *score = -T::INFINITY);
+            }
+        }
+        if let Some(attended) = self.masks.attended {
+            let mask = &attended.mask[b * pos..(b + 1) * pos];
+            for (&query, row) in self.queries.iter().zip(scores.chunks_exact_mut(pos)) {
+                let keys = row.iter_mut().zip(mask).enumerate();
+                let hidden = keys.filter(|(key, (_, seen))| !**seen && *key != query);
+                hidden.for_each(|(_, (score, _))| *score = -T::INFINITY);
+            }
+        }
         if self.masks.causal {
             for (query, row) in self.queries.iter().zip(scores.chunks_exact_mut(pos)) {
                 row[query + 1..].fill(-T::INFINITY);
@@ -138,6 +215,23 @@ impl<T: Scalar> Attention<'_, T> {
             }
         }
     }
+}
+
+/// `cap tanh(x / cap)`
+pub(crate) fn capped<T: Scalar>(x: T, cap: T) -> T {
+    let two = T::from_f64(2.0);
+    // tanh y = 1 - 2 / (e^2y + 1)
+    cap * (T::ONE - two / ((two * (x / cap)).exp_lane() + T::ONE))
+}
+
+/// From the derivative by what is capped to that by what it was before, where it is not masked.
+pub(crate) fn capped_back<T: Scalar>(capped: &[T], cap: T, d: &mut [T]) {
+    map2_in_place(d, capped, |d, y| {
+        let share = y / cap;
+        let slope = T::ONE - share * share;
+        // A masked score is infinite, and has no derivative.
+        if slope >= T::ZERO { d * slope } else { T::ZERO }
+    });
 }
 
 /// Which of these keys or values, `[batch, pos, group, d_head]`, the head `h` has.
@@ -193,17 +287,18 @@ pub(crate) struct AttentionBack<'a, T: Scalar> {
 }
 
 impl<T: Scalar> Attention<'_, T> {
-    /// From the derivative by `z` and the pattern of the forward pass to those by queries, keys and values.
+    /// From the derivative by `z` and the pattern of the forward pass to those by queries, keys and values; of capped
+    /// scores these too.
     pub fn back(
         &self,
         layout: Layout,
-        pattern: &Tensor<T>,
+        (pattern, scores): (&Tensor<T>, Option<&Tensor<T>>),
         d_z: &Tensor<T>,
         to: AttentionBack<'_, T>,
         scratch: &mut Scratch<T>,
     ) {
         match layout {
-            Layout::Rows(_) => self.back_by_rows(pattern, d_z, to),
+            Layout::Rows(_) => self.back_by_rows((pattern, scores), d_z, to),
             Layout::Abreast => self.back_abreast(pattern, d_z, to, scratch),
         }
     }
@@ -235,7 +330,7 @@ impl<T: Scalar> Attention<'_, T> {
             pattern: pattern.data(),
             d_pattern: to.d_pattern.map(Tensor::data_mut),
             d_scores: to.d_scores.map(Tensor::data_mut),
-            factor: self.factor,
+            factor: self.scoring.factor,
             // A key at the pad token has a score even where the causal mask hides it.
             causal: self.masks.causal && pad_keys.is_none(),
             pad_keys: pad_keys.as_deref(),
@@ -244,7 +339,12 @@ impl<T: Scalar> Attention<'_, T> {
         scratch.give(work);
     }
 
-    fn back_by_rows(&self, pattern: &Tensor<T>, d_z: &Tensor<T>, mut to: AttentionBack<'_, T>) {
+    fn back_by_rows(
+        &self,
+        (pattern, scores): (&Tensor<T>, Option<&Tensor<T>>),
+        d_z: &Tensor<T>,
+        mut to: AttentionBack<'_, T>,
+    ) {
         let &[batch, pos, _, d_head] = self.k.shape() else {
             unreachable!("keys have four axes")
         };
@@ -278,10 +378,13 @@ impl<T: Scalar> Attention<'_, T> {
                         constant.for_each(|(d, _)| *d = T::ZERO);
                     }
                 }
+                if let (Some(cap), Some(scores)) = (self.scoring.cap, scores) {
+                    capped_back(scores.slice(&[b, h]), cap, &mut d_scores);
+                }
                 let d = Columns::all(&d_scores[..], pos);
                 let d_q = to.d_q.head_mut(b, h);
-                product_into(d_q, self.factor, d.mat(), self.k.head(b, g));
-                add_transposed_product(to.d_k.head_mut(b, g), self.factor, d, of_head(q));
+                product_into(d_q, self.scoring.factor, d.mat(), self.k.head(b, g));
+                add_transposed_product(to.d_k.head_mut(b, g), self.scoring.factor, d, of_head(q));
                 let pattern = Columns::all(pattern, pos);
                 add_transposed_product(to.d_v.head_mut(b, g), T::ONE, pattern, of_head(d_z));
             }

@@ -1,10 +1,11 @@
 //! Linear maps with a bias: everything that goes into heads and neurons, out of them, and out of the model.
 
+use super::attend::capped;
 use super::embed::spread_back;
 use super::{Layout, Scratch, rows_of, split};
 use crate::kernel::abreast::{self, Linear};
 use crate::linalg::{add_transposed_product, affine_into, product_into};
-use crate::tensor::{Columns, Scalar, Tensor, add_assign};
+use crate::tensor::{Columns, Scalar, Tensor, add_assign, map_in_place};
 use faer::{MatMut, MatRef};
 use pulp::Arch;
 use std::borrow::Cow;
@@ -60,11 +61,11 @@ pub(crate) fn linear<T: Scalar>(layout: Layout, x: &[T], map: Affine<'_, T>, out
 }
 
 /// `out = x W + b` as [`linear`], but in the order of the axes however `x` lies, and without the sequences that
-/// are there again.
+/// are there again; capped where there is a cap.
 pub(crate) fn unembed<T: Scalar>(
     layout: Layout,
     x: &Tensor<T>,
-    map: Affine<'_, T>,
+    (map, cap): (Affine<'_, T>, Option<T>),
     scratch: &mut Scratch<T>,
     out: &mut [T],
 ) {
@@ -79,6 +80,9 @@ pub(crate) fn unembed<T: Scalar>(
             abreast::to_rows(all.data(), lanes, out);
             scratch.give(all);
         }
+    }
+    if let Some(cap) = cap {
+        map_in_place(out, |x| capped(x, cap));
     }
 }
 

@@ -15,17 +15,19 @@ mod scratch;
 mod sum;
 
 pub(crate) use activate::{activate, activate_back, gate, gate_back};
-pub(crate) use attend::{Attention, AttentionBack, Masks, group_of, softmax, weigh};
+pub(crate) use attend::{
+    Attended, Attention, AttentionBack, Masks, Scoring, capped_back, group_of, softmax, weigh,
+};
 pub(crate) use embed::{embed, embed_back, spread, spread_back};
 pub(crate) use heads::{head_result, head_results, sum_heads};
 pub(crate) use linear::{Affine, add_linear_back, linear, linear_back, parameters_back, unembed};
 pub(crate) use norm::{NormMap, norm, norm_back, norm_given_scale};
-pub(crate) use rotate::Turns;
+pub(crate) use rotate::{Place, Turns};
 pub(crate) use rows::{gather_positions, scatter_positions};
 pub(crate) use scratch::Scratch;
 pub(crate) use sum::add;
 
-use crate::diagram::Config;
+use crate::diagram::{Config, Positions};
 use crate::linalg::Par;
 use crate::tensor::{Scalar, lanes};
 use faer::MatRef;
@@ -60,6 +62,10 @@ impl Layout {
         let lanes = lanes::<T>();
         lanes >= 4
             && !c.grouped()
+            && !matches!(c.positions, Positions::Alibi)
+            && c.qk_norm.is_none()
+            && c.score_cap.is_none()
+            && c.windows.iter().all(Option::is_none)
             && batch >= lanes
             && pos <= MAX_POS
             && width.iter().all(|&d| d <= MAX_WIDTH)

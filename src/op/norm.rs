@@ -115,7 +115,8 @@ impl<'a, T: Scalar> NormMap<'a, T> {
     }
 }
 
-/// The norm of `x: [batch, pos, d]`, and the scale, `[batch, pos, 1]`.
+/// The norm of `x: [batch, pos, d]`, and the scale, `[batch, pos, 1]`; in the order of the axes of any rows of which the
+/// scale has one number each.
 pub(crate) fn norm<T: Scalar>(
     layout: Layout,
     x: &Tensor<T>,
@@ -156,7 +157,8 @@ fn by_rows<T: Scalar>(
     scale: &mut Tensor<T>,
     out: &mut Tensor<T>,
 ) {
-    let d = x.shape()[2];
+    // Of queries and keys a row is a head's, or all heads'.
+    let d = x.len() / scale.len().max(1);
     let rows = scale.len().div_ceil(par.threads()).max(1);
     let scales = scale.data_mut().chunks_mut(rows);
     let values = x

@@ -1,10 +1,10 @@
 //! The attention of a run that is resumed: of changed queries, keys and values.
 
-use super::Resume;
+use super::{Left, Resume};
 use crate::diagram::Step;
 use crate::kernel::{self, AttendRows};
 use crate::linalg::product_into;
-use crate::op::{Attention, Layout, group_of};
+use crate::op::{self, Attention, Layout, group_of};
 use crate::tensor::{Scalar, Tensor};
 
 impl<T: Scalar> Resume<'_, T> {
@@ -15,21 +15,29 @@ impl<T: Scalar> Resume<'_, T> {
         let all: Vec<usize> = (0..pos).collect();
         let q = self.beside_clean(step.reads[0].0, queries);
         let [k, v] = [1, 2].map(|i| self.beside_clean(step.reads[i].0, &all));
-        let factor = model.score_factor(l);
-        let pads = self.pads.take();
-        let masks = model.masks(pads.as_deref());
+        let scoring = model.scoring(l);
+        let (pads, attended) = (self.pads.take(), self.attended.take());
+        let masks = model.masks(l, pads.as_deref(), attended.as_ref().map(Left::attended));
         let mut z = self.scratch.take(q.shape());
         let attention = Attention {
             queries,
             q: &q,
             k: &k,
             v: &v,
-            factor,
+            scoring,
             masks,
         };
         if queries.len() == pos && attention.in_one_go(Layout::ROWS) {
             attention.mix(Layout::ROWS, [None, None], &mut z);
-            self.note_queries_and_keys(q.data(), k.data(), q.shape()[3], factor);
+            self.note_queries_and_keys(q.data(), k.data(), q.shape()[3], scoring.factor);
+        } else if !attention.is_plain() {
+            let square = [q.shape()[0], q.shape()[2], queries.len(), pos];
+            let mut scores = self.scratch.take(&square);
+            attention.scores(Layout::ROWS.par(), &mut scores);
+            self.note_largest_scores(least_of_largest(scores.data(), pos));
+            op::softmax(Layout::ROWS.par(), &mut scores);
+            op::weigh(Layout::ROWS.par(), &scores, &v, &mut z);
+            self.scratch.give(scores);
         } else {
             let least = kernel::attend_rows(AttendRows {
                 queries,
@@ -40,14 +48,14 @@ impl<T: Scalar> Resume<'_, T> {
                 q: q.data(),
                 k: k.data(),
                 v: v.data(),
-                factor,
+                factor: scoring.factor,
                 causal: masks.causal,
                 pad_keys: masks.pads,
                 z: z.data_mut(),
             });
             self.note_largest_scores(least);
         }
-        self.pads = pads;
+        (self.pads, self.attended) = (pads, attended);
         [q, k, v].into_iter().for_each(|t| self.scratch.give(t));
         z
     }
@@ -62,5 +70,19 @@ impl<T: Scalar> Resume<'_, T> {
                 product_into(z.head_mut(i, h), T::ONE, pattern, v);
             }
         }
+    }
+}
+
+/// The least of each query's largest score; of a NaN, that.
+fn least_of_largest<T: Scalar>(scores: &[T], keys: usize) -> T {
+    let largest = |row: &[T]| {
+        row.iter()
+            .fold(-T::INFINITY, |m, &x| if x > m { x } else { m })
+    };
+    let known = scores.iter().all(|x| !x.is_nan());
+    let rows = scores.chunks_exact(keys).map(largest);
+    match known {
+        true => rows.fold(T::INFINITY, |m, x| if x < m { x } else { m }),
+        false => T::INFINITY - T::INFINITY,
     }
 }

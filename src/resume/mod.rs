@@ -16,9 +16,9 @@ pub(crate) use rows::Rows;
 pub(crate) use stretch::Stretch;
 
 use crate::diagram::{Op, Step, Value};
-use crate::model::{Cache, Model, Tokens};
+use crate::model::{Cache, Model, Tokens, places_of};
 use crate::names::Hook;
-use crate::op::{self, Layout, Scratch};
+use crate::op::{self, Attended, Layout, Place, Scratch};
 use crate::tensor::{Scalar, Tensor, softmax_rows};
 
 /// The clean run of a batch: what the rest of a changed run takes from it.
@@ -40,6 +40,33 @@ impl<T: Scalar> Clean<'_, T> {
         let ids = stretch.sequences.iter().flat_map(tokens);
         Some(ids.map(|&token| token == pad).collect())
     }
+
+    /// Which tokens of a stretch are attended to, where not all are.
+    fn attended(&self, stretch: &Stretch) -> Option<Left> {
+        let mut left = Left::default();
+        for &sequence in &stretch.sequences {
+            let own = self.tokens.attended_range(sequence, 1)?;
+            left.mask.extend(&own.mask[..stretch.length]);
+            left.positions.extend(&own.positions[..stretch.length]);
+        }
+        Some(left)
+    }
+}
+
+/// Which tokens of a stretch are attended to, and where these stand among those of their sequence.
+#[derive(Clone, Default)]
+struct Left {
+    mask: Vec<bool>,
+    positions: Vec<usize>,
+}
+
+impl Left {
+    fn attended(&self) -> Attended<'_> {
+        Attended {
+            mask: &self.mask,
+            positions: &self.positions,
+        }
+    }
 }
 
 /// Some sequences of a clean run, to be run on from changed values.
@@ -51,6 +78,8 @@ pub(crate) struct Resume<'a, T: Scalar> {
     stretch: Stretch,
     /// Which tokens are pads, `[batch, pos]`.
     pads: Option<Vec<bool>>,
+    /// Which tokens are attended to, where not all are.
+    attended: Option<Left>,
     /// Whether pads after the stretch may have some weight.
     pads_matter: bool,
     /// The values that have changed and are still to be read.
@@ -66,6 +95,7 @@ impl<'a, T: Scalar> Resume<'a, T> {
             clean,
             stretch: stretch.clone(),
             pads: clean.pads(stretch),
+            attended: clean.attended(stretch),
             pads_matter: false,
             changed: values.map(|_| None).collect(),
             scratch,
@@ -109,6 +139,7 @@ impl<'a, T: Scalar> Resume<'a, T> {
             let of = |&place: &usize| self.stretch.sequences[place];
             self.stretch.sequences = places.iter().map(of).collect();
             self.pads = self.clean.pads(&self.stretch);
+            self.attended = self.clean.attended(&self.stretch);
         }
         self.scratch.give(clean);
         places
@@ -162,14 +193,28 @@ impl<'a, T: Scalar> Resume<'a, T> {
 
     /// Makes a value anew at the positions reached.
     fn step(&mut self, step: &Step, to: Value, own: &[usize]) {
+        let whole = self.clean.tokens.pos();
         let values = match step.op {
             Op::Attend(l) => self.attend(l, step, own),
             _ => {
                 let reads = step.reads.iter();
                 let reads = reads.map(|&(value, _)| self.beside_clean(value, own));
                 let reads = reads.collect();
-                self.model()
-                    .apply(step.op, reads, own, Layout::ROWS, self.scratch)
+                let (attended, length) = (&self.attended, self.stretch.length);
+                // Where tokens are left out no sequence is cut short.
+                let places = || match attended {
+                    Some(left) => places_of(left.attended(), length, own),
+                    None => own
+                        .iter()
+                        .map(|&position| Place {
+                            position,
+                            length: whole,
+                        })
+                        .collect(),
+                };
+                self.clean
+                    .model
+                    .apply(step.op, reads, &places, Layout::ROWS, self.scratch)
             }
         };
         self.changed[to] = Some(Rows {
@@ -202,7 +247,8 @@ impl<'a, T: Scalar> Resume<'a, T> {
         let own = &x.positions;
         let mut rows = self.scratch.take(&[self.count() * own.len(), d]);
         let map = model.affine(unembed.op).expect("a linear map");
-        op::linear(Layout::ROWS, x.values.data(), map, rows.data_mut());
+        let of = (map, model.logit_cap());
+        op::unembed(Layout::ROWS, &x.values, of, self.scratch, rows.data_mut());
         let answers = self.clean.answers;
         let sequences = logits.chunks_exact_mut(answers.len() * d);
         for (to, from) in sequences.zip(rows.data().chunks_exact(own.len() * d)) {

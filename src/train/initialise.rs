@@ -63,7 +63,7 @@ mod tests {
                     moment(4)
                 );
             } else {
-                let expected = if crate::model::is_norm_scale(&name) {
+                let expected = if crate::model::norm_of_scale(&name).is_some() {
                     1.0
                 } else {
                     0.0

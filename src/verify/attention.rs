@@ -2,20 +2,27 @@
 
 use super::bounded::{Bounded, ELEMENTARY, bounded_softmax, gamma, rounded_up, unit};
 use super::evidence::{Evidence, Mask};
+use super::stream::through;
 use super::verdict::Comparison;
-use crate::diagram::Config;
+use crate::diagram::{Op, Projection, QkNorm, RotaryPositions};
 use crate::error::Result;
 use crate::kernel::PAD_SCORE;
-use crate::names::{Head, Hook};
+use crate::names::{Head, Hook, NormSite};
+use crate::op::{NormMap, Place};
 use crate::tensor::Scalar;
 
+/// Scores from the run's own queries and keys, as they are multiplied; and from what these are made of: through `W_QK`
+/// where nothing stands in between, else through the norms of queries and keys and their rotation.
 pub(super) fn scores<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Result<()> {
     let c = e.model.config();
     let w = e.model.weights();
+    let slopes = c.alibi_slopes();
     for l in 0..c.n_layers {
-        let x = e.layer_input(Hook::Ln1Normalized(l), Hook::ResidPre(l))?;
+        let x = e.value(e.read_by(Op::Project(l, Projection::Q), 0))?;
+        let read = [0, 1].map(|i| e.read_by(Op::Attend(l), i));
         let found = e.value(Hook::AttnScores(l))?;
         let inverse = T::ONE / T::from_f64(c.score_scale(l));
+        let between = c.rotary() || c.qk_norm.is_some();
         for h in 0..c.n_heads {
             let head = Head { layer: l, head: h };
             let W_Q = Bounded::exact(w.W_Q(head));
@@ -31,13 +38,13 @@ pub(super) fn scores<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Re
                 // As the forward pass has it, for the bound on what it found…
                 let q = x.times_plus(&W_Q, w.b_Q(head));
                 let k = x.times_plus(&W_K, w.b_K(head));
-                let (left, right) = if c.rotary() {
-                    // … from the run's own turned queries and keys, and here from the weights.
+                let (left, right) = if between {
+                    // … from the run's own queries and keys, and here from the weights.
                     let of = |hook, h| Ok(Bounded::exact(e.value(hook)?.head(b, h)));
-                    let (rot_q, rot_k) = (of(Hook::RotQ(l), h)?, of(Hook::RotK(l), c.group(h))?);
-                    let left = rot_q.times(&rot_k.transposed());
-                    let right = turned(c, &q).times(&turned(c, &k).transposed());
-                    (left, right.scaled(inverse, unit::<T>()))
+                    let left = of(read[0], h)?.times(&of(read[1], c.group(h))?.transposed());
+                    let q = at_scores(e, (NormSite::Q(l), b, h), q)?;
+                    let k = at_scores(e, (NormSite::K(l), b, c.group(h)), k)?;
+                    (left, q.times(&k.transposed()).scaled(inverse, unit::<T>()))
                 } else {
                     // … and through W_QK.
                     let right = x
@@ -49,12 +56,13 @@ pub(super) fn scores<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Re
                         .scaled(inverse, unit::<T>());
                     (q.times(&k.transposed()), right)
                 };
-                let left = left
-                    .scaled(inverse, unit::<T>())
-                    .claimed(found.mat(&[b, h]));
+                let left = left.scaled(inverse, unit::<T>());
+                let slope = slopes.as_ref().map(|slopes| T::from_f64(slopes[h]));
+                let [left, right] = [left, right].map(|x| after_product(e, b, slope, x));
+                let left = left.claimed(found.mat(&[b, h]));
                 for query in 0..e.out.tokens.pos() {
                     for key in 0..e.out.tokens.pos() {
-                        if e.masked(b, query, key) != Mask::Seen {
+                        if e.masked(l, b, query, key) != Mask::Seen {
                             continue;
                         }
                         let at = (query, key);
@@ -71,23 +79,104 @@ pub(super) fn scores<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Re
     Ok(())
 }
 
+/// Queries or keys of one head, from the projection to what is multiplied: through their norm at the run's scale, and
+/// turned.
+fn at_scores<T: Scalar>(
+    e: &Evidence<'_, T>,
+    (site, b, h): (NormSite, usize, usize),
+    x: Bounded<T>,
+) -> Result<Bounded<T>> {
+    let c = e.model.config();
+    let x = match (e.model.norm_at(site), c.qk_norm) {
+        (Some(norm), Some(QkNorm { per_head, .. })) => {
+            if norm.kind.centred && !per_head {
+                // The mean is that of all heads.
+                Bounded::exact(e.value(site.output())?.head(b, h))
+            } else {
+                let scale = e.value(Hook::Scale(site))?;
+                let row = if per_head { h } else { 0 };
+                let pos = e.out.tokens.pos();
+                let scale: Vec<T> = (0..pos).map(|p| scale[[b, p, row, 0]]).collect();
+                let first = if per_head { 0 } else { h * c.d_head };
+                let own = |x: &[T]| x[first..first + c.d_head].to_vec();
+                let of_head = NormMap {
+                    affine: norm
+                        .affine
+                        .as_ref()
+                        .map(|(w, b)| (own(w).into(), own(b).into())),
+                    ..norm
+                };
+                through(&of_head, &x, &scale, true)
+            }
+        }
+        _ => x,
+    };
+    let layer = site.layer().expect("in a layer");
+    Ok(match c.rotary_at(layer) {
+        Some(rotary) => turned(rotary, &e.places(b), &x),
+        None => x,
+    })
+}
+
+/// What becomes of scores after their product, but for the mask: a slope times the key's position is added, and they
+/// are capped.
+fn after_product<T: Scalar>(
+    e: &Evidence<'_, T>,
+    b: usize,
+    slope: Option<T>,
+    mut scores: Bounded<T>,
+) -> Bounded<T> {
+    let u = unit::<T>();
+    let up = rounded_up::<T>(8);
+    let places = e.places(b);
+    if let Some(slope) = slope {
+        for (key, place) in places.iter().enumerate() {
+            let added = slope * T::from_f64(place.position as f64);
+            for query in 0..scores.nrows() {
+                let at = (query, key);
+                let sum = scores.value[at] + added;
+                // The slope is rounded once, so is its product, and the sum.
+                let roundings = u * (added.abs() + added.abs() + sum.abs());
+                scores.error[at] = (scores.error[at] + roundings) * up;
+                scores.value[at] = sum;
+            }
+        }
+    }
+    if let Some(cap) = e.model.config().score_cap.map(T::from_f64) {
+        for query in 0..scores.nrows() {
+            for key in 0..places.len() {
+                let at = (query, key);
+                let x = scores.value[at].to_f64();
+                scores.value[at] = T::from_f64(cap.to_f64() * (x / cap.to_f64()).tanh());
+                // A hyperbolic tangent moves by no more than its argument. By way of an exponential it is off by as
+                // much as that is, and by a few roundings of numbers that are at most two.
+                let roundings = cap * u * T::from_f64(2.0 * ELEMENTARY + 12.0);
+                scores.error[at] = (scores.error[at] + roundings) * up;
+            }
+        }
+    }
+    scores
+}
+
 /// Queries or keys of one sequence, each turned by its position. An angle is off by its rounding in f64, a sine by that
 /// and its own; two products and a difference are rounded.
-fn turned<T: Scalar>(c: &Config, x: &Bounded<T>) -> Bounded<T> {
+fn turned<T: Scalar>(rotary: &RotaryPositions, places: &[Place], x: &Bounded<T>) -> Bounded<T> {
     let mut out = x.clone();
     let u = unit::<T>();
-    for position in 0..x.nrows() {
-        for (&(a, b), angle) in c.rotary_pairs().iter().zip(c.rotary_angles()) {
-            let turn = position as f64 * angle;
+    for (row, place) in places.iter().enumerate() {
+        let scale = rotary.scale();
+        for (&(a, b), angle) in rotary.pairs().iter().zip(rotary.angles(place.length)) {
+            let turn = place.position as f64 * angle;
             let (sin, cos) = turn.sin_cos();
-            let (sin, cos) = (T::from_f64(sin), T::from_f64(cos));
-            let off = u + T::from_f64((turn + ELEMENTARY) * f64::EPSILON);
-            let (at_a, at_b) = ((position, a), (position, b));
+            let (sin, cos) = (T::from_f64(scale * sin), T::from_f64(scale * cos));
+            let off = u + T::from_f64((turn + ELEMENTARY + 1.0) * f64::EPSILON);
+            let (at_a, at_b) = ((row, a), (row, b));
             let (x_a, x_b) = (x.value[at_a], x.value[at_b]);
             let (e_a, e_b) = (x.error[at_a], x.error[at_b]);
             let up = rounded_up::<T>(16);
+            let scale = T::from_f64(scale);
             let error = |from: T, e_from: T, by: T, other: T, e_other: T, by_other: T| {
-                let size = (from.abs() + e_from) + (other.abs() + e_other);
+                let size = scale * ((from.abs() + e_from) + (other.abs() + e_other));
                 let carried = e_from * by.abs() + e_other * by_other.abs();
                 (carried + size * (off + gamma::<T>(3))) * up + T::MIN_POSITIVE
             };
@@ -121,9 +210,9 @@ pub(super) fn mask<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Resu
                 unreachable!("four axes")
             };
             let place = |hook| scores_place(e, hook, b, h, (query, key));
-            let mask = e.masked(b, query, key);
+            let mask = e.masked(l, b, query, key);
             let future = score == -T::INFINITY;
-            cmp.entry(is(future), is(mask == Mask::Future), 0.0, || {
+            cmp.entry(is(future), is(mask == Mask::Hidden), 0.0, || {
                 place(Hook::AttnScores(l))
             });
             if mask == Mask::Pad {
@@ -131,7 +220,7 @@ pub(super) fn mask<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Resu
                     place(Hook::AttnScores(l))
                 });
             }
-            if mask == Mask::Future {
+            if mask == Mask::Hidden {
                 cmp.entry(weight.to_f64(), 0.0, 0.0, || place(Hook::Pattern(l)));
             }
         }

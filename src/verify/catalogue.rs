@@ -1,8 +1,9 @@
 //! The identities that the language of [`crate::expr`] can express, as statements of it.
 
 use super::run_identity::RunIdentity;
+use crate::diagram::{NormPlace, Order};
 use crate::expr::{self, Dims, Expr, Space, Statement, Symbol};
-use crate::names::Head;
+use crate::names::{Head, NormSite};
 
 impl RunIdentity {
     /// What the identity says of a model of these sizes, where the language can say it: linear statements about
@@ -71,24 +72,48 @@ fn head_results(h: Head, dims: &Dims) -> [Statement; 2] {
     ]
 }
 
-/// The stream at every place where it has a hook, by head.
+/// The stream at every place where it has a hook, by head; where a norm goes over it, from that norm on.
 fn residual_sums(dims: &Dims) -> Vec<Statement> {
-    let mut sum = if dims.pos_embed {
-        expr::embed() + expr::pos_embed()
-    } else {
-        expr::embed()
+    let behind = dims.norm_place == NormPlace::Stream && dims.norm.is_some();
+    let plainly_written =
+        dims.norm.is_none() || matches!(dims.norm_place, NormPlace::Before | NormPlace::Stream);
+    let written = |l: usize| match plainly_written {
+        true => {
+            let heads = (0..dims.n_heads).map(|head| expr::result(Head { layer: l, head }));
+            let bias = expr::ones(Space::Pos) * expr::b_O(l);
+            heads.fold(bias, |sum, result| sum + result)
+        }
+        false => expr::attn_out(l),
+    };
+    let mut sum = match (dims.begins_plain, dims.pos_embed) {
+        (false, _) => expr::resid_pre(0),
+        (true, true) => expr::embed() + expr::pos_embed(),
+        (true, false) => expr::embed(),
     };
     let mut all = Vec::new();
-    let bias = |b: Expr| expr::ones(Space::Pos) * b;
     for l in 0..dims.n_layers {
-        all.push(Statement::equal(expr::resid_pre(l), sum.clone()));
-        let heads = (0..dims.n_heads).map(|head| expr::result(Head { layer: l, head }));
-        sum = heads.fold(sum, |sum, result| sum + result) + bias(expr::b_O(l));
-        if dims.d_mlp.is_some() {
+        if l > 0 || dims.begins_plain {
+            all.push(Statement::equal(expr::resid_pre(l), sum.clone()));
+        }
+        sum = sum + written(l);
+        let sequential = dims.order == Order::Sequential;
+        if dims.d_mlp.is_some() && sequential {
             all.push(Statement::equal(expr::resid_mid(l), sum.clone()));
+            if behind {
+                sum = expr::normalized(NormSite::Ln1(l));
+            }
+        }
+        if dims.d_mlp.is_some() {
             sum = sum + expr::mlp_out(l);
         }
         all.push(Statement::equal(expr::resid_post(l), sum.clone()));
+        if behind {
+            let last = match dims.d_mlp {
+                Some(_) => NormSite::Ln2(l),
+                None => NormSite::Ln1(l),
+            };
+            sum = expr::normalized(last);
+        }
     }
     all
 }

@@ -2,9 +2,11 @@
 
 use super::bounded::Bounded;
 use super::verdict::Comparison;
+use crate::diagram::Op;
 use crate::error::Result;
-use crate::model::{Mask as Keys, Model, RunOutput};
+use crate::model::{Mask as Keys, Model, RunOutput, places_of};
 use crate::names::Hook;
+use crate::op::Place;
 use crate::tensor::{Scalar, Tensor};
 
 /// What identities are checked on: a model, and a run of it that kept every hook.
@@ -23,10 +25,30 @@ impl<T: Scalar> Evidence<'_, T> {
         self.out.cache.require(hook)
     }
 
-    /// The input of a layer: its norm's output, or the stream itself.
-    pub(super) fn layer_input(&self, normalized: Hook, resid: Hook) -> Result<&Tensor<T>> {
-        let normed = self.model.config().norm.is_some();
-        self.value(if normed { normalized } else { resid })
+    /// The hook of the `i`-th value that an operation reads.
+    ///
+    /// # Panics
+    /// When the model has no such operation.
+    #[track_caller]
+    pub(super) fn read_by(&self, op: Op, i: usize) -> Hook {
+        let diagram = &self.model.diagram;
+        let step = diagram.steps.iter().find(|step| step.op == op);
+        let step = step.expect("an operation of this model");
+        diagram.values[step.reads[i].0]
+    }
+
+    /// Where the tokens of a sequence stand.
+    pub(super) fn places(&self, sequence: usize) -> Vec<Place> {
+        let tokens = &self.out.tokens;
+        let length = tokens.pos();
+        let all: Vec<usize> = (0..length).collect();
+        match tokens.attended_range(sequence, 1) {
+            Some(attended) => places_of(attended, length, &all),
+            None => all
+                .into_iter()
+                .map(|position| Place { position, length })
+                .collect(),
+        }
     }
 
     /// A row `[batch, pos]` flattened, and a column, as the place in a hook's value.
@@ -40,26 +62,21 @@ impl<T: Scalar> Evidence<'_, T> {
         )
     }
 
-    /// Compares two sides of shape `[batch · pos, d]`.
-    pub(super) fn compare_rows(
-        &self,
-        cmp: &mut Comparison,
-        hook: Hook,
-        left: &Bounded<T>,
-        right: &Bounded<T>,
-    ) {
-        compare(cmp, left, right, |i, j| self.place(hook, i, &[j]));
-    }
-
-    pub(super) fn masked(&self, sequence: usize, query: usize, key: usize) -> Mask {
+    /// What a key is to a query of layer `l`.
+    pub(super) fn masked(&self, l: usize, sequence: usize, query: usize, key: usize) -> Mask {
         let config = self.model.config();
-        if config
-            .pad_token
-            .is_some_and(|pad| self.out.tokens.sequence(sequence)[key] == pad as i64)
-        {
+        let tokens = &self.out.tokens;
+        let left_out = !tokens.is_attended(sequence, key) && key != query;
+        let behind = config.mask == Keys::Causal && key > query;
+        let pad = |pad: usize| tokens.sequence(sequence)[key] == pad as i64;
+        let beyond = |window: usize| {
+            let [own, other] = [query, key].map(|p| tokens.position(sequence, p));
+            key <= query && other + window <= own
+        };
+        if config.pad_token.is_some_and(pad) {
             Mask::Pad
-        } else if config.mask == Keys::Causal && key > query {
-            Mask::Future
+        } else if behind || left_out || config.window(l).is_some_and(beyond) {
+            Mask::Hidden
         } else {
             Mask::Seen
         }
@@ -70,7 +87,7 @@ impl<T: Scalar> Evidence<'_, T> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mask {
     Seen,
-    Future,
+    Hidden,
     Pad,
 }
 

@@ -5,7 +5,8 @@ use super::verdict::{BoundKind, Comparison, Finding, Verdict};
 use crate::error::{Error, Result};
 use crate::linalg::{Par, orthogonal_factor, product};
 use crate::model::process::{Outcome, Step};
-use crate::model::{Model, Tokens};
+use crate::model::{Model, Tokens, Weights};
+use crate::names::NormSite;
 use crate::tensor::{Scalar, Tensor};
 use faer::{Mat, MatRef};
 use rand::rngs::ChaCha8Rng;
@@ -168,12 +169,9 @@ impl Invariance {
                 if c.mlp.is_none() {
                     return Ok(Transformed::NotApplicable("the model has no MLPs"));
                 }
-                for mlp in changed
-                    .weights_mut()
-                    .blocks
-                    .iter_mut()
-                    .filter_map(|b| b.mlp.as_mut())
-                {
+                let Weights { blocks, norms, .. } = changed.weights_mut();
+                let mlps = blocks.iter_mut().enumerate();
+                for (l, mlp) in mlps.filter_map(|(l, b)| Some((l, b.mlp.as_mut()?))) {
                     let order = derangement(&mut rng, mlp.b_in.len());
                     let d_mlp = order.len();
                     for W in [Some(&mut mlp.W_in), mlp.W_gate.as_mut()]
@@ -185,7 +183,7 @@ impl Invariance {
                     }
                     reorder(mlp.b_in.data_mut(), &order);
                     reorder(mlp.W_out.data_mut(), &order);
-                    if let Some(ln) = &mut mlp.ln {
+                    if let Some(ln) = norms.get_mut(&NormSite::Neurons(l)) {
                         reorder(ln.w.data_mut(), &order);
                         let b = ln.b.iter_mut();
                         b.for_each(|b| reorder(b.data_mut(), &order));

@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::eval::{Matrix, Rotation, Source, coefficient};
 use crate::expr::{Dims, Expr, Origin, Product, Rational, Symbol, definition};
 use crate::linalg::product;
+use crate::names::Hook;
 use crate::tensor::Scalar;
 use faer::{Mat, MatRef};
 use std::collections::{BTreeSet, HashMap};
@@ -275,11 +276,12 @@ impl<'a, T: Scalar> Measuring<'a, T> {
                 Some(replaced) => replaced.contains(symbol),
                 None => true,
             };
+            let turned = symbol.unturned().is_some() && !self.dims.qk_norm;
             let dense = symbol.origin() == Origin::Run
                 && defined
-                && (symbol.unturned().is_some() || definition(symbol, &self.dims).is_some());
-            items.push(if let Symbol::R(_, n) = *symbol {
-                let turned = Measured::rotation(&self.source.rotation(), n);
+                && (turned || definition(symbol, &self.dims).is_some());
+            items.push(if let Symbol::R(head, n) = *symbol {
+                let turned = Measured::rotation(&self.source.rotation(head.layer), n);
                 Item::Dense(if factor.transposed {
                     turned.t()
                 } else {
@@ -347,7 +349,11 @@ impl<'a, T: Scalar> Measuring<'a, T> {
             // Row by row, rather than as a sum of one term a row.
             Some(straight) => {
                 let straight = self.expression(&Expr::from(straight), None)?;
-                straight.rows_turned(&self.source.rotation())
+                let layer = symbol
+                    .hook()
+                    .and_then(Hook::layer)
+                    .expect("queries or keys");
+                straight.rows_turned(&self.source.rotation(layer))
             }
             None => {
                 let expr = definition(symbol, &self.dims).expect("asked for one that has one");

@@ -5,7 +5,7 @@ use super::evidence::Evidence;
 use super::verdict::Comparison;
 use crate::error::Result;
 use crate::model::{ActFn, Mlp};
-use crate::names::Hook;
+use crate::names::{Hook, NormSite};
 use crate::tensor::Scalar;
 
 /// The MLPs, with their layers.
@@ -23,6 +23,8 @@ fn act<T: Scalar>(act_fn: ActFn, x: T) -> f64 {
         ActFn::Gelu => 0.5 * x * libm::erfc(-x * std::f64::consts::FRAC_1_SQRT_2),
         ActFn::GeluNew | ActFn::GeluPytorchTanh => gelu((2.0 / std::f64::consts::PI).sqrt()),
         ActFn::GeluFast => gelu(0.7978845608),
+        ActFn::GeluBloom => gelu(0.79788456),
+        ActFn::QuickGelu => x / (1.0 + (-1.702 * x).exp()),
         ActFn::Silu => x / (1.0 + (-x).exp()),
         ActFn::Solu | ActFn::SoluLn => unreachable!("SoLU is no function of one neuron"),
     }
@@ -100,7 +102,10 @@ pub(super) fn activation<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -
             }
         }
         if e.model.config().norms_neurons() {
-            let (post, normalized) = (e.value(Hook::Post(l))?, e.value(Hook::MlpLnNormalized(l))?);
+            let (post, normalized) = (
+                e.value(Hook::Post(l))?,
+                e.value(Hook::Normalized(NormSite::Neurons(l)))?,
+            );
             for (flat, (p, n)) in post.data().iter().zip(normalized.data()).enumerate() {
                 cmp.entry(p.to_f64(), n.to_f64(), 0.0, || {
                     e.place(Hook::Post(l), flat / d_mlp, &[flat % d_mlp])

@@ -3,6 +3,7 @@
 use super::evidence::Evidence;
 use super::verdict::{BoundKind, Comparison, Finding, Verdict};
 use super::{attention, mlp, paths, prove, stream};
+use crate::decompose::nonlinear_logits;
 use crate::error::Result;
 use crate::eval::Source;
 use crate::model::Config;
@@ -133,6 +134,7 @@ impl RunIdentity {
             {
                 Some(NO_NORMS)
             }
+            RunIdentity::DirectAttribution | RunIdentity::PathSum => nonlinear_logits(config),
             RunIdentity::Neurons | RunIdentity::Activation | RunIdentity::MlpOut
                 if config.mlp.is_none() =>
             {

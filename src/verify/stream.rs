@@ -3,10 +3,11 @@
 use super::bounded::{Bounded, gamma, rounded_up, unit};
 use super::evidence::{Evidence, compare};
 use super::verdict::Comparison;
-use crate::decompose::{By, Component, Logit, Stack, direct_logit_attribution, residual_stack};
-use crate::diagram::{NormSite, Op};
+use crate::decompose::{By, Logit, Stack, direct_logit_attribution, stack_of};
+use crate::diagram::Op;
 use crate::error::Result;
 use crate::names::Hook;
+use crate::names::NormSite;
 use crate::op::NormMap;
 use crate::tensor::{Scalar, Tensor};
 use faer::{Mat, MatRef};
@@ -33,24 +34,15 @@ fn stack_sum<T: Scalar>(stack: &Stack<T>) -> Bounded<T> {
     }
 }
 
-/// The components of the stream at its end. Where there are no layers it has no hook, but it is there:
-/// the two embeddings.
+/// The components of the stream at its end.
 fn last_stack<T: Scalar>(e: &Evidence<'_, T>) -> Result<Stack<T>> {
-    if let Some(last) = e.model.config().n_layers.checked_sub(1) {
-        return residual_stack(e.model, &e.out.cache, Hook::ResidPost(last), By::Layer);
-    }
-    let embed = e.value(Hook::Embed)?;
-    let mut labels = vec![Component::Embed];
-    let mut values = embed.data().to_vec();
-    if !e.model.config().rotary() {
-        labels.push(Component::PosEmbed);
-        values.extend_from_slice(e.value(Hook::PosEmbed)?.data());
-    }
-    let shape = [&[labels.len()], embed.shape()].concat();
-    Ok(Stack {
-        labels,
-        values: Tensor::from_vec(&shape, values),
-    })
+    let end = e.model.diagram.value(e.model.config().end_of_stream());
+    stack_of(
+        e.model,
+        &e.out.cache,
+        end.expect("every model has it"),
+        By::Layer,
+    )
 }
 
 pub(super) fn layer_norm<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Result<()> {
@@ -59,33 +51,48 @@ pub(super) fn layer_norm<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -
     for step in &diagram.steps {
         let Op::Norm(site) = step.op else { continue };
         let norm = e.model.norm_at(site).expect("a norm of this model");
-        let (scale_hook, normalized_hook) = (site.scale(), site.normalized());
+        let (scale_hook, normalized_hook) = (Hook::Scale(site), site.output());
+        let width = e.model.config().norm_width(site);
         // Without layers the stream has no hook.
         let input = diagram.values[step.reads[0].0];
         let x = match e.out.cache.get(input) {
-            Some(x) => Bounded::exact(x.rows()),
+            Some(x) => Bounded::exact(rows_of(x, width)),
             None => stack_sum(&last_stack(e)?),
+        };
+        // Of queries and keys a row is a head's, or all heads'.
+        let rows = x.nrows() / (e.out.tokens.batch() * e.out.tokens.pos());
+        let compare_rows = |cmp: &mut Comparison, hook, left: &Bounded<T>, right: &Bounded<T>| {
+            compare(cmp, left, right, |i, j| match rows {
+                1 => e.place(hook, i, &[j]),
+                _ => e.place(hook, i / rows, &[i % rows, j]),
+            });
         };
         let d = T::from_f64(x.value.ncols() as f64);
         let x = read_by(&norm, &x);
         let mean_square = x.squared().row_sums().scaled(T::ONE / d, unit::<T>());
         let expected = mean_square.plus(&Bounded::exact_row(&[eps])).sqrt();
         let scale = e.value(scale_hook)?;
-        e.compare_rows(cmp, scale_hook, &expected.claimed(scale.rows()), &expected);
+        compare_rows(
+            cmp,
+            scale_hook,
+            &expected.claimed(rows_of(scale, 1)),
+            &expected,
+        );
 
         let expected = match norm.b() {
             Some(b) => weighed(&norm, &x, scale.data()).plus(&Bounded::exact_row(b)),
             None => weighed(&norm, &x, scale.data()),
         };
         let found = e.value(normalized_hook)?;
-        e.compare_rows(
-            cmp,
-            normalized_hook,
-            &expected.claimed(found.rows()),
-            &expected,
-        );
+        let claimed = expected.claimed(rows_of(found, width));
+        compare_rows(cmp, normalized_hook, &claimed, &expected);
     }
     Ok(())
+}
+
+/// A value in rows of another width than its last axis'.
+fn rows_of<T: Scalar>(x: &Tensor<T>, width: usize) -> MatRef<'_, T> {
+    MatRef::from_row_major_slice(x.data(), x.len() / width, width)
 }
 
 /// What a norm takes the mean square of: the stream less its mean.
@@ -146,11 +153,10 @@ impl<T: Scalar> Chosen<T> {
 
     /// What the run computed, `[batch · pos, chosen]`, with the bound of doing so from its own last stream.
     pub fn found(&self, e: &Evidence<'_, T>) -> Result<Bounded<T>> {
-        let c = e.model.config();
         // The stream is the components' sum to within rounding.
         let mut stream = stack_sum(&last_stack(e)?);
-        if let Some(last) = c.n_layers.checked_sub(1).map(Hook::ResidPost) {
-            stream = stream.claimed(e.value(last)?.rows());
+        if let Some(last) = e.out.cache.get(e.model.config().end_of_stream()) {
+            stream = stream.claimed(last.rows());
         }
         let normalized = match (e.model.norm_at(NormSite::Final), final_scale(e)?) {
             (Some(norm), Some(scale)) => through(&norm, &stream, scale, true),
@@ -167,8 +173,10 @@ impl<T: Scalar> Chosen<T> {
 
 /// The scale of the last norm, where there is one.
 fn final_scale<'a, T: Scalar>(e: &Evidence<'a, T>) -> Result<Option<&'a [T]>> {
-    match e.model.config().norm {
-        Some(_) => Ok(Some(e.out.cache.require(Hook::LnFinalScale)?.data())),
+    match e.model.norm_at(NormSite::Final) {
+        Some(_) => Ok(Some(
+            e.out.cache.require(Hook::Scale(NormSite::Final))?.data(),
+        )),
         None => Ok(None),
     }
 }

@@ -7,6 +7,7 @@ use pathsum::expr::{self, Dims, Expr, Family, Rational, Rule, Space, Statement, 
 use pathsum::linalg::{Par, product};
 use pathsum::model::NormKind;
 use pathsum::model::process::Step;
+use pathsum::names::NormSite;
 use pathsum::plan::{Form, Plan};
 use pathsum::strategies::{configs, models_and_tokens_of, models_of};
 use pathsum::verify::{self, Proof};
@@ -362,20 +363,20 @@ fn expressions() -> impl Strategy<Value = Expr> {
         7 => expr::W_U().col(i) * expr::W_U().col(1).t(),
         8 => expr::b_O(h.layer).t() * expr::b_O(0),
         9 => expr::ones(Space::Model) * expr::b_O(1),
-        10 => expr::w(expr::Site::Ln1(h.layer)),
+        10 => expr::w(NormSite::Ln1(h.layer)),
         11 => expr::resid_pre(h.layer).t() * expr::pattern(h) * expr::result(h),
-        12 => expr::normalized(expr::Site::LnFinal).t() * expr::attn_out(1),
+        12 => expr::normalized(NormSite::Final).t() * expr::attn_out(1),
         13 => {
             expr::stack(&[expr::W_E(), expr::W_pos()]).t()
                 * expr::stack(&[expr::W_E(), expr::W_pos()])
         }
         14 => expr::W_Q(h) * expr::b_Q(h).t() * expr::b_O(0),
-        15 => expr::resid_pre(0).t() * expr::scale(expr::Site::Ln1(0)) * expr::resid_pre(1),
+        15 => expr::resid_pre(0).t() * expr::scale(NormSite::Ln1(0)) * expr::resid_pre(1),
         16 => expr::ones(Space::Model) * expr::ones(Space::Model).t(),
         17 => expr::resid_post(0).t() * expr::tokens() * expr::W_E(),
         18 => expr::W_V(h) * expr::W_V(h).t(),
         19 => expr::b_V(h).t().t() * expr::W_O(h).col(2) * expr::ones(Space::One) * expr::b_O(0),
-        20 => expr::embed().t() * expr::ones(Space::Pos) * expr::b(expr::Site::LnFinal),
+        20 => expr::embed().t() * expr::ones(Space::Pos) * expr::b(NormSite::Final),
         _ => expr::Expr::zero(Space::Model, Space::Model),
     });
     // Everything is [model, model], so that everything can be added and multiplied.
@@ -586,7 +587,7 @@ fn rules_hold_of_numbers() {
     let out = full_run(&model, &tokens);
     let source = Source::run(&model, &out, 0);
     let head = Head { layer: 0, head: 1 };
-    let site = expr::Site::Ln1(1);
+    let site = NormSite::Ln1(1);
     let scale = expr::scale(site);
     let stacked = expr::stack(&[expr::W_E(), expr::W_pos()]);
     let J = |part| {
@@ -608,7 +609,7 @@ fn rules_hold_of_numbers() {
         (Rule::ScaleInverse, inverse, scale),
         (
             Rule::DiagonalsCommute,
-            expr::w(expr::Site::LnFinal),
+            expr::w(NormSite::Final),
             expr::w(site),
         ),
         (
@@ -692,8 +693,8 @@ fn costs_are_pinned() {
         d_vocab_out: 50257,
         norm: Some(NormKind::LN),
         pos_embed: true,
-        gated: false,
         rotary: None,
+        ..Dims::default()
     };
     let flops = |text: &str, form: Form| {
         let family = Family::parse(text, &dims).unwrap();
@@ -888,7 +889,7 @@ fn definitions_hold_on_random_models() {
                 define(Symbol::MlpOut(l));
             }
             if dims.norm.is_some() {
-                define(Symbol::Normalized(expr::Site::Ln1(l)));
+                define(Symbol::Normalized(NormSite::Ln1(l)));
             }
         }
         for h in dims.heads() {

@@ -7,9 +7,9 @@ use pathsum::decompose::{
     By, Component, Logit, norm_fit, residual_stack, source_attribution, summary, summary_by_class,
 };
 use pathsum::eval::{Circuit, Source};
-use pathsum::expr::Site;
 use pathsum::linalg::{Par, cosines, product};
 use pathsum::model::process::Step;
+use pathsum::names::NormSite;
 use pathsum::{Head, Hook, Model, Run, RunOutput, Tensor, TensorFile, Tokens};
 use std::path::PathBuf;
 
@@ -145,7 +145,7 @@ fn palindrome() {
 
     // LayerNorm's scale.
     let ln1: Vec<_> = (0..positions)
-        .map(|p| summary(&scales(&out, Hook::Ln1Scale(0), p)).unwrap())
+        .map(|p| summary(&scales(&out, Hook::Scale(NormSite::Ln1(0)), p)).unwrap())
         .collect();
     r.figure(
         "ln1_scale.mean",
@@ -186,7 +186,7 @@ fn palindrome() {
     r.figure("difference_vectors.cosine", &rows(&table));
 
     // As layer 1 sees them.
-    let scale = |i: usize| mean(scales(&out, Hook::Ln1Scale(1), i));
+    let scale = |i: usize| mean(scales(&out, Hook::Scale(NormSite::Ln1(1)), i));
     let seen = Mat::from_fn(pairs.len(), vectors.ncols(), |n, j| {
         vectors[(n, j)] / scale(pairs[n])
     });
@@ -197,7 +197,7 @@ fn palindrome() {
     let share = 0.373;
     let labels = r.labels("is_palindrome");
     let last = (0..tokens.batch()).filter(|&s| !labels[s]);
-    let last = mean(last.map(|s| out.cache[Hook::LnFinalScale][[s, end, 0]]));
+    let last = mean(last.map(|s| out.cache[Hook::Scale(NormSite::Final)][[s, end, 0]]));
     for h in 0..2 {
         let keys = product(seen.as_ref(), r.model.weights().W_K(head(1, h)));
         let mean_query = Mat::from_fn(1, keys.ncols(), |_, j| {
@@ -276,18 +276,18 @@ fn brackets() {
     let w = r.model.weights();
 
     // Where the answer is read, the direction for "unbalanced"; and what head 2.0 must find for it at position 1.
-    let last = fit(Site::LnFinal, &[0]);
+    let last = fit(NormSite::Final, &[0]);
     r.figure("ln_fit.final.r2", &[last.map.mean_r2()]);
     r.figure(
         "ln_fit.1.ln1.r2",
-        &[fit(Site::Ln1(1), &every).map.mean_r2()],
+        &[fit(NormSite::Ln1(1), &every).map.mean_r2()],
     );
     let unembed: Vec<f64> = rows(&r.value("W_U[:,0] - W_U[:,1]"));
     let unbalanced = last.map.carry_back(&unembed);
     let W_OV = r.value("W_OV[2.0]");
     let column = Mat::from_fn(unbalanced.len(), 1, |i, _| unbalanced[i]);
     let read_by_20 = rows(&product(W_OV.as_ref(), column.as_ref()));
-    let pre_20 = fit(Site::Ln1(2), &[1]).map.carry_back(&read_by_20);
+    let pre_20 = fit(NormSite::Ln1(2), &[1]).map.carry_back(&read_by_20);
 
     // The components of the stream along the two directions, and how far their sum is off the stream.
     let mut along: Vec<(Component, [Vec<f64>; 2])> = Vec::new();
@@ -363,7 +363,7 @@ fn brackets() {
     );
 
     // What head 0.0 copies of the two brackets: opposite directions, which neurons read.
-    let first = fit(Site::Ln1(0), &every).map;
+    let first = fit(NormSite::Ln1(0), &every).map;
     println!(
         "blocks.0.ln1: rank {} of {}, cut-off {:.1e}",
         first.rank, config.d_model, first.cutoff

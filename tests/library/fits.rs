@@ -8,9 +8,9 @@ use pathsum::decompose::{
     info_weighted_pattern, norm_fit, residual_stack, source_attribution,
     source_attribution_through,
 };
-use pathsum::expr::Site;
 use pathsum::linalg::{Par, affine_fit, cosines, least_squares, pca};
 use pathsum::model::NormWeight;
+use pathsum::names::NormSite;
 use pathsum::strategies::{configs, models_and_tokens_of};
 use pathsum::{Head, Hook, Model, Scalar, Tokens, fixture};
 use proptest::prelude::*;
@@ -343,9 +343,9 @@ fn fits_of_norms() {
         let model = fixture::induction::<T>();
         let out = full_run(&model, &fixture::repeated_sequences(30, 9, 0));
         for (site, hook) in [
-            (Site::Ln1(0), Hook::Ln1Normalized(0)),
-            (Site::Ln1(1), Hook::Ln1Normalized(1)),
-            (Site::LnFinal, Hook::LnFinalNormalized),
+            (NormSite::Ln1(0), Hook::Normalized(NormSite::Ln1(0))),
+            (NormSite::Ln1(1), Hook::Normalized(NormSite::Ln1(1))),
+            (NormSite::Final, Hook::Normalized(NormSite::Final)),
         ] {
             let positions = [0, 3, 4, 11, 17];
             let fit = norm_fit(model.config(), &out.cache, site, &positions).unwrap();
@@ -363,13 +363,13 @@ fn fits_of_norms() {
             let error = norm_fit(model.config(), &out.cache, site, positions);
             error.unwrap_err().to_string()
         };
-        assert!(refused(Site::Ln2(0), &[0]).contains("no norm `0,ln2`"));
-        assert!(refused(Site::Ln1(2), &[0]).contains("no norm `2,ln1`"));
+        assert!(refused(NormSite::Ln2(0), &[0]).contains("no norm `0,ln2`"));
+        assert!(refused(NormSite::Ln1(2), &[0]).contains("no norm `2,ln1`"));
         assert_eq!(
-            refused(Site::Ln1(0), &[18]),
+            refused(NormSite::Ln1(0), &[18]),
             "position 18: the run's are 0..=17"
         );
-        assert_eq!(refused(Site::Ln1(0), &[]), "a fit to no data");
+        assert_eq!(refused(NormSite::Ln1(0), &[]), "a fit to no data");
     }
     check::<f64>();
     check::<f32>();
@@ -566,10 +566,10 @@ fn size<T: Scalar>(
     sequence: usize,
     q: usize,
 ) -> f64 {
-    let last = scale(cache, Hook::LnFinalScale, [sequence, q]);
+    let last = scale(cache, Hook::Scale(NormSite::Final), [sequence, q]);
     let (_, sizes) = normed(
         model.config(),
-        model.weights().ln_final.as_ref(),
+        model.weights().norms.get(&NormSite::Final),
         last,
         written(model, head, v),
     );
@@ -593,10 +593,14 @@ fn by_loops<T: Scalar>(
         source,
         model.config().group(earlier.head),
     ]);
-    let ln1 = scale(cache, Hook::Ln1Scale(later.layer), [sequence, between]);
+    let ln1 = scale(
+        cache,
+        Hook::Scale(NormSite::Ln1(later.layer)),
+        [sequence, between],
+    );
     let (x, x_size) = normed(
         model.config(),
-        w.blocks[later.layer].ln1.as_ref(),
+        w.norms.get(&NormSite::Ln1(later.layer)),
         ln1,
         written(model, earlier, v),
     );
@@ -624,8 +628,8 @@ fn by_loops<T: Scalar>(
     };
     let d = model.config().d_model;
     let result = ((0..d).map(out).collect(), (0..d).map(out_size).collect());
-    let last = scale(cache, Hook::LnFinalScale, [sequence, query]);
-    let (y, y_size) = normed(model.config(), w.ln_final.as_ref(), last, result);
+    let last = scale(cache, Hook::Scale(NormSite::Final), [sequence, query]);
+    let (y, y_size) = normed(model.config(), w.norms.get(&NormSite::Final), last, result);
     let patterns = cache[Hook::Pattern(earlier.layer)][[sequence, earlier.head, between, source]]
         .to_f64()
         * cache[Hook::Pattern(later.layer)][[sequence, later.head, query, between]].to_f64();

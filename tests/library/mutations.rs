@@ -11,6 +11,7 @@ use pathsum::model::process::Step;
 use pathsum::model::{
     ActFn, Mask, Norm, NormKind, NormWeight, Pairing, Positions, RotaryPositions,
 };
+use pathsum::names::NormSite;
 use pathsum::strategies::models_of;
 use pathsum::verify::{self, Evidence, Finding, Invariance, RunIdentity, Transformed, Verdict};
 use pathsum::{
@@ -306,36 +307,49 @@ const RIGHT_FOLD: Fold = Fold {
 };
 
 fn fold<T: Scalar>(weights: &mut Weights<T>, how: Fold) {
-    for block in &mut weights.blocks {
+    let norms = &mut weights.norms;
+    for (l, block) in weights.blocks.iter_mut().enumerate() {
         let attn = &mut block.attn;
         for (W, b) in [
             (&mut attn.W_Q, &mut attn.b_Q),
             (&mut attn.W_K, &mut attn.b_K),
             (&mut attn.W_V, &mut attn.b_V),
         ] {
-            fold_norm(&mut block.ln1, W.data_mut(), b.data_mut(), how);
+            fold_norm(
+                norms.get_mut(&NormSite::Ln1(l)),
+                W.data_mut(),
+                b.data_mut(),
+                how,
+            );
         }
-        reset(&mut block.ln1, how);
+        reset(norms.get_mut(&NormSite::Ln1(l)), how);
         if let Some(mlp) = &mut block.mlp {
             fold_norm(
-                &mut block.ln2,
+                norms.get_mut(&NormSite::Ln2(l)),
                 mlp.W_in.data_mut(),
                 mlp.b_in.data_mut(),
                 how,
             );
-            reset(&mut block.ln2, how);
-            fold_norm(&mut mlp.ln, mlp.W_out.data_mut(), mlp.b_out.data_mut(), how);
-            reset(&mut mlp.ln, how);
+            reset(norms.get_mut(&NormSite::Ln2(l)), how);
+            let neurons = NormSite::Neurons(l);
+            let W_out = mlp.W_out.data_mut();
+            fold_norm(norms.get_mut(&neurons), W_out, mlp.b_out.data_mut(), how);
+            reset(norms.get_mut(&neurons), how);
         }
     }
     if how.unembed {
         let (W, b) = (&mut weights.W_U, &mut weights.b_U);
-        fold_norm(&mut weights.ln_final, W.data_mut(), b.data_mut(), how);
+        fold_norm(
+            norms.get_mut(&NormSite::Final),
+            W.data_mut(),
+            b.data_mut(),
+            how,
+        );
     }
-    reset(&mut weights.ln_final, how);
+    reset(norms.get_mut(&NormSite::Final), how);
 }
 
-fn fold_norm<T: Scalar>(norm: &mut Option<Norm<T>>, W: &mut [T], b: &mut [T], how: Fold) {
+fn fold_norm<T: Scalar>(norm: Option<&mut Norm<T>>, W: &mut [T], b: &mut [T], how: Fold) {
     let Some(norm) = norm else { return };
     let zeros = Tensor::zeros(norm.w.shape());
     let ln_b = norm.b.clone().unwrap_or(zeros);
@@ -366,7 +380,7 @@ fn fold_norm<T: Scalar>(norm: &mut Option<Norm<T>>, W: &mut [T], b: &mut [T], ho
     }
 }
 
-fn reset<T: Scalar>(norm: &mut Option<Norm<T>>, how: Fold) {
+fn reset<T: Scalar>(norm: Option<&mut Norm<T>>, how: Fold) {
     if let (Some(norm), true) = (norm, how.norms_reset) {
         norm.w.data_mut().fill(T::ONE);
         norm.b.iter_mut().for_each(|b| b.data_mut().fill(T::ZERO));
@@ -516,8 +530,12 @@ fn mutations<T: Scalar>() -> Vec<Mutation<T>> {
     });
     mutation!("`ln1` and `ln2` exchanged", |c: &Case<T>| {
         c.weights(|w| {
-            for block in w.blocks.iter_mut().filter(|b| b.ln2.is_some()) {
-                std::mem::swap(&mut block.ln1, &mut block.ln2);
+            for l in 0..w.blocks.len() {
+                let [ln1, ln2] = [NormSite::Ln1(l), NormSite::Ln2(l)];
+                if let Some(second) = w.norms.remove(&ln2) {
+                    let first = w.norms.insert(ln1, second);
+                    w.norms.extend(first.map(|norm| (ln2, norm)));
+                }
             }
         })
     });
@@ -668,13 +686,7 @@ fn mutations<T: Scalar>() -> Vec<Mutation<T>> {
     });
 
     // Norms.
-    let scales = |hook: Hook| {
-        use Hook::{Ln1Scale, Ln2Scale, LnFinalScale, MlpLnScale};
-        matches!(
-            hook,
-            Ln1Scale(_) | Ln2Scale(_) | LnFinalScale | MlpLnScale(_)
-        )
-    };
+    let scales = |hook: Hook| matches!(hook, Hook::Scale(_));
     mutation!("`eps` outside the root", move |c: &Case<T>| {
         let eps = T::from_f64(c.config().eps);
         c.computing(|hook, t, _| {
@@ -689,7 +701,9 @@ fn mutations<T: Scalar>() -> Vec<Mutation<T>> {
         c.computing(|hook, t, _| {
             if scales(hook) {
                 let d = match hook {
-                    Hook::MlpLnScale(_) => c.config().d_mlp().expect("a norm over neurons"),
+                    Hook::Scale(NormSite::Neurons(_)) => {
+                        c.config().d_mlp().expect("a norm over neurons")
+                    }
                     _ => c.config().d_model,
                 } as f64;
                 let unbiased = T::from_f64(d / (d - 1.0));
@@ -708,14 +722,14 @@ fn mutations<T: Scalar>() -> Vec<Mutation<T>> {
     });
     mutation!("`ln_final` skipped", |c: &Case<T>| {
         c.computing(|hook, t, saved| {
-            if hook == Hook::LnFinalNormalized {
+            if hook == Hook::Normalized(NormSite::Final) {
                 *t = saved[&Hook::ResidPost(1)].clone();
             }
         })
     });
     mutation!("SoLU's LayerNorm skipped", |c: &Case<T>| {
         c.computing(|hook, t, saved| {
-            if let Hook::MlpLnNormalized(l) = hook {
+            if let Hook::Normalized(NormSite::Neurons(l)) = hook {
                 *t = saved[&Hook::Mid(l)].clone();
             }
         })
@@ -760,8 +774,8 @@ fn mutations<T: Scalar>() -> Vec<Mutation<T>> {
         T,
     >| {
         c.computing(|hook, t, saved| {
-            if let Hook::Ln2Normalized(l) = hook {
-                let norm = c.model.weights().blocks[l].ln2.as_ref();
+            if let Hook::Normalized(NormSite::Ln2(l)) = hook {
+                let norm = c.model.weights().norms.get(&NormSite::Ln2(l));
                 *t = layer_norm(&saved[&Hook::ResidPre(l)], c.config().eps, norm);
             }
         })
@@ -1084,11 +1098,22 @@ fn shifted_norm<T: Scalar>(
     means_left: f64,
 ) {
     let w = c.model.weights();
-    let block = |l: usize| &w.blocks[l];
     let (input, scale, norm) = match hook {
-        Hook::Ln1Normalized(l) => (Hook::ResidPre(l), Hook::Ln1Scale(l), &block(l).ln1),
-        Hook::Ln2Normalized(l) => (Hook::ResidMid(l), Hook::Ln2Scale(l), &block(l).ln2),
-        Hook::LnFinalNormalized => (Hook::ResidPost(1), Hook::LnFinalScale, &w.ln_final),
+        Hook::Normalized(NormSite::Ln1(l)) => (
+            Hook::ResidPre(l),
+            Hook::Scale(NormSite::Ln1(l)),
+            w.norms.get(&NormSite::Ln1(l)),
+        ),
+        Hook::Normalized(NormSite::Ln2(l)) => (
+            Hook::ResidMid(l),
+            Hook::Scale(NormSite::Ln2(l)),
+            w.norms.get(&NormSite::Ln2(l)),
+        ),
+        Hook::Normalized(NormSite::Final) => (
+            Hook::ResidPost(1),
+            Hook::Scale(NormSite::Final),
+            w.norms.get(&NormSite::Final),
+        ),
         _ => return,
     };
     let d = t.shape()[2];
@@ -1405,7 +1430,7 @@ fn llama<T: Scalar>() -> Case<T> {
 
 /// Queries or keys turned as the model turns them, but by another angle.
 fn turned<T: Scalar>(c: &Config, x: &Tensor<T>, angle: impl Fn(usize, f64) -> f64) -> Tensor<T> {
-    let Positions::Rotary(rotary) = c.positions else {
+    let Positions::Rotary(rotary) = &c.positions else {
         panic!("rotary positions")
     };
     let half = rotary.dim / 2;

@@ -6,6 +6,7 @@ use pathsum::decompose::{
     Contribution, Logit, LogitPaths, Path, Paths, ScoreTerm, Start, count, score_table,
 };
 use pathsum::model::{ActFn, Mask, MlpKind, NormKind, NormWeight};
+use pathsum::names::NormSite;
 use pathsum::strategies::{configs, models_and_tokens, models_and_tokens_of};
 use pathsum::{
     Cache, Config, Head, Hook, Model, Par, Run, RunOutput, Scalar, Tensor, TensorFile, Tokens,
@@ -179,9 +180,12 @@ fn apart<T: Scalar>(
         .collect();
     for (l, block) in w.blocks.iter().enumerate() {
         let attn = &block.attn;
-        let ln1 = block.ln1.as_ref();
+        let ln1 = w.norms.get(&NormSite::Ln1(l));
         let before: Vec<f64> = (0..pos)
-            .map(|p| size[p] * read(Hook::Ln1Scale(l), p) * largest(ln1.map(|n| &n.w)) + b(ln1))
+            .map(|p| {
+                size[p] * read(Hook::Scale(NormSite::Ln1(l)), p) * largest(ln1.map(|n| &n.w))
+                    + b(ln1)
+            })
             .collect();
         for h in 0..c.n_heads {
             let (V, O) = (
@@ -202,10 +206,11 @@ fn apart<T: Scalar>(
             }
         }
     }
-    let ln_final = w.ln_final.as_ref();
+    let ln_final = w.norms.get(&NormSite::Final);
     let column: Vec<T> = (0..c.d_model).map(|i| w.W_U[[i, logit]]).collect();
-    let size =
-        size[position] * read(Hook::LnFinalScale, position) * largest(ln_final.map(|n| &n.w));
+    let size = size[position]
+        * read(Hook::Scale(NormSite::Final), position)
+        * largest(ln_final.map(|n| &n.w));
     let size = (size + b(ln_final)) * norm(&column) + w.b_U.data()[logit].abs().to_f64();
     let layer = 4 * (c.d_model + c.d_head + pos) + c.n_heads + 32;
     // Adding up the paths one by one meets a rounding a path.
@@ -419,10 +424,11 @@ fn score_tables_add_up<T: Scalar>(model: &Model<T>, tokens: &Tokens) -> TestCase
                     x.iter_mut().zip(row).for_each(|(x, r)| *x += r + mean);
                 }
                 if c.norm.is_some() {
-                    let scale = out.cache[Hook::Ln1Scale(layer)][[0, position, 0]].to_f64();
+                    let scale =
+                        out.cache[Hook::Scale(NormSite::Ln1(layer))][[0, position, 0]].to_f64();
                     x.iter_mut().for_each(|x| *x /= scale);
                 }
-                if let Some(ln1) = &model.weights().blocks[layer].ln1 {
+                if let Some(ln1) = model.weights().norms.get(&NormSite::Ln1(layer)) {
                     let zeros = vec![0.0; c.d_model];
                     let b = ln1.b.as_ref().map_or(zeros, |b| sizes(b.data()));
                     let affine = sizes(ln1.w.data()).into_iter().zip(b);

@@ -11,6 +11,7 @@ use pathsum::decompose::{
 };
 use pathsum::model::process::{Outcome, Step};
 use pathsum::model::{ActFn, Mask, NormKind, NormWeight};
+use pathsum::names::NormSite;
 use pathsum::strategies::{configs, models, models_and_tokens, models_of, tokens_of};
 use pathsum::verify::{self, Evidence, Invariance, RunIdentity, Verdict};
 use pathsum::{Cache, Config, Hook, Model, Par, Run, RunOutput, Scalar, Tensor, Tokens};
@@ -566,8 +567,8 @@ fn attributions_add_up<T: Scalar>(model: &Model<T>, tokens: &Tokens) -> TestCase
                 None => (0..d).map(|i| features[i] * W_U(i)).sum(),
                 Some(_) => {
                     let mean = features.iter().sum::<f64>() / d as f64;
-                    let scale = size(out.cache[Hook::LnFinalScale].data()[row]);
-                    let affine = |i: usize| match &w.ln_final {
+                    let scale = size(out.cache[Hook::Scale(NormSite::Final)].data()[row]);
+                    let affine = |i: usize| match w.norms.get(&NormSite::Final) {
                         Some(n) => (
                             match c.norm.map(|norm| norm.weight) {
                                 Some(NormWeight::OnePlus) => size(T::ONE + n.w.data()[i]),
@@ -614,7 +615,8 @@ fn an_attribution_to_a_difference_is_the_difference_of_attributions() {
         let stack = residual_stack(&model, &cache, Hook::ResidPost(last), By::Head).unwrap();
         let logits = [Logit::Difference(i, j), Logit::Of(i), Logit::Of(j)];
         let parts = direct_logit_attribution(&model, &cache, stack.clone(), &logits).unwrap();
-        let normalized = layer_norm_stack(&model, &cache, stack, Hook::LnFinalScale).unwrap();
+        let normalized =
+            layer_norm_stack(&model, &cache, stack, Hook::Scale(NormSite::Final)).unwrap();
         // A product over d_model, and one rounding more on each side for its difference.
         let gamma = Rounding::of::<f64>().gamma(c.d_model + 2);
         let mut rows = normalized.values.data().chunks(c.d_model);

@@ -3,6 +3,7 @@
 use crate::common::{outcome, sound, untrained, with_fields};
 use crate::reference;
 use pathsum::fixture::Fixture;
+use pathsum::names::NormSite;
 use pathsum::study::sorted_list::{self, SortedListStudy};
 use pathsum::study::{Outcome, Story};
 use pathsum::task::{SortedLists, Task};
@@ -188,7 +189,7 @@ fn logits(model: &Model<f64>, stream: &[f64]) -> Vec<f64> {
     let mean = stream.iter().sum::<f64>() / n;
     let square = stream.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / n;
     let scale = (square + model.config().eps).sqrt();
-    let norm = w.ln_final.as_ref().unwrap();
+    let norm = &w.norms[&NormSite::Final];
     (0..model.config().d_vocab_out)
         .map(|t| {
             let each = stream.iter().enumerate();

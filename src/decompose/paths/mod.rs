@@ -18,10 +18,10 @@ pub use scores::{ScoreTable, ScoreTerm, score_table};
 pub use search::{Certificate, Top};
 pub use sums::{LogitPaths, Sum};
 
-use crate::diagram::NormSite;
 use crate::error::{Error, Result};
 use crate::linalg::{Par, product_into};
 use crate::model::{Cache, Config, Model};
+use crate::names::NormSite;
 use crate::names::{Head, Hook};
 use crate::tensor::{Scalar, Tensor};
 use faer::MatRef;
@@ -203,8 +203,8 @@ impl<'a, T: Scalar> Paths<'a, T> {
                     | Hook::PosEmbed
                     | Hook::Pattern(_)
                     | Hook::MlpOut(_)
-                    | Hook::Ln1Scale(_)
-                    | Hook::LnFinalScale
+                    | Hook::Scale(NormSite::Ln1(_))
+                    | Hook::Scale(NormSite::Final)
             )
         };
         config.hooks().into_iter().filter(needed).collect()
@@ -301,7 +301,7 @@ impl<'a, T: Scalar> Paths<'a, T> {
                 );
                 write(Start::MlpBias(l), l + 1, everywhere(&mlp.b_out), T::ZERO);
             }
-            let scale = scale(Hook::Ln1Scale(l))?;
+            let scale = scale(Hook::Scale(NormSite::Ln1(l)))?;
             let ln1 = model.norm_at(NormSite::Ln1(l));
             layers.push(Layer {
                 patterns,
@@ -327,7 +327,7 @@ impl<'a, T: Scalar> Paths<'a, T> {
             par,
             layers,
             starts,
-            final_scale: scale(Hook::LnFinalScale)?,
+            final_scale: scale(Hook::Scale(NormSite::Final))?,
         })
     }
 

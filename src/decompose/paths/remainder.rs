@@ -11,9 +11,9 @@
 
 use super::sums::{Cotangents, LogitPaths};
 use super::{Layer, Paths, StreamWrite, frobenius, norm};
-use crate::diagram::NormSite;
 use crate::linalg::rounding::{gamma, rounded_up, spectral_at_most};
 use crate::names::Head;
+use crate::names::NormSite;
 use crate::tensor::{Scalar, Tensor};
 
 /// A bound for every position.

@@ -4,8 +4,8 @@ use super::{row, times};
 use crate::decompose::{By, Component, Stack, layer_norm_stack, residual_stack};
 use crate::error::{Error, Result};
 use crate::model::{Cache, Model};
-use crate::names::{Head, Hook};
-use crate::op::{Layout, Turns};
+use crate::names::{Head, Hook, NormSite};
+use crate::op::{Layout, Place, Turns};
 use crate::tensor::{Scalar, Tensor};
 use faer::MatRef;
 use serde::{Serialize, Serializer};
@@ -110,7 +110,7 @@ pub fn score_table<T: Scalar>(
         });
     }
     let stack = residual_stack(model, cache, Hook::ResidPre(head.layer), By::Head)?;
-    let stack = layer_norm_stack(model, cache, stack, Hook::Ln1Scale(head.layer))?;
+    let stack = layer_norm_stack(model, cache, stack, Hook::Scale(NormSite::Ln1(head.layer)))?;
     let &[_, batch, pos, _] = stack.values.shape() else {
         unreachable!("a stack has four axes")
     };
@@ -126,13 +126,17 @@ pub fn score_table<T: Scalar>(
     let w = model.weights();
     let mut at_query = projected(&stack, sequence, query, w.W_Q(head), w.b_Q(head));
     let mut at_key = projected(&stack, sequence, key, w.W_K(head), w.b_K(head));
-    if c.rotary() {
+    if let Some(rotary) = c.rotary_at(head.layer) {
         // Each term of a query or key is turned as the whole is.
         for (rows, position) in [(&mut at_query, query), (&mut at_key, key)] {
             let &[n, d_head] = rows.shape() else {
                 unreachable!("a row for each term")
             };
-            let turns = Turns::new(c, [position]);
+            let place = Place {
+                position,
+                length: pos,
+            };
+            let turns = Turns::new(rotary, [place]);
             let mut turned = rows.clone().reshape(&[1, 1, n, d_head]);
             turns.turn(Layout::ROWS, &mut turned);
             *rows = turned.reshape(&[n, d_head]);

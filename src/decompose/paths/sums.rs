@@ -3,9 +3,9 @@
 use super::{Paths, Start, map, scale_rows, times};
 use crate::decompose::Logit;
 use crate::decompose::stack::add;
-use crate::diagram::NormSite;
 use crate::error::{Error, Result};
 use crate::names::Head;
+use crate::names::NormSite;
 use crate::tensor::{Scalar, Tensor};
 
 /// A sum, and how far rounding may have put it.

@@ -4,10 +4,9 @@ use super::data::Data;
 use super::written::{ANSWER, TALLY};
 use crate::decompose::norm_fit;
 use crate::error::Result;
-use crate::expr::Site;
 use crate::linalg::{AffineFit, Par, affine_fit, product};
 use crate::model::{Cache, Model, Run};
-use crate::names::{Head, Hook};
+use crate::names::{Head, Hook, NormSite};
 use crate::study::circuit::circuit;
 use crate::tensor::Tensor;
 use faer::{Mat, MatRef};
@@ -77,17 +76,17 @@ impl Fits {
         let fit = |site, cache: &Cache<f64>, positions: &[usize]| {
             Ok(norm_fit(config, cache, site, positions)?.map)
         };
-        let ln1 = |l| [Hook::ResidPre(l), Hook::Ln1Normalized(l)];
-        let all_of = |l| fit(Site::Ln1(l), &cache(ln1(l))?, &every);
-        let ends = cache([Hook::ResidPost(last), Hook::LnFinalNormalized])?;
+        let ln1 = |l| [Hook::ResidPre(l), Hook::Normalized(NormSite::Ln1(l))];
+        let all_of = |l| fit(NormSite::Ln1(l), &cache(ln1(l))?, &every);
+        let ends = cache([Hook::ResidPost(last), Hook::Normalized(NormSite::Final)])?;
         let heads = cache(ln1(last))?;
         let [input, output] = ln1(last).map(|hook| at_brackets(&heads[hook], data));
         let at_brackets = || affine_fit(input.as_ref(), output.as_ref());
         let (at_brackets, (first, second)) =
             par.both(at_brackets, || par.both(|| all_of(0), || all_of(1)));
         Ok(Fits {
-            last: fit(Site::LnFinal, &ends, &[ANSWER])?,
-            before_heads: fit(Site::Ln1(last), &heads, &[TALLY])?,
+            last: fit(NormSite::Final, &ends, &[ANSWER])?,
+            before_heads: fit(NormSite::Ln1(last), &heads, &[TALLY])?,
             at_brackets: at_brackets?,
             first: first?,
             second: second?,

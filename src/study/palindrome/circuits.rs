@@ -7,7 +7,7 @@ use crate::decompose::{
 };
 use crate::error::Result;
 use crate::model::Run;
-use crate::names::{Head, Hook};
+use crate::names::{Head, Hook, NormSite};
 use crate::study::circuit::rows;
 use crate::tensor::{Tensor, softmax_rows};
 use serde::Serialize;
@@ -42,7 +42,7 @@ impl QkCircuits {
     pub(super) fn of(lab: &Lab<'_>, roles: &Roles) -> Result<Self> {
         let heads: Vec<Head> = roles.first.iter().map(|a| a.head).collect();
         let scales = (0..lab.positions())
-            .map(|p| crate::decompose::summary(&lab.scales(Hook::Ln1Scale(0), p)));
+            .map(|p| crate::decompose::summary(&lab.scales(Hook::Scale(NormSite::Ln1(0)), p)));
         let scales: Vec<_> = scales.collect::<Result<_>>()?;
         let scale: Vec<f64> = scales.iter().map(|s| s.mean).collect();
         let all = mean(scale.iter().copied());
@@ -105,8 +105,15 @@ impl Lab<'_> {
 fn top1(lab: &Lab<'_>, roles: &Roles) -> Result<f64> {
     const FIRST: usize = 5;
     let few = lab.data.hundred.sequences.tokens.clone().truncate(FIRST);
-    let out = lab.model.run(&few, Run::new().cache(Hook::Ln1Scale(0)))?;
-    let scale = mean(out.cache[Hook::Ln1Scale(0)].data().iter().copied());
+    let out = lab
+        .model
+        .run(&few, Run::new().cache(Hook::Scale(NormSite::Ln1(0))))?;
+    let scale = mean(
+        out.cache[Hook::Scale(NormSite::Ln1(0))]
+            .data()
+            .iter()
+            .copied(),
+    );
     let scores = lab.token_scores(roles.comparing(), scale)?;
     let values = lab.task.start() as usize;
     Ok(share_of(values, |t| {

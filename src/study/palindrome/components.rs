@@ -7,7 +7,7 @@ use crate::decompose::{
 };
 use crate::error::Result;
 use crate::model::Run;
-use crate::names::Hook;
+use crate::names::{Hook, NormSite};
 use serde::Serialize;
 
 /// One component's direct attribution: the logit of "other" less that of "palindrome".
@@ -34,7 +34,9 @@ pub(super) fn components(lab: &Lab<'_>) -> Result<Vec<ComponentAttribution>> {
         let few = tokens.slice(first, STRETCH.min(tokens.batch() - first));
         let hooks = By::Head.hooks(config).into_iter();
         let run = hooks.fold(Run::new().par(lab.par), |run, hook| run.cache(hook));
-        let out = lab.model.run(&few, run.cache(Hook::LnFinalScale))?;
+        let out = lab
+            .model
+            .run(&few, run.cache(Hook::Scale(NormSite::Final)))?;
         let last = Hook::ResidPost(config.n_layers - 1);
         let stack = residual_stack(&lab.model, &out.cache, last, By::Head)?;
         let logit = [Logit::Difference(OTHER, PALINDROME)];

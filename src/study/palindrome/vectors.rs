@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::eval::Source;
 use crate::linalg::{Par, cosines, product};
 use crate::model::Run;
-use crate::names::{Head, Hook};
+use crate::names::{Head, Hook, NormSite};
 use crate::study::circuit::{circuits_of, rows};
 use crate::tensor::Tensor;
 use faer::Mat;
@@ -54,20 +54,20 @@ impl Vectors {
     pub(super) fn of(lab: &Lab<'_>, roles: &Roles) -> Result<Self> {
         let positions: Vec<usize> = lab.second_half().collect();
         let written = lab.circuit(&format!("W_pos W_OV[{}]", roles.comparing()))?;
-        let scale = |p: usize| lab.mean_scale(Hook::Ln1Scale(0), p);
+        let scale = |p: usize| lab.mean_scale(Hook::Scale(NormSite::Ln1(0)), p);
         let vectors = Mat::from_fn(positions.len(), written.shape()[1], |n, j| {
             let (i, mirror) = (positions[n], lab.end() - positions[n]);
             written[[i, j]] / scale(i) - written[[mirror, j]] / scale(mirror)
         });
         // As the second layer sees them.
         let seen_at: Vec<f64> = (positions.iter())
-            .map(|&i| lab.mean_scale(Hook::Ln1Scale(1), i))
+            .map(|&i| lab.mean_scale(Hook::Scale(NormSite::Ln1(1)), i))
             .collect();
         let seen = Mat::from_fn(positions.len(), vectors.ncols(), |n, j| {
             vectors[(n, j)] / seen_at[n]
         });
         let classes = lab.classes();
-        let at_end = lab.scales(Hook::LnFinalScale, lab.end());
+        let at_end = lab.scales(Hook::Scale(NormSite::Final), lab.end());
         let others = at_end.iter().zip(classes).filter(|(_, c)| **c == OTHER);
         let last = mean(others.map(|(&scale, _)| scale));
 

@@ -4,6 +4,7 @@ use super::{Num, Params, Rounding, Value};
 use pathsum::model::{
     ActFn, Mask, NormKind, NormWeight, Pairing, Positions, RotaryPositions, RotaryScaling,
 };
+use pathsum::names::NormSite;
 use pathsum::{Config, Hook, Tokens};
 
 /// What a hook's closure does to its value.
@@ -83,7 +84,7 @@ impl<'a> Pass<'a> {
         let embed = self.visit(Hook::Embed, embed);
         let plus = |a: &Value, b: &Value| Value::from_fn(&stream, |at| r.add(a.at(at), b.at(at)));
         let mut resid = match c.positions {
-            Positions::Rotary(_) => embed,
+            Positions::Rotary(_) | Positions::Alibi | Positions::None => embed,
             Positions::Learned => {
                 let W_pos = self.param("pos_embed.W_pos");
                 let pos_embed = Value::from_fn(&stream, |at| W_pos.at(&[at[1], at[2]]));
@@ -93,14 +94,20 @@ impl<'a> Pass<'a> {
         };
         for l in 0..c.n_layers {
             resid = self.visit(Hook::ResidPre(l), resid);
-            let hooks = (Hook::Ln1Scale(l), Hook::Ln1Normalized(l));
+            let hooks = (
+                Hook::Scale(NormSite::Ln1(l)),
+                Hook::Normalized(NormSite::Ln1(l)),
+            );
             let x = self.norm(&resid, &format!("blocks.{l}.ln1"), hooks);
             let attn_out = self.attention(l, &x, tokens);
             let attn_out = self.visit(Hook::AttnOut(l), attn_out);
             resid = plus(&resid, &attn_out);
             if c.mlp.is_some() {
                 resid = self.visit(Hook::ResidMid(l), resid);
-                let hooks = (Hook::Ln2Scale(l), Hook::Ln2Normalized(l));
+                let hooks = (
+                    Hook::Scale(NormSite::Ln2(l)),
+                    Hook::Normalized(NormSite::Ln2(l)),
+                );
                 let x = self.norm(&resid, &format!("blocks.{l}.ln2"), hooks);
                 let mlp_out = self.mlp(l, &x);
                 let mlp_out = self.visit(Hook::MlpOut(l), mlp_out);
@@ -108,7 +115,10 @@ impl<'a> Pass<'a> {
             }
             resid = self.visit(Hook::ResidPost(l), resid);
         }
-        let hooks = (Hook::LnFinalScale, Hook::LnFinalNormalized);
+        let hooks = (
+            Hook::Scale(NormSite::Final),
+            Hook::Normalized(NormSite::Final),
+        );
         let x = self.norm(&resid, "ln_final", hooks);
         self.linear(&x, "unembed.W_U", "unembed.b_U")
     }
@@ -215,12 +225,12 @@ impl<'a> Pass<'a> {
         let k = project(Hook::K(l), 'K');
         let v = project(Hook::V(l), 'V');
 
-        let (q, k) = match c.positions {
-            Positions::Learned => (q, k),
+        let (q, k) = match &c.positions {
+            Positions::Learned | Positions::Alibi | Positions::None => (q, k),
             Positions::Rotary(rotary) => {
-                let q = turned(r, &rotary, &q);
+                let q = turned(r, rotary, &q);
                 let q = self.visit(Hook::RotQ(l), q);
-                let k = turned(r, &rotary, &k);
+                let k = turned(r, rotary, &k);
                 (q, self.visit(Hook::RotK(l), k))
             }
         };
@@ -317,7 +327,10 @@ impl<'a> Pass<'a> {
         }
         if act_fn == ActFn::SoluLn {
             post = self.visit(Hook::Mid(l), post);
-            let hooks = (Hook::MlpLnScale(l), Hook::MlpLnNormalized(l));
+            let hooks = (
+                Hook::Scale(NormSite::Neurons(l)),
+                Hook::Normalized(NormSite::Neurons(l)),
+            );
             // A LayerNorm, whatever the others are.
             let kind = match self.c.norm {
                 Some(NormKind::LN) => NormKind::LN,
@@ -355,6 +368,7 @@ fn turned(r: Rounding, rotary: &RotaryPositions, x: &Value) -> Value {
                     (1.0 - smooth) * plain / factor + smooth * plain
                 }
             }
+            RotaryScaling::ByLength { .. } => unreachable!("no model here has it"),
         }
     };
     Value::from_fn(&x.shape, |at| {
@@ -427,6 +441,8 @@ fn activate(r: Rounding, act_fn: ActFn, n: Num) -> Num {
         ActFn::Gelu => 0.5 * x * (1.0 + libm::erf(x / 2f64.sqrt())),
         ActFn::GeluNew | ActFn::GeluPytorchTanh => tanh((2.0 / std::f64::consts::PI).sqrt()),
         ActFn::GeluFast => tanh(0.7978845608),
+        ActFn::GeluBloom => tanh(0.79788456),
+        ActFn::QuickGelu => x / (1.0 + (-1.702 * x).exp()),
         ActFn::Silu => x / (1.0 + (-x).exp()),
         ActFn::Solu | ActFn::SoluLn => unreachable!("SoLU is no function of one neuron"),
     };
