@@ -703,7 +703,7 @@ mod tests {
             pos_embed: false,
             ..Dims::default()
         };
-        for identity in crate::verify::RunIdentity::ALL {
+        for identity in crate::verify::RunIdentity::<f64>::ALL {
             for statement in identity.statements(&dims).unwrap_or_default() {
                 let proof = prove(&statement, &dims, 0).unwrap().proof;
                 assert!(

@@ -81,7 +81,7 @@ fn every_finding_is_as_expected<T: Scalar>(model: &Model<T>, tokens: &Tokens) ->
     let findings = verify::check(model, tokens, Par::Seq, &mut |_, _| {}).unwrap();
     prop_assert_eq!(
         findings.len(),
-        RunIdentity::ALL.len() + Invariance::ALL.len()
+        RunIdentity::<T>::ALL.len() + Invariance::ALL.len()
     );
     for finding in findings {
         let expected = reason(finding.id, model.config(), tokens);
