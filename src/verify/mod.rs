@@ -24,7 +24,9 @@ mod verdict;
 
 pub use evidence::Evidence;
 pub use invariance::{Invariance, Transformed};
-pub use prove::{Claim, Proof, Proven, assert_holds, compare_on, prove, prove_on};
+pub use prove::{Claim, Proof, Proven, compare_on, prove, prove_on};
+#[doc(hidden)]
+pub use prove::{Given, assert_given, assert_holds};
 pub use run_identity::RunIdentity;
 pub use verdict::{BoundKind, Finding, Measure, Verdict};
 

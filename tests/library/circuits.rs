@@ -10,7 +10,7 @@ use pathsum::model::process::Step;
 use pathsum::plan::{Form, Plan};
 use pathsum::strategies::{configs, models_and_tokens_of, models_of};
 use pathsum::verify::{self, Proof};
-use pathsum::{Config, Head, Model, Scalar, Tokens, fixture};
+use pathsum::{Config, Head, Model, Scalar, Tokens, assert_identity, fixture};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
@@ -329,16 +329,15 @@ fn a_size_of_the_field_is_no_size_of_the_model() {
 fn a_bound_without_a_meaning_is_no_verdict() {
     let (model, tokens) = random_model::<f32>(2);
     let out = full_run(&model, &tokens);
-    let dims = dims_of(&model, &tokens);
-    let statement = |text: &str| Statement::parse(text, &dims).unwrap();
-    let zero = statement("attn_out[0] - sum(result[0.*]) - ones b_O[0] == 0");
-    let proof = verify::compare_on(&zero, &model, Some(&out), 0)
-        .unwrap()
-        .proof;
-    assert!(matches!(proof, Proof::Holds(_)), "{proof:?}");
+    assert_identity!(
+        model,
+        out,
+        "attn_out[0] - sum(result[0.*]) - ones b_O[0] == 0"
+    );
     // Through forty heads in f32 rounding may move the result by more than its size.
     let forty = vec!["W_OV[0.0]"; 40].join(" ");
-    let long = statement(&format!("W_E {forty} W_U == W_E C {forty} W_U"));
+    let long = format!("W_E {forty} W_U == W_E C {forty} W_U");
+    let long = Statement::parse(&long, &dims_of(&model, &tokens)).unwrap();
     let error = verify::prove_on(&long, &model, None, 0)
         .unwrap_err()
         .to_string();
@@ -903,8 +902,7 @@ fn definitions_hold_on_random_models() {
             define(Symbol::Result(h));
         }
         for statement in statements {
-            let proven = verify::compare_on(&statement, &model, Some(&out), 0).unwrap();
-            prop_assert!(matches!(proven.proof, Proof::Holds(_)), "{proven:?}");
+            assert_identity!(model, out, statement);
         }
     });
 }
