@@ -8,7 +8,7 @@ use std::ops::Range;
 /// A node and its place in the text, in bytes.
 #[derive(Clone, Debug)]
 pub(super) struct Ast {
-    pub node: Node,
+    pub node: AstNode,
     pub span: Range<usize>,
 }
 
@@ -27,7 +27,7 @@ pub(super) enum Index {
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum Node {
+pub(super) enum AstNode {
     Number(Rational),
     Symbol {
         name: String,
@@ -59,25 +59,26 @@ impl Ast {
     /// The indices with a `*` that are not inside a `sum(…)`, each once, in the order of the text.
     pub fn wildcards(&self, into: &mut Vec<Index>) {
         match &self.node {
-            Node::Symbol {
+            AstNode::Symbol {
                 index: Some(index), ..
             }
-            | Node::Rotation(index, _) => {
+            | AstNode::Rotation(index, _) => {
                 let axis = index.axis();
                 into.extend(axis.filter(|a| !into.contains(a)));
             }
-            Node::Negative(x) | Node::Transpose(x) | Node::Inverse(x) | Node::Select(x, ..) => {
-                x.wildcards(into)
-            }
-            Node::Sum(all) | Node::Product(all) | Node::Stack(all) => {
+            AstNode::Negative(x)
+            | AstNode::Transpose(x)
+            | AstNode::Inverse(x)
+            | AstNode::Select(x, ..) => x.wildcards(into),
+            AstNode::Sum(all) | AstNode::Product(all) | AstNode::Stack(all) => {
                 all.iter().for_each(|x| x.wildcards(into));
             }
-            Node::Symbol { index: None, .. }
-            | Node::Number(_)
-            | Node::Identity(_)
-            | Node::Ones(_)
-            | Node::Zero(..)
-            | Node::SumOver(_) => {}
+            AstNode::Symbol { index: None, .. }
+            | AstNode::Number(_)
+            | AstNode::Identity(_)
+            | AstNode::Ones(_)
+            | AstNode::Zero(..)
+            | AstNode::SumOver(_) => {}
         }
     }
 }

@@ -32,7 +32,7 @@ mod typing;
 
 pub use build::*;
 pub use define::{definition, unfolded};
-pub use family::{Axis, Family, Statement};
+pub use family::{Family, FamilyAxis, Statement};
 pub use normal::{Expr, Factor, Mismatch, Product, Rational, stack};
 pub use rules::Rule;
 pub use space::{Dims, Rotary, Space};

@@ -1,7 +1,7 @@
 //! Identities of an attention layer.
 
 use super::bounded::{Bounded, ELEMENTARY, bounded_softmax, gamma, rounded_up, unit};
-use super::evidence::{Evidence, Mask};
+use super::evidence::{Evidence, Visibility};
 use super::verdict::Comparison;
 use crate::diagram::Config;
 use crate::error::Result;
@@ -54,7 +54,7 @@ pub(super) fn scores<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Re
                     .claimed(found.mat(&[b, h]));
                 for query in 0..e.out.tokens.pos() {
                     for key in 0..e.out.tokens.pos() {
-                        if e.masked(b, query, key) != Mask::Seen {
+                        if e.visibility(b, query, key) != Visibility::Seen {
                             continue;
                         }
                         let at = (query, key);
@@ -121,17 +121,20 @@ pub(super) fn mask<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Resu
                 unreachable!("four axes")
             };
             let place = |hook| scores_place(e, hook, b, h, (query, key));
-            let mask = e.masked(b, query, key);
+            let visibility = e.visibility(b, query, key);
             let future = score == -T::INFINITY;
-            cmp.entry(is(future), is(mask == Mask::Future), 0.0, || {
-                place(Hook::AttnScores(l))
-            });
-            if mask == Mask::Pad {
+            cmp.entry(
+                is(future),
+                is(visibility == Visibility::Future),
+                0.0,
+                || place(Hook::AttnScores(l)),
+            );
+            if visibility == Visibility::Pad {
                 cmp.entry(score.to_f64(), PAD_SCORE, 0.0, || {
                     place(Hook::AttnScores(l))
                 });
             }
-            if mask == Mask::Future {
+            if visibility == Visibility::Future {
                 cmp.entry(weight.to_f64(), 0.0, 0.0, || place(Hook::Pattern(l)));
             }
         }

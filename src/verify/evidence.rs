@@ -3,7 +3,7 @@
 use super::bounded::Bounded;
 use super::verdict::Comparison;
 use crate::error::Result;
-use crate::model::{Mask as Keys, Model, RunOutput};
+use crate::model::{Mask, Model, RunOutput};
 use crate::names::Hook;
 use crate::tensor::{Scalar, Tensor};
 
@@ -51,24 +51,24 @@ impl<T: Scalar> Evidence<'_, T> {
         compare(cmp, left, right, |i, j| self.place(hook, i, &[j]));
     }
 
-    pub(super) fn masked(&self, sequence: usize, query: usize, key: usize) -> Mask {
+    pub(super) fn visibility(&self, sequence: usize, query: usize, key: usize) -> Visibility {
         let config = self.model.config();
         if config
             .pad_token
             .is_some_and(|pad| self.out.tokens.sequence(sequence)[key] == pad as i64)
         {
-            Mask::Pad
-        } else if config.mask == Keys::Causal && key > query {
-            Mask::Future
+            Visibility::Pad
+        } else if config.mask == Mask::Causal && key > query {
+            Visibility::Future
         } else {
-            Mask::Seen
+            Visibility::Seen
         }
     }
 }
 
 /// What a key is to a query.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mask {
+pub(super) enum Visibility {
     Seen,
     Future,
     Pad,

@@ -144,18 +144,18 @@ fn without_model(
             by_definition: !symbolic.replaced.is_empty(),
         });
     }
-    let outcome = field::decide(left, right, dims, seed).ok_or_else(|| {
+    let point = field::decide(left, right, dims, seed).ok_or_else(|| {
         Error::Undecided("a coefficient's denominator is a multiple of 2^61 - 1".into())
     })?;
-    let d = &outcome.dims;
+    let d = &point.dims;
     let mlp = d.d_mlp.map_or(String::new(), |n| format!(", d_mlp {n}"));
     let sizes = format!(
         "d_model {}, d_head {}, {} positions, d_vocab {}, d_vocab_out {}{mlp}",
         d.d_model, d.d_head, d.pos, d.d_vocab, d.d_vocab_out
     );
-    Ok(match outcome.difference {
+    Ok(match point.difference {
         None => Proof::ProvedInField {
-            probability_of_error: outcome.error,
+            probability_of_error: point.error,
             sizes,
         },
         Some(difference) => {

@@ -6,7 +6,7 @@ use pathsum::eval::{Circuit, Source, Value, evaluate};
 use pathsum::expr::{self, Dims, Expr, Family, Rational, Rule, Space, Statement, Symbol};
 use pathsum::linalg::{Par, product};
 use pathsum::model::NormKind;
-use pathsum::model::process::Step;
+use pathsum::model::process::Processing;
 use pathsum::plan::{Form, Plan};
 use pathsum::strategies::{configs, models_and_tokens_of, models_of};
 use pathsum::verify::{self, Proof};
@@ -61,7 +61,7 @@ fn published_circuits() {
         let expected = numbers(&expected[id]["recomputed"]);
         // The write-ups process the weights first, as TransformerLens does when it loads a model.
         let mut model = Model::<f64>::load(&folder).unwrap();
-        for step in Step::DEFAULT {
+        for step in Processing::DEFAULT {
             step.apply(&mut model).unwrap();
         }
         let found: Vec<f64> = value(&Source::of(&model), text)

@@ -7,7 +7,7 @@
 use crate::naive::forward::forward;
 use crate::naive::{Rounding, params, process};
 use pathsum::decompose::{By, Component, residual_stack};
-use pathsum::model::process::Step;
+use pathsum::model::process::Processing;
 use pathsum::model::{
     ActFn, Mask, Norm, NormKind, NormWeight, Pairing, Positions, RotaryPositions,
 };
@@ -160,10 +160,10 @@ impl<T: Scalar> Case<T> {
         Some(Claim::Same(invariance, model))
     }
 
-    fn step(&self, step: Step, change: impl Fn(&mut Weights<T>)) -> Option<Claim<T>> {
+    fn step(&self, step: Processing, change: impl Fn(&mut Weights<T>)) -> Option<Claim<T>> {
         let mut weights = self.model.weights().clone();
         change(&mut weights);
-        self.same(Invariance::Step(step), weights)
+        self.same(Invariance::Processing(step), weights)
     }
 
     /// What the library makes of the model, and what is then done to it.
@@ -882,7 +882,7 @@ fn mutations<T: Scalar>() -> Vec<Mutation<T>> {
             mutation!($what, |c: &Case<T>| {
                 let LN = c.config().norm == Some(NormKind::LN);
                 let how = Fold { $($field: $value,)* ..RIGHT_FOLD };
-                LN.then(|| c.step(Step::FoldLayerNorm, |w| fold(w, how)))?
+                LN.then(|| c.step(Processing::FoldLayerNorm, |w| fold(w, how)))?
             })
         };
     }
@@ -900,7 +900,7 @@ fn mutations<T: Scalar>() -> Vec<Mutation<T>> {
         "`center_writing_weights`: over the rows",
         move |c: &Case<T>| {
             normed(c).then(|| {
-                c.step(Step::CenterWritingWeights, |w| {
+                c.step(Processing::CenterWritingWeights, |w| {
                     center_writes(w, |_, t| {
                         let d = *t.shape().last().expect("no scalar writes");
                         center_columns(t.data_mut(), d, T::ONE);
@@ -913,7 +913,7 @@ fn mutations<T: Scalar>() -> Vec<Mutation<T>> {
         "`center_writing_weights`: `b_O` forgotten",
         move |c: &Case<T>| {
             normed(c).then(|| {
-                c.step(Step::CenterWritingWeights, |w| {
+                c.step(Processing::CenterWritingWeights, |w| {
                     center_writes(w, |name, t| {
                         let d = *t.shape().last().expect("no scalar writes");
                         if name != "b_O" {
@@ -932,14 +932,14 @@ fn mutations<T: Scalar>() -> Vec<Mutation<T>> {
         }
     };
     mutation!("`center_unembed`: over `d_model`", |c: &Case<T>| {
-        c.step(Step::CenterUnembed, |w| {
+        c.step(Processing::CenterUnembed, |w| {
             let n = w.b_U.len();
             center_columns(w.W_U.data_mut(), n, T::ONE);
             center_rows(w.b_U.data_mut(), n, T::ONE);
         })
     });
     mutation!("`center_unembed`: `b_U` forgotten", move |c: &Case<T>| {
-        c.step(Step::CenterUnembed, |w| centered_unembed(w, false))
+        c.step(Processing::CenterUnembed, |w| centered_unembed(w, false))
     });
     mutation!(
         "`center_unembed`, said to change no logit",
@@ -971,18 +971,22 @@ fn mutations<T: Scalar>() -> Vec<Mutation<T>> {
     };
     mutation!(
         "`fold_value_biases`: with the other head's `W_O`",
-        move |c: &Case<T>| { c.step(Step::FoldValueBiases, |w| fold_values(w, true, true)) }
+        move |c: &Case<T>| { c.step(Processing::FoldValueBiases, |w| fold_values(w, true, true)) }
     );
     mutation!(
         "`fold_value_biases`: `b_V` not set to zero",
-        move |c: &Case<T>| { c.step(Step::FoldValueBiases, |w| fold_values(w, false, false)) }
+        move |c: &Case<T>| {
+            c.step(Processing::FoldValueBiases, |w| {
+                fold_values(w, false, false)
+            })
+        }
     );
     mutation!("`fold_value_biases`: nothing done", |c: &Case<T>| {
-        c.step(Step::FoldValueBiases, |_| ())
+        c.step(Processing::FoldValueBiases, |_| ())
     });
 
     // Changes of basis and order.
-    let refactor = Invariance::Step(Step::RefactorFactoredAttnMatrices);
+    let refactor = Invariance::Processing(Processing::RefactorFactoredAttnMatrices);
     mutation!(
         "`refactor_factored_attn_matrices`: the biases' rows forgotten",
         move |c: &Case<T>| {
@@ -1163,12 +1167,18 @@ fn departs_from_the_step<T: Scalar>(
 ) -> Option<bool> {
     let (c, r, mut expected) = (case.config(), Rounding::of::<T>(), params(&case.model));
     match invariance {
-        Invariance::Step(Step::FoldLayerNorm) => process::fold_layer_norm(c, r, &mut expected),
-        Invariance::Step(Step::CenterWritingWeights) => {
+        Invariance::Processing(Processing::FoldLayerNorm) => {
+            process::fold_layer_norm(c, r, &mut expected)
+        }
+        Invariance::Processing(Processing::CenterWritingWeights) => {
             process::center_writing_weights(c, r, &mut expected)
         }
-        Invariance::Step(Step::CenterUnembed) => process::center_unembed(r, &mut expected),
-        Invariance::Step(Step::FoldValueBiases) => process::fold_value_biases(c, r, &mut expected),
+        Invariance::Processing(Processing::CenterUnembed) => {
+            process::center_unembed(r, &mut expected)
+        }
+        Invariance::Processing(Processing::FoldValueBiases) => {
+            process::fold_value_biases(c, r, &mut expected)
+        }
         _ => return None,
     }
     let tensors = changed.weights().state_dict();
@@ -1196,10 +1206,10 @@ fn nothing_right_is_caught<T: Scalar>() {
             case.kind
         );
         if case.config().norm == Some(NormKind::LN) {
-            let folded = case.step(Step::FoldLayerNorm, |w| fold(w, RIGHT_FOLD));
+            let folded = case.step(Processing::FoldLayerNorm, |w| fold(w, RIGHT_FOLD));
             right.extend(folded.map(|claim| ("a fold", claim)));
         }
-        let centered = case.step(Step::CenterWritingWeights, |w| {
+        let centered = case.step(Processing::CenterWritingWeights, |w| {
             center_writes(w, |_, t| {
                 let d = *t.shape().last().expect("no scalar writes");
                 center_rows(t.data_mut(), d, T::ONE);
