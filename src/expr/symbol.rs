@@ -512,3 +512,24 @@ impl Symbol {
 fn no_layer(l: usize, dims: &Dims) -> String {
     format!("there is no layer {l}: this model has {}", dims.n_layers)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The page of the language has a row for every matrix.
+    #[test]
+    fn every_name_is_documented() {
+        let page = include_str!("../../docs/expressions.md");
+        for (indexed, end) in [
+            (Indexed::Alone, "`"),
+            (Indexed::ByLayer, "[l]`"),
+            (Indexed::ByHead, "[l.h]`"),
+            (Indexed::BySite, "[l,ln1]`"),
+        ] {
+            for name in Symbol::names(indexed) {
+                assert!(page.contains(&format!("`{name}{end}")), "{name}");
+            }
+        }
+    }
+}

@@ -566,16 +566,29 @@ proptest! {
     /// The normal form means what the factors meant that it was made of.
     #[test]
     fn simplifying_keeps_the_value((a, b) in (expressions(), expressions()), seed in 0..8u64) {
-        let (model, tokens) = random_model::<f64>(seed);
-        let out = full_run(&model, &tokens);
-        let source = Source::run(&model, &out, 0);
-        let ((x, x_size), (y, y_size)) = (plainly(&source, &a), plainly(&source, &b));
-        let (expected, magnitude) = (product(x.as_ref(), y.as_ref()), product(x_size.as_ref(), y_size.as_ref()));
-        let text = format!("({a}) ({b})");
-        assert_close(&plainly(&source, &(&a * &b)).0, &expected, &magnitude, &text);
-        let (sum, size) = (&x + &y, &x_size + &y_size);
-        assert_close(&plainly(&source, &(&a + &b)).0, &sum, &size, &text);
+        keeps_the_value(&a, &b, seed);
     }
+}
+
+fn keeps_the_value(a: &Expr, b: &Expr, seed: u64) {
+    let (model, tokens) = random_model::<f64>(seed);
+    let out = full_run(&model, &tokens);
+    let source = Source::run(&model, &out, 0);
+    let ((x, x_size), (y, y_size)) = (plainly(&source, a), plainly(&source, b));
+    let text = format!("({a}) ({b})");
+    let expected = product(x.as_ref(), y.as_ref());
+    let magnitude = product(x_size.as_ref(), y_size.as_ref());
+    assert_close(&plainly(&source, &(a * b)).0, &expected, &magnitude, &text);
+    let (sum, size) = (&x + &y, &x_size + &y_size);
+    assert_close(&plainly(&source, &(a + b)).0, &sum, &size, &text);
+}
+
+/// One that random expressions once failed on: a product and the same product continued.
+#[test]
+fn a_product_and_its_beginning_are_two_terms() {
+    let a = expr::W_OV(Head { layer: 0, head: 0 });
+    let b = &a * expr::W_pos().row(1).t() * expr::W_pos().row(0);
+    keeps_the_value(&a, &b, 0);
 }
 
 /// Both sides of every rule, on random weights.
