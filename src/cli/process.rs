@@ -3,7 +3,7 @@
 use super::args::{Common, ModelArg};
 use super::output::report;
 use anyhow::Result;
-use pathsum::model::process::{Outcome, Step};
+use pathsum::model::process::{Processed, Processing};
 use pathsum::{Precision, Scalar};
 use serde_json::json;
 use std::path::PathBuf;
@@ -37,7 +37,7 @@ pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
 
 fn process<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
     let steps = match &args.steps {
-        None => Step::DEFAULT.to_vec(),
+        None => Processing::DEFAULT.to_vec(),
         Some(names) => names
             .iter()
             .map(|n| n.trim().parse())
@@ -49,8 +49,8 @@ fn process<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
     for step in steps {
         let outcome = step.apply(&mut model)?;
         let (said, reason) = match outcome {
-            Outcome::Done => ("done".to_string(), None),
-            Outcome::Skipped(reason) => (format!("skipped: {reason}"), Some(reason)),
+            Processed::Done => ("done".to_string(), None),
+            Processed::Skipped(reason) => (format!("skipped: {reason}"), Some(reason)),
         };
         lines += &format!("{step}: {said}\n");
         outcomes.push(json!({"step": step.name(), "skipped": reason}));

@@ -14,7 +14,7 @@ use std::str::FromStr;
 
 /// A processing step, by its TransformerLens name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum Processing {
     /// `fold_layer_norm`: [`fold_layer_norm`]
     FoldLayerNorm,
     /// `center_writing_weights`: [`center_writing_weights`]
@@ -27,32 +27,32 @@ pub enum Step {
     RefactorFactoredAttnMatrices,
 }
 
-impl Step {
+impl Processing {
     /// Every step, in the order TransformerLens applies them.
-    pub const ALL: [Step; 5] = [
-        Step::FoldLayerNorm,
-        Step::CenterWritingWeights,
-        Step::CenterUnembed,
-        Step::FoldValueBiases,
-        Step::RefactorFactoredAttnMatrices,
+    pub const ALL: [Processing; 5] = [
+        Processing::FoldLayerNorm,
+        Processing::CenterWritingWeights,
+        Processing::CenterUnembed,
+        Processing::FoldValueBiases,
+        Processing::RefactorFactoredAttnMatrices,
     ];
 
     /// The steps that TransformerLens applies unless told otherwise.
-    pub const DEFAULT: [Step; 4] = [
-        Step::FoldLayerNorm,
-        Step::CenterWritingWeights,
-        Step::CenterUnembed,
-        Step::FoldValueBiases,
+    pub const DEFAULT: [Processing; 4] = [
+        Processing::FoldLayerNorm,
+        Processing::CenterWritingWeights,
+        Processing::CenterUnembed,
+        Processing::FoldValueBiases,
     ];
 
     /// The method's name in TransformerLens.
     pub fn name(self) -> &'static str {
         match self {
-            Step::FoldLayerNorm => "fold_layer_norm",
-            Step::CenterWritingWeights => "center_writing_weights",
-            Step::CenterUnembed => "center_unembed",
-            Step::FoldValueBiases => "fold_value_biases",
-            Step::RefactorFactoredAttnMatrices => "refactor_factored_attn_matrices",
+            Processing::FoldLayerNorm => "fold_layer_norm",
+            Processing::CenterWritingWeights => "center_writing_weights",
+            Processing::CenterUnembed => "center_unembed",
+            Processing::FoldValueBiases => "fold_value_biases",
+            Processing::RefactorFactoredAttnMatrices => "refactor_factored_attn_matrices",
         }
     }
 
@@ -60,38 +60,38 @@ impl Step {
     ///
     /// # Errors
     /// When a decomposition fails, which only weights with a NaN or an infinity should cause.
-    pub fn apply<T: Scalar>(self, model: &mut Model<T>) -> Result<Outcome> {
+    pub fn apply<T: Scalar>(self, model: &mut Model<T>) -> Result<Processed> {
         match self {
-            Step::FoldLayerNorm => Ok(fold_layer_norm(model)),
-            Step::CenterWritingWeights => Ok(center_writing_weights(model)),
-            Step::CenterUnembed => Ok(center_unembed(model)),
-            Step::FoldValueBiases => Ok(fold_value_biases(model)),
-            Step::RefactorFactoredAttnMatrices => refactor_factored_attn_matrices(model),
+            Processing::FoldLayerNorm => Ok(fold_layer_norm(model)),
+            Processing::CenterWritingWeights => Ok(center_writing_weights(model)),
+            Processing::CenterUnembed => Ok(center_unembed(model)),
+            Processing::FoldValueBiases => Ok(fold_value_biases(model)),
+            Processing::RefactorFactoredAttnMatrices => refactor_factored_attn_matrices(model),
         }
     }
 }
 
-impl fmt::Display for Step {
+impl fmt::Display for Processing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
 }
 
-impl FromStr for Step {
+impl FromStr for Processing {
     type Err = Error;
 
     /// `fold_ln`, the flag's name in TransformerLens, is understood too.
     fn from_str(s: &str) -> Result<Self> {
-        let named = Step::ALL.into_iter().find(|step| step.name() == s);
+        let named = Processing::ALL.into_iter().find(|step| step.name() == s);
         named
-            .or((s == "fold_ln").then_some(Step::FoldLayerNorm))
-            .ok_or_else(|| Error::unknown("step", s, Step::ALL.map(Step::name)))
+            .or((s == "fold_ln").then_some(Processing::FoldLayerNorm))
+            .ok_or_else(|| Error::unknown("step", s, Processing::ALL.map(Processing::name)))
     }
 }
 
 /// What became of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Processed {
     /// The weights were changed.
     Done,
     /// The step's condition does not hold, for this reason; the weights were left alone.
@@ -107,16 +107,16 @@ pub enum Outcome {
 /// *Condition*: the norms are `LN`. *Invariant*: logits.
 ///
 /// Source: `HookedTransformer.fold_layer_norm`.
-pub fn fold_layer_norm<T: Scalar>(model: &mut Model<T>) -> Outcome {
+pub fn fold_layer_norm<T: Scalar>(model: &mut Model<T>) -> Processed {
     match model.config.norm.map(|norm| norm.weight) {
         Some(NormWeight::Plain | NormWeight::OnePlus) => {}
         Some(NormWeight::Absent) => {
-            return Outcome::Skipped("the norms are LNPre: there are no w and b to fold");
+            return Processed::Skipped("the norms are LNPre: there are no w and b to fold");
         }
-        None => return Outcome::Skipped("the model has no LayerNorm"),
+        None => return Processed::Skipped("the model has no LayerNorm"),
     }
     if model.config.gated() && model.config.norm.is_some_and(|norm| norm.bias) {
-        return Outcome::Skipped(
+        return Processed::Skipped(
             "gated neurons have no bias that the norms' b could be folded into",
         );
     }
@@ -138,7 +138,7 @@ pub fn fold_layer_norm<T: Scalar>(model: &mut Model<T>) -> Outcome {
             norm.b.iter_mut().for_each(|b| b.data_mut().fill(T::ZERO));
         }
     }
-    Outcome::Done
+    Processed::Done
 }
 
 /// Each norm, and the linear maps that read it.
@@ -164,11 +164,11 @@ fn add_product<T: Scalar>(b: &mut [T], x: &[T], W: &[T]) {
 /// *Condition*: every reader of the stream is behind a LayerNorm. *Invariant*: logits.
 ///
 /// Source: `HookedTransformer.center_writing_weights`.
-pub fn center_writing_weights<T: Scalar>(model: &mut Model<T>) -> Outcome {
+pub fn center_writing_weights<T: Scalar>(model: &mut Model<T>) -> Processed {
     match model.config.norm {
-        None => return Outcome::Skipped("the model has no LayerNorm: the stream's mean is read"),
+        None => return Processed::Skipped("the model has no LayerNorm: the stream's mean is read"),
         Some(norm) if !norm.centred => {
-            return Outcome::Skipped("the norms leave the stream's mean: it is read");
+            return Processed::Skipped("the norms leave the stream's mean: it is read");
         }
         Some(_) => {}
     }
@@ -184,7 +184,7 @@ pub fn center_writing_weights<T: Scalar>(model: &mut Model<T>) -> Outcome {
             center_rows(&mut mlp.b_out, d);
         }
     }
-    Outcome::Done
+    Processed::Done
 }
 
 /// Centres `W_U` and `b_U` over the logits.
@@ -192,11 +192,11 @@ pub fn center_writing_weights<T: Scalar>(model: &mut Model<T>) -> Outcome {
 /// *Condition*: none. *Invariant*: log-probabilities; the logits change by a constant at each position.
 ///
 /// Source: `HookedTransformer.center_unembed`.
-pub fn center_unembed<T: Scalar>(model: &mut Model<T>) -> Outcome {
+pub fn center_unembed<T: Scalar>(model: &mut Model<T>) -> Processed {
     let d_out = model.config.d_vocab_out;
     center_rows(&mut model.weights_mut().W_U, d_out);
     center_rows(&mut model.weights_mut().b_U, d_out);
-    Outcome::Done
+    Processed::Done
 }
 
 fn center_rows<T: Scalar>(t: &mut Tensor<T>, d: usize) {
@@ -213,7 +213,7 @@ fn center_rows<T: Scalar>(t: &mut Tensor<T>, d: usize) {
 /// it. *Invariant*: logits.
 ///
 /// Source: `HookedTransformer.fold_value_biases`.
-pub fn fold_value_biases<T: Scalar>(model: &mut Model<T>) -> Outcome {
+pub fn fold_value_biases<T: Scalar>(model: &mut Model<T>) -> Processed {
     let config = model.config.clone();
     for block in &mut model.weights_mut().blocks {
         let attn = &mut block.attn;
@@ -223,7 +223,7 @@ pub fn fold_value_biases<T: Scalar>(model: &mut Model<T>) -> Outcome {
         }
         attn.b_V.data_mut().fill(T::ZERO);
     }
-    Outcome::Done
+    Processed::Done
 }
 
 /// Factors each head's QK and OV circuit evenly by singular values: with the biases as a further row,
@@ -239,14 +239,14 @@ pub fn fold_value_biases<T: Scalar>(model: &mut Model<T>) -> Outcome {
 ///
 /// # Errors
 /// When a decomposition fails; the weights are then left alone.
-pub fn refactor_factored_attn_matrices<T: Scalar>(model: &mut Model<T>) -> Result<Outcome> {
+pub fn refactor_factored_attn_matrices<T: Scalar>(model: &mut Model<T>) -> Result<Processed> {
     if model.config.rotary() {
         let reason = "positions turn queries and keys, and factors of W_QK do not turn with them";
-        return Ok(Outcome::Skipped(reason));
+        return Ok(Processed::Skipped(reason));
     }
     if model.config.grouped() {
         let reason = "heads share keys and values, and each would need factors of its own";
-        return Ok(Outcome::Skipped(reason));
+        return Ok(Processed::Skipped(reason));
     }
     let mut refactored = model.clone();
     fold_value_biases(&mut refactored);
@@ -293,5 +293,5 @@ pub fn refactor_factored_attn_matrices<T: Scalar>(model: &mut Model<T>) -> Resul
         }
     }
     *model = refactored;
-    Ok(Outcome::Done)
+    Ok(Processed::Done)
 }

@@ -7,7 +7,7 @@
 use crate::naive::forward::forward;
 use crate::naive::{Rounding, params, process};
 use pathsum::decompose::{By, Component, residual_stack};
-use pathsum::model::process::Step;
+use pathsum::model::process::Processing;
 use pathsum::model::{
     ActFn, Mask, Norm, NormKind, NormWeight, Pairing, Positions, RotaryPositions,
 };
@@ -161,10 +161,10 @@ impl<T: Scalar> Case<T> {
         Some(Claim::Same(invariance, model))
     }
 
-    fn step(&self, step: Step, change: impl Fn(&mut Weights<T>)) -> Option<Claim<T>> {
+    fn step(&self, step: Processing, change: impl Fn(&mut Weights<T>)) -> Option<Claim<T>> {
         let mut weights = self.model.weights().clone();
         change(&mut weights);
-        self.same(Invariance::Step(step), weights)
+        self.same(Invariance::Processing(step), weights)
     }
 
     /// What the library makes of the model, and what is then done to it.
@@ -896,7 +896,7 @@ fn mutations<T: Scalar>() -> Vec<Mutation<T>> {
             mutation!($what, |c: &Case<T>| {
                 let LN = c.config().norm == Some(NormKind::LN);
                 let how = Fold { $($field: $value,)* ..RIGHT_FOLD };
-                LN.then(|| c.step(Step::FoldLayerNorm, |w| fold(w, how)))?
+                LN.then(|| c.step(Processing::FoldLayerNorm, |w| fold(w, how)))?
             })
         };
     }
@@ -914,7 +914,7 @@ fn mutations<T: Scalar>() -> Vec<Mutation<T>> {
         "`center_writing_weights`: over the rows",
         move |c: &Case<T>| {
             normed(c).then(|| {
-                c.step(Step::CenterWritingWeights, |w| {
+                c.step(Processing::CenterWritingWeights, |w| {
                     center_writes(w, |_, t| {
                         let d = *t.shape().last().expect("no scalar writes");
                         center_columns(t.data_mut(), d, T::ONE);
@@ -927,7 +927,7 @@ fn mutations<T: Scalar>() -> Vec<Mutation<T>> {
         "`center_writing_weights`: `b_O` forgotten",
         move |c: &Case<T>| {
             normed(c).then(|| {
-                c.step(Step::CenterWritingWeights, |w| {
+                c.step(Processing::CenterWritingWeights, |w| {
                     center_writes(w, |name, t| {
                         let d = *t.shape().last().expect("no scalar writes");
                         if name != "b_O" {
@@ -946,14 +946,14 @@ fn mutations<T: Scalar>() -> Vec<Mutation<T>> {
         }
     };
     mutation!("`center_unembed`: over `d_model`", |c: &Case<T>| {
-        c.step(Step::CenterUnembed, |w| {
+        c.step(Processing::CenterUnembed, |w| {
             let n = w.b_U.len();
             center_columns(w.W_U.data_mut(), n, T::ONE);
             center_rows(w.b_U.data_mut(), n, T::ONE);
         })
     });
     mutation!("`center_unembed`: `b_U` forgotten", move |c: &Case<T>| {
-        c.step(Step::CenterUnembed, |w| centered_unembed(w, false))
+        c.step(Processing::CenterUnembed, |w| centered_unembed(w, false))
     });
     mutation!(
         "`center_unembed`, said to change no logit",
@@ -985,18 +985,22 @@ fn mutations<T: Scalar>() -> Vec<Mutation<T>> {
     };
     mutation!(
         "`fold_value_biases`: with the other head's `W_O`",
-        move |c: &Case<T>| { c.step(Step::FoldValueBiases, |w| fold_values(w, true, true)) }
+        move |c: &Case<T>| { c.step(Processing::FoldValueBiases, |w| fold_values(w, true, true)) }
     );
     mutation!(
         "`fold_value_biases`: `b_V` not set to zero",
-        move |c: &Case<T>| { c.step(Step::FoldValueBiases, |w| fold_values(w, false, false)) }
+        move |c: &Case<T>| {
+            c.step(Processing::FoldValueBiases, |w| {
+                fold_values(w, false, false)
+            })
+        }
     );
     mutation!("`fold_value_biases`: nothing done", |c: &Case<T>| {
-        c.step(Step::FoldValueBiases, |_| ())
+        c.step(Processing::FoldValueBiases, |_| ())
     });
 
     // Changes of basis and order.
-    let refactor = Invariance::Step(Step::RefactorFactoredAttnMatrices);
+    let refactor = Invariance::Processing(Processing::RefactorFactoredAttnMatrices);
     mutation!(
         "`refactor_factored_attn_matrices`: the biases' rows forgotten",
         move |c: &Case<T>| {
@@ -1144,9 +1148,9 @@ fn judge<T: Scalar>(case: &Case<T>, claim: &Claim<T>) -> Judgement {
                 out,
                 first_sequence: 0,
             };
-            let check = |identity: RunIdentity| identity.check(&evidence).unwrap();
-            let findings = RunIdentity::ALL.map(check).to_vec();
-            (findings, departs_from_the_formulas(case, out))
+            let identities = RunIdentity::ALL.iter();
+            let findings = identities.map(|identity| identity.check(&evidence).unwrap());
+            (findings.collect(), departs_from_the_formulas(case, out))
         }
         Claim::Same(invariance, changed) => {
             let finding = invariance.compare(&case.model, changed, &case.tokens, Par::Seq);
@@ -1188,12 +1192,18 @@ fn departs_from_the_step<T: Scalar>(
 ) -> Option<bool> {
     let (c, r, mut expected) = (case.config(), Rounding::of::<T>(), params(&case.model));
     match invariance {
-        Invariance::Step(Step::FoldLayerNorm) => process::fold_layer_norm(c, r, &mut expected),
-        Invariance::Step(Step::CenterWritingWeights) => {
+        Invariance::Processing(Processing::FoldLayerNorm) => {
+            process::fold_layer_norm(c, r, &mut expected)
+        }
+        Invariance::Processing(Processing::CenterWritingWeights) => {
             process::center_writing_weights(c, r, &mut expected)
         }
-        Invariance::Step(Step::CenterUnembed) => process::center_unembed(r, &mut expected),
-        Invariance::Step(Step::FoldValueBiases) => process::fold_value_biases(c, r, &mut expected),
+        Invariance::Processing(Processing::CenterUnembed) => {
+            process::center_unembed(r, &mut expected)
+        }
+        Invariance::Processing(Processing::FoldValueBiases) => {
+            process::fold_value_biases(c, r, &mut expected)
+        }
         _ => return None,
     }
     let tensors = changed.weights().state_dict();
@@ -1221,10 +1231,10 @@ fn nothing_right_is_caught<T: Scalar>() {
             case.kind
         );
         if case.config().norm == Some(NormKind::LN) {
-            let folded = case.step(Step::FoldLayerNorm, |w| fold(w, RIGHT_FOLD));
+            let folded = case.step(Processing::FoldLayerNorm, |w| fold(w, RIGHT_FOLD));
             right.extend(folded.map(|claim| ("a fold", claim)));
         }
-        let centered = case.step(Step::CenterWritingWeights, |w| {
+        let centered = case.step(Processing::CenterWritingWeights, |w| {
             center_writes(w, |_, t| {
                 let d = *t.shape().last().expect("no scalar writes");
                 center_rows(t.data_mut(), d, T::ONE);
@@ -1308,7 +1318,7 @@ fn caught_on<T: Scalar>(mutation: &Mutation<T>, case: &Case<T>) -> Option<Caught
         }
         reference = reference.max(judgement.reference);
     }
-    let all = RunIdentity::ALL.map(RunIdentity::id).into_iter();
+    let all = RunIdentity::<T>::ALL.iter().map(RunIdentity::id);
     let all = all.chain(Invariance::ALL.map(Invariance::id));
     let by = all.filter(|id| refuted.contains(id)).collect();
     (!claims.is_empty()).then_some(Caught { by, reference })
@@ -1326,7 +1336,8 @@ fn every_mistake_is_caught() {
     let (f64s, f32s) = (caught::<f64>(), caught::<f32>());
     let mutations = mutations::<f64>();
     let mut table = String::from(HEADER);
-    let mut idle: Vec<&str> = RunIdentity::ALL.map(RunIdentity::id).to_vec();
+    let all = RunIdentity::<f64>::ALL.iter();
+    let mut idle: Vec<&str> = all.map(RunIdentity::id).collect();
     idle.extend(Invariance::ALL.map(Invariance::id));
     for ((mutation, wide), narrow) in mutations.iter().zip(&f64s).zip(&f32s) {
         let what = mutation.what;
