@@ -48,12 +48,13 @@ fn process<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
     let mut outcomes = Vec::new();
     for step in steps {
         let outcome = step.apply(&mut model)?;
-        let (said, reason) = match outcome {
-            Processed::Done => ("done".to_string(), None),
-            Processed::Skipped(reason) => (format!("skipped: {reason}"), Some(reason)),
+        let (said, skipped, left) = match outcome {
+            Processed::Done => ("done".to_string(), None, None),
+            Processed::Partly(left) => (format!("done but for {left}"), None, Some(left)),
+            Processed::Skipped(reason) => (format!("skipped: {reason}"), Some(reason), None),
         };
         lines += &format!("{step}: {said}\n");
-        outcomes.push(json!({"step": step.name(), "skipped": reason}));
+        outcomes.push(json!({"step": step.name(), "skipped": skipped, "left_alone": left}));
     }
     model.save(&args.out)?;
     let result = json!({"steps": outcomes, "out": args.out.display().to_string(), "dtype": T::PRECISION.to_string()});

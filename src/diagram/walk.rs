@@ -1,7 +1,7 @@
 //! What is asked of a model's values, answered by walks over its diagram.
 
 use super::{Config, Diagram, Op, Step, Value};
-use crate::names::Hook;
+use crate::names::{Hook, NormSite};
 
 impl Config {
     /// Every hook of this model, in the order of the forward pass.
@@ -44,7 +44,13 @@ impl Diagram {
 
     /// The linear maps that read a value, under whatever name.
     pub fn linear_readers(&self, value: Value) -> Vec<Op> {
-        let of = |step: &Step| match step.op {
+        let readers = self.readers(value);
+        readers.flat_map(|step| self.linear_readers_of(step)).collect()
+    }
+
+    /// The linear map that a step is, or those that read what it gives under another name.
+    fn linear_readers_of(&self, step: &Step) -> Vec<Op> {
+        match step.op {
             Op::Same => self.linear_readers(step.gives[0]),
             Op::Project(..)
             | Op::Gate(_)
@@ -52,9 +58,7 @@ impl Diagram {
             | Op::WriteHeads(_)
             | Op::WriteNeurons(_)
             | Op::MlmHead
-            | Op::Unembed => {
-                vec![step.op]
-            }
+            | Op::Unembed => vec![step.op],
             Op::Embed
             | Op::PosEmbed
             | Op::TokenTypeEmbed
@@ -64,8 +68,24 @@ impl Diagram {
             | Op::Attend(_)
             | Op::Activate(_)
             | Op::ActivateMlmHead => Vec::new(),
-        };
-        self.readers(value).flat_map(of).collect()
+        }
+    }
+
+    /// Whether linear maps alone read a value, under whatever name.
+    pub fn read_linearly(&self, value: Value) -> bool {
+        self.readers(value).all(|step| match step.op {
+            Op::Same => self.read_linearly(step.gives[0]),
+            _ => !self.linear_readers_of(step).is_empty(),
+        })
+    }
+
+    /// Whether norms alone read a value, under whatever name, or what it is added to: norms of which that is said.
+    pub fn read_by_norms(&self, value: Value, of: &impl Fn(NormSite) -> bool) -> bool {
+        self.readers(value).all(|step| match step.op {
+            Op::Same | Op::Sum => self.read_by_norms(step.gives[0], of),
+            Op::Norm(site) => of(site),
+            _ => false,
+        })
     }
 
     /// The hook whose value this is too: of a stream under two names the earlier.

@@ -124,6 +124,21 @@ impl Invariance {
                     "positions turn queries and keys, and another basis does not turn with them",
                 ));
             }
+            Invariance::QueryBasis if c.qk_norm.is_some() => {
+                return Ok(Transformed::NotApplicable(
+                    "queries and keys have norms, and another basis has others",
+                ));
+            }
+            Invariance::HeadOrder if c.alibi_slopes().is_some() => {
+                return Ok(Transformed::NotApplicable(
+                    "each head has its own slope by position, and another place another one",
+                ));
+            }
+            Invariance::HeadOrder if c.qk_norm.is_some_and(|norm| !norm.per_head) => {
+                return Ok(Transformed::NotApplicable(
+                    "a norm of queries and keys goes over all heads, each of which has a w of its own",
+                ));
+            }
             Invariance::QueryBasis => {
                 for block in &mut changed.weights_mut().blocks {
                     let attn = &mut block.attn;
