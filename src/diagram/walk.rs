@@ -1,12 +1,24 @@
 //! What is asked of a model's values, answered by walks over its diagram.
 
-use super::{Config, Diagram, Op, Step, Value};
+use super::{Config, Diagram, NormPlace, Op, Step, Value};
 use crate::names::{Hook, NormSite};
 
 impl Config {
     /// Every hook of this model, in the order of the forward pass.
     pub fn hooks(&self) -> Vec<Hook> {
         Diagram::of(self).hooks()
+    }
+
+    /// The hook of the stream at its end: what the last norm reads, where there is one, or else the unembedding. Without
+    /// layers the stream has a value, but users do not see it.
+    pub fn end_of_stream(&self) -> Hook {
+        match self.n_layers.checked_sub(1) {
+            None => Hook::ResidPre(0),
+            Some(l) if self.norm.is_some() && self.norm_place == NormPlace::Stream => {
+                Hook::NormalizedResidPost(l)
+            }
+            Some(l) => Hook::ResidPost(l),
+        }
     }
 }
 
@@ -45,7 +57,9 @@ impl Diagram {
     /// The linear maps that read a value, under whatever name.
     pub fn linear_readers(&self, value: Value) -> Vec<Op> {
         let readers = self.readers(value);
-        readers.flat_map(|step| self.linear_readers_of(step)).collect()
+        readers
+            .flat_map(|step| self.linear_readers_of(step))
+            .collect()
     }
 
     /// The linear map that a step is, or those that read what it gives under another name.

@@ -110,7 +110,8 @@ impl Processed {
                 None => reasons.push((reason, vec![name])),
             }
         }
-        let said = |(reason, names): &(&str, Vec<String>)| format!("{}: {reason}", names.join(", "));
+        let said =
+            |(reason, names): &(&str, Vec<String>)| format!("{}: {reason}", names.join(", "));
         match reasons.is_empty() {
             true => Processed::Done,
             false => Processed::Partly(reasons.iter().map(said).collect::<Vec<_>>().join("; ")),

@@ -2,9 +2,9 @@
 
 use super::{row, times};
 use crate::decompose::{By, Component, Stack, layer_norm_stack, residual_stack};
+use crate::diagram::NormPlace;
 use crate::error::{Error, Result};
 use crate::model::{Cache, Model};
-use crate::diagram::NormPlace;
 use crate::names::{Head, Hook, NormSite};
 use crate::op::{Layout, Place, Turns};
 use crate::tensor::{Scalar, Tensor};
@@ -117,7 +117,10 @@ pub fn score_table<T: Scalar>(
     let stack = residual_stack(model, cache, Hook::ResidPre(head.layer), By::Head)?;
     let site = NormSite::Ln1(head.layer);
     // Attention of post-norm blocks, and where norms stand behind alone, reads the stream itself.
-    let stack = match model.norm_at(site).filter(|_| c.norm_place != NormPlace::Stream) {
+    let stack = match model
+        .norm_at(site)
+        .filter(|_| c.norm_place != NormPlace::Stream)
+    {
         Some(_) => layer_norm_stack(model, cache, stack, Hook::Scale(site))?,
         None => stack,
     };
