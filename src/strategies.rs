@@ -161,6 +161,7 @@ pub fn configs() -> impl Strategy<Value = Config> {
                                 Pairing::Halves
                             },
                             scaling,
+                            f32_angles: false,
                         })
                     }),
                 norm,
@@ -172,6 +173,7 @@ pub fn configs() -> impl Strategy<Value = Config> {
                     d_mlp,
                     act_fn,
                     gated: gated && act_fn != ActFn::SoluLn,
+                    gate_bias: false,
                 }),
                 pad_token,
                 ..Config::default()

@@ -7,8 +7,10 @@ use clap::builder::{BoolValueParser, TypedValueParser};
 use pathsum::eval::{Circuit, Source, hooks};
 use pathsum::expr::{Dims, Family};
 use pathsum::fixture::Fixture;
+use pathsum::format::open_weights;
 use pathsum::model::{Config, Model, Tokens};
 use pathsum::plan::Form;
+use pathsum::tensor::Dtype;
 use pathsum::{Precision, Run, Scalar};
 use std::path::{Path, PathBuf};
 
@@ -140,6 +142,16 @@ impl ModelArg {
         Ok(Model::load_with_config(path, config)?)
     }
 
+    /// The least precision that holds every value of the model's file.
+    pub fn precision(&self) -> Result<Precision> {
+        if self.model.starts_with("fixture:") {
+            return Ok(Precision::F64);
+        }
+        let file = open_weights(Path::new(&self.model))?;
+        let wide = file.names().any(|n| file.dtype(n) == Some(Dtype::F64));
+        Ok(if wide { Precision::F64 } else { Precision::F32 })
+    }
+
     fn without_config(&self, what: &str) -> Result<()> {
         match &self.config {
             None => Ok(()),
@@ -191,6 +203,32 @@ impl CircuitArg {
             .fold(Run::new(), |run, hook| run.cache(hook));
         let out = model.run(&tokens, run)?;
         f(&Circuit::parse(&self.expr, Source::run(&model, &out, 0))?)
+    }
+}
+
+/// In which format a model is written.
+#[derive(clap::Args)]
+pub struct ToArg {
+    /// transformer_lens, hugging_face, or one of its families as `gpt2` or `llama`
+    ///
+    /// As hugging_face it is written as the family that it came from, or else as the first one that has a place for all
+    /// of it.
+    #[arg(long, value_name = "FORMAT", default_value = "transformer_lens")]
+    to: String,
+}
+
+impl ToArg {
+    /// Writes a model that was loaded from there into a folder.
+    pub fn save<T: Scalar>(&self, model: &Model<T>, from: &ModelArg, out: &Path) -> Result<()> {
+        match self.to.as_str() {
+            "transformer_lens" => model.save(out)?,
+            "hugging_face" => {
+                let family = pathsum::format::family_of(&from.model);
+                model.save_hugging_face(out, family)?;
+            }
+            family => model.save_hugging_face(out, Some(family))?,
+        }
+        Ok(())
     }
 }
 

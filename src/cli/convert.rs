@@ -1,44 +1,39 @@
-//! `pathsum convert`: a PyTorch state dict becomes a model folder.
+//! `pathsum convert`: a model becomes a folder of another format.
 
-use super::args::{Common, config_of};
+use super::args::{Common, ModelArg, ToArg};
 use super::output::report;
-use anyhow::{Context, Result};
-use pathsum::format::open_checkpoint;
-use pathsum::tensor::Dtype;
-use pathsum::{Model, Precision, Scalar, TensorFile};
+use anyhow::Result;
+use pathsum::{Precision, Scalar};
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Turn a .pt state dict into a folder with config.json and model.safetensors
+/// Write a model as a folder that TransformerLens or Hugging Face's transformers loads
 ///
-/// The folder holds the values that the file holds: in f32, or in f64 where the file has f64,
-/// unless --dtype says otherwise.
+/// The folder has a config.json and a model.safetensors. It holds the values that the model's file holds: in f32, or in
+/// f64 where the file has f64, unless --dtype says otherwise.
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  pathsum convert model.pt --config config.json model/")]
+#[command(
+    after_help = "Examples:\n  pathsum convert model.pt --config config.json model/\n  pathsum convert gpt2/ lens/\n  pathsum convert edited/ back/ --to hugging_face"
+)]
 pub struct Args {
-    /// A .pt state dict
-    #[arg(value_name = "STATE_DICT")]
-    input: PathBuf,
-    /// Its config.json (the one beside it unless given)
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    model: ModelArg,
     /// The folder to write
     #[arg(value_name = "OUT_DIR")]
     out: PathBuf,
+    #[command(flatten)]
+    to: ToArg,
 }
 
 pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
-    let file = open_checkpoint(&args.input)?;
-    let of_file = if file.names().any(|n| file.dtype(n) == Some(Dtype::F64)) {
-        Precision::F64
-    } else {
-        Precision::F32
+    let precision = match common.dtype {
+        Some(precision) => precision,
+        None => args.model.precision()?,
     };
-    let precision = common.dtype.unwrap_or(of_file);
     match precision {
-        Precision::F32 => convert::<f32>(args, &file)?,
-        Precision::F64 => convert::<f64>(args, &file)?,
+        Precision::F32 => convert::<f32>(args)?,
+        Precision::F64 => convert::<f64>(args)?,
     }
     let result = json!({"out": args.out.display().to_string(), "dtype": precision.to_string()});
     report(common, &result, || {
@@ -47,9 +42,7 @@ pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn convert<T: Scalar>(args: &Args, file: &TensorFile) -> Result<()> {
-    let config = config_of(&args.input, args.config.as_deref())?;
-    let model =
-        Model::<T>::from_file(config, file).with_context(|| args.input.display().to_string())?;
-    Ok(model.save(&args.out)?)
+fn convert<T: Scalar>(args: &Args) -> Result<()> {
+    args.to
+        .save(&args.model.load::<T>()?, &args.model, &args.out)
 }

@@ -1,6 +1,6 @@
 //! `pathsum process`: TransformerLens's processing of weights.
 
-use super::args::{Common, ModelArg};
+use super::args::{Common, ModelArg, ToArg};
 use super::output::report;
 use anyhow::Result;
 use pathsum::model::process::{Processed, Processing};
@@ -26,6 +26,8 @@ pub struct Args {
     /// The steps, in order (the first four unless given)
     #[arg(long, value_name = "STEP", value_delimiter = ',')]
     steps: Option<Vec<String>>,
+    #[command(flatten)]
+    to: ToArg,
 }
 
 pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
@@ -56,7 +58,7 @@ fn process<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
         lines += &format!("{step}: {said}\n");
         outcomes.push(json!({"step": step.name(), "skipped": skipped, "left_alone": left}));
     }
-    model.save(&args.out)?;
+    args.to.save(&model, &args.model, &args.out)?;
     let result = json!({"steps": outcomes, "out": args.out.display().to_string(), "dtype": T::PRECISION.to_string()});
     report(common, &result, || {
         format!("{lines}wrote {} in {}\n", args.out.display(), T::PRECISION)

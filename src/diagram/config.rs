@@ -38,7 +38,7 @@ impl ActFn {
 }
 
 /// The norms before the layers and the unembedding: `(x - mean) / scale · w + b`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NormKind {
     /// Whether the mean is taken off, as LayerNorm does and RMSNorm does not.
     pub centred: bool,
@@ -49,7 +49,8 @@ pub struct NormKind {
 }
 
 /// What a norm multiplies by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum NormWeight {
     /// Nothing.
     Absent,
@@ -102,7 +103,8 @@ pub enum Mask {
 }
 
 /// Where in a block the norms stand. A place may be left out of all models: [`Config::norm`] is `None`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum NormPlace {
     /// Before attention and MLP, which read the norm's output; and before the unembedding.
     Before,
@@ -115,7 +117,8 @@ pub enum NormPlace {
 }
 
 /// In which order a block's parts read and write the stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Order {
     /// The MLP reads what attention has written.
     Sequential,
@@ -126,7 +129,7 @@ pub enum Order {
 }
 
 /// A norm of queries and keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QkNorm {
     /// What it computes.
     pub kind: NormKind,
@@ -152,7 +155,7 @@ pub enum Positions {
 /// Rotary positions: entries of a head's queries and keys are turned in pairs, by `position · angle`.
 ///
 /// Source: Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embedding" (2021).
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RotaryPositions {
     /// How many of a head's entries are turned, the first ones.
     pub dim: usize,
@@ -162,10 +165,13 @@ pub struct RotaryPositions {
     pub pairing: Pairing,
     /// What becomes of the angles in longer contexts.
     pub scaling: RotaryScaling,
+    /// Whether the angles a position are f32 whatever the model's precision, as in GPT-J.
+    pub f32_angles: bool,
 }
 
 /// Which entries are turned together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Pairing {
     /// Each of the first half with its counterpart in the second, as in GPT-NeoX and LLaMA.
     Halves,
@@ -174,7 +180,8 @@ pub enum Pairing {
 }
 
 /// How angles are scaled.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum RotaryScaling {
     /// They are not.
     None,
@@ -211,10 +218,12 @@ impl RotaryPositions {
     /// Radians by which a position turns each pair, in sequences of so many tokens.
     pub(crate) fn angles(&self, length: usize) -> Vec<f64> {
         let angle = |f: usize| self.base.powf(-2.0 * f as f64 / self.dim as f64);
-        let angles = (0..self.dim / 2).map(|f| (f, angle(f)));
-        angles
-            .map(|(f, angle)| self.scaling.of(f, angle, length))
-            .collect()
+        let scaled = |f: usize| self.scaling.of(f, angle(f), length);
+        let rounded = |angle: f64| match self.f32_angles {
+            true => f64::from(angle as f32),
+            false => angle,
+        };
+        (0..self.dim / 2).map(|f| rounded(scaled(f))).collect()
     }
 
     /// What turned entries are multiplied by.
@@ -317,6 +326,8 @@ pub struct MlpKind {
     pub act_fn: ActFn,
     /// Whether that is multiplied with a second linear map of the stream: `act_fn(x W_gate) · (x W_in) + b_in`.
     pub gated: bool,
+    /// Whether both maps of gated neurons have a bias: `act_fn(x W_gate + b_gate) · (x W_in + b_in)`.
+    pub gate_bias: bool,
 }
 
 /// A model's sizes and features: all that what it computes depends on, beside its parameters.
@@ -417,7 +428,10 @@ impl Default for Config {
 
 /// The largest size that a field may have: beyond it, products of two sizes would overflow, and no
 /// file could hold the model.
-const LARGEST: usize = 1 << 31;
+pub(crate) const LARGEST: usize = 1 << 31;
+
+/// As many layers as a model may have: there are lists with an entry a layer.
+pub(crate) const MOST_LAYERS: usize = 1 << 16;
 
 impl Config {
     /// What layer `l`'s scores are divided by.
@@ -540,6 +554,11 @@ impl Config {
         self.mlp.is_some_and(|mlp| mlp.gated)
     }
 
+    /// Whether both maps of gated neurons have a bias.
+    pub fn gate_bias(&self) -> bool {
+        self.mlp.is_some_and(|mlp| mlp.gated && mlp.gate_bias)
+    }
+
     /// Whether the neurons pass a LayerNorm of their own.
     pub(crate) fn norms_neurons(&self) -> bool {
         self.act_fn() == Some(ActFn::SoluLn)
@@ -564,17 +583,21 @@ impl Config {
             ("d_head", self.d_head),
             ("d_mlp", self.d_mlp().unwrap_or(1)),
             ("d_vocab", self.d_vocab),
-            ("d_vocab_out", self.d_vocab_out),
         ];
         for (field, n) in sizes {
             if n == 0 {
                 return refuse(field, "is 0, expected at least 1".into());
             }
         }
-        for (field, n) in sizes.into_iter().chain([("n_layers", self.n_layers)]) {
+        // A model without an unembedding has no columns of logits.
+        for (field, n) in sizes.into_iter().chain([("d_vocab_out", self.d_vocab_out)]) {
             if n > LARGEST {
                 return refuse(field, format!("{n} is larger than any model"));
             }
+        }
+        if self.n_layers > MOST_LAYERS {
+            let reason = format!("{} is larger than any model", self.n_layers);
+            return refuse("n_layers", reason);
         }
         if !(self.eps >= 0.0 && self.eps.is_finite()) {
             let reason = format!("{}, expected a number that is not negative", self.eps);

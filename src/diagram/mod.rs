@@ -14,4 +14,5 @@ pub use config::{
     ActFn, Config, Mask, MlpKind, NormKind, NormPlace, NormWeight, Order, Pairing, Positions,
     QkNorm, RotaryPositions, RotaryScaling,
 };
+pub(crate) use config::{LARGEST, MOST_LAYERS};
 pub use value::Axis;

@@ -150,6 +150,10 @@ impl<'a, T: Scalar> Source<'a, T> {
                 let W_gate = mlp(l)?.W_gate.as_ref();
                 Matrix::View(W_gate.ok_or_else(|| missing(symbol))?.mat(&[]))
             }
+            Symbol::BGate(l) => {
+                let b_gate = mlp(l)?.b_gate.as_ref();
+                row(b_gate.ok_or_else(|| missing(symbol))?, &[])
+            }
             Symbol::BIn(l) => row(&mlp(l)?.b_in, &[]),
             Symbol::WOut(l) => Matrix::View(mlp(l)?.W_out.mat(&[])),
             Symbol::BOut(l) => row(&mlp(l)?.b_out, &[]),

@@ -46,6 +46,8 @@ constructors! {
     /// `[model, mlp]`
     W_gate(layer: usize) = WGate;
     /// `[one, mlp]`
+    b_gate(layer: usize) = BGate;
+    /// `[one, mlp]`
     b_in(layer: usize) = BIn;
     /// `[mlp, model]`
     W_out(layer: usize) = WOut;

@@ -63,7 +63,9 @@ pub fn definition(symbol: &Symbol, dims: &Dims) -> Option<Expr> {
             heads(l).map(result).fold(row(b_O(l)), |sum, r| sum + r)
         }
         Symbol::ResidMid(l) => resid_pre(l) + attn_out(l),
+        Symbol::Pre(l) if dims.gate_bias => mlp_reads(l) * W_gate(l) + row(b_gate(l)),
         Symbol::Pre(l) if dims.gated => mlp_reads(l) * W_gate(l),
+        Symbol::PreLinear(l) if dims.gate_bias => mlp_reads(l) * W_in(l) + row(b_in(l)),
         Symbol::PreLinear(l) => mlp_reads(l) * W_in(l),
         Symbol::Pre(l) => mlp_reads(l) * W_in(l) + row(b_in(l)),
         Symbol::MlpOut(l) | Symbol::MlpSum(l) => post(l) * W_out(l) + row(b_out(l)),

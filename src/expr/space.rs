@@ -100,6 +100,8 @@ pub struct Dims {
     pub norm: Option<NormKind>,
     /// Whether the neurons are gated.
     pub gated: bool,
+    /// Whether both of their maps have a bias.
+    pub gate_bias: bool,
     /// Whether positions have an embedding, which is added to the tokens'.
     pub pos_embed: bool,
     /// What of queries and keys is turned by their positions; `None` where nothing is, or where more is done to them.
@@ -168,6 +170,7 @@ impl Default for Dims {
             d_vocab_out: 7,
             norm: Some(NormKind::LN),
             gated: false,
+            gate_bias: false,
             pos_embed: true,
             rotary: Some(Rotary::halves(4)),
             norm_place: NormPlace::Before,
@@ -255,6 +258,7 @@ impl Config {
             d_vocab_out: self.d_vocab_out,
             norm: self.norm,
             gated: self.gated(),
+            gate_bias: self.gate_bias(),
             pos_embed: self.pos_embed(),
             rotary: self.rotary_at(0).and_then(|rotary| match rotary.scaling {
                 RotaryScaling::ByLength { .. } => None,

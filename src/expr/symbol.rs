@@ -192,6 +192,8 @@ symbols! {
         WIn = "W_in": |l| [Model, Mlp(l)] Weight,
         /// Into the gates of gated neurons.
         WGate = "W_gate": |l| [Model, Mlp(l)] Weight,
+        /// The gates' bias, a row.
+        BGate = "b_gate": |l| [One, Mlp(l)] Weight,
         /// The neurons' bias, a row.
         BIn = "b_in": |l| [One, Mlp(l)] Weight,
         /// Out of the neurons.
@@ -319,6 +321,7 @@ impl Symbol {
             | Symbol::BO(_)
             | Symbol::WIn(_)
             | Symbol::WGate(_)
+            | Symbol::BGate(_)
             | Symbol::BIn(_)
             | Symbol::WOut(_)
             | Symbol::BOut(_)
@@ -385,6 +388,7 @@ impl Symbol {
             | Symbol::BO(_)
             | Symbol::WIn(_)
             | Symbol::WGate(_)
+            | Symbol::BGate(_)
             | Symbol::BIn(_)
             | Symbol::WOut(_)
             | Symbol::BOut(_)
@@ -437,8 +441,13 @@ impl Symbol {
             Symbol::WGate(l) | Symbol::PreLinear(l) if !dims.gated => {
                 mlp_there(l).or(Some("this model's neurons are not gated".to_string()))
             }
+            Symbol::BGate(l) if !dims.gate_bias => {
+                let none = "the gates of this model's neurons have no bias";
+                mlp_there(l).or(Some(none.to_string()))
+            }
             Symbol::WIn(l)
             | Symbol::WGate(l)
+            | Symbol::BGate(l)
             | Symbol::PreLinear(l)
             | Symbol::BIn(l)
             | Symbol::WOut(l)

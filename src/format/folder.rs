@@ -1,5 +1,6 @@
 //! Models from files: a folder with `config.json` and `model.safetensors`, or a PyTorch state dict.
 
+use super::files::{CONFIG, WEIGHTS, open_fields, open_folder};
 use super::hugging_face;
 use super::transformer_lens::{from_file, shape_in_file, shared_name, to_file};
 use crate::diagram::Config;
@@ -10,29 +11,35 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// The names of a model folder's two files.
-const CONFIG: &str = "config.json";
-const WEIGHTS: &str = "model.safetensors";
-
 /// Buffers that a state dict holds beside the parameters; the configuration says what they say.
 const BUFFERS: [&str; 2] = [".mask", ".IGNORE"];
 
 impl<T: Scalar> Model<T> {
-    /// Loads a folder with `config.json` and `model.safetensors`, in TransformerLens's format or a LLaMA in Hugging
-    /// Face's; the file is mapped into memory while its values are converted to `T`.
+    /// Loads a folder with `config.json` and the model's tensors, as TransformerLens or as Hugging Face's `transformers`
+    /// has them: which of the two is told by what is in it. Safetensors are mapped into memory while their values are
+    /// converted to `T`, one tensor at a time.
+    ///
+    /// `docs/language-models.md` in the repository has the families of Hugging Face's that are covered.
     ///
     /// # Errors
-    /// When a file is missing or unsound, a tensor is missing, has another shape than the configuration
-    /// gives it, or has no place in the model.
+    /// When a file is missing or unsound, the configuration asks for something not covered, a tensor is missing, has
+    /// another shape than the configuration gives it, or has no place in the model.
     pub fn load(folder: impl AsRef<Path>) -> Result<Self> {
         let folder = folder.as_ref();
-        if let Some(name) = [CONFIG, WEIGHTS].iter().find(|n| !folder.join(n).exists()) {
-            let reason = format!("has no {name}, expected a folder with {CONFIG} and {WEIGHTS}");
+        let config = folder.join(CONFIG);
+        if !config.exists() {
+            let reason = format!("has no {CONFIG}, expected a folder with {CONFIG} and {WEIGHTS}");
             return Err(Error::format(folder, reason));
         }
-        let config = Config::open(folder.join(CONFIG))?;
-        let path = folder.join(WEIGHTS);
-        Self::from_file(config, &TensorFile::open(&path)?).map_err(|e| Error::format(&path, e))
+        let fields = open_fields(&config)?;
+        let (path, file) = open_folder(folder)?;
+        if hugging_face::is_config(&fields) {
+            let described = hugging_face::describe(fields, Some(&file));
+            let described = described.map_err(|e| Error::format(&config, e))?;
+            return described.model(&file).map_err(|e| Error::format(&path, e));
+        }
+        let config = Config::open(config)?;
+        Self::from_file(config, &file).map_err(|e| Error::format(&path, e))
     }
 
     /// Loads a PyTorch state dict (`.pt`) or a safetensors file for a configuration that stands elsewhere.
@@ -51,8 +58,7 @@ impl<T: Scalar> Model<T> {
     pub fn from_file(config: Config, file: &TensorFile) -> Result<Self> {
         config.check()?;
         if hugging_face::is_weights(file) {
-            let weights = hugging_face::weights(&config, file)?;
-            return Ok(Model::of(config, weights));
+            return Err(hugging_face::without_fields());
         }
         // A layer has several tensors. A configuration with more layers than the file has tensors is
         // wrong, and a list of its names may be too long to make: the first missing name is error enough.
@@ -101,40 +107,59 @@ impl<T: Scalar> Model<T> {
         Ok(Model::of(config, weights))
     }
 
-    /// Writes a folder with `config.json` and `model.safetensors`, in the model's precision.
+    /// Writes a folder with `config.json` and `model.safetensors` as TransformerLens has them, in the model's precision.
     ///
     /// # Errors
     /// When the folder or a file cannot be written. Folders made here are removed again then, and what
     /// an existing one held is still there.
     pub fn save(&self, folder: impl AsRef<Path>) -> Result<()> {
-        let folder = folder.as_ref();
-        if folder.exists() && !folder.is_dir() {
-            return Err(Error::format(
-                folder,
-                "is a file, expected a folder to write",
-            ));
-        }
-        // "" is where a relative path starts, and is said not to exist.
-        let missing = |p: &&Path| !p.as_os_str().is_empty() && !p.exists();
-        let made = folder.ancestors().take_while(missing).last();
-        let write = || {
-            std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
-            // Both files are whole before either takes its place: no disk that fills up leaves one
-            // model's weights beside another's configuration.
-            let tensors = self.weights().state_dict();
-            let named = tensors.iter().map(|(name, t)| (name.clone(), &**t));
-            let weights = stage_safetensors(&folder.join(WEIGHTS), named)?;
-            let config = Staged::new(&folder.join(CONFIG), self.config().to_json().as_bytes())?;
-            weights.commit()?;
-            config.commit()
-        };
-        write().inspect_err(|_| {
-            if let Some(made) = made {
-                // The first error is the one to report.
-                let _ = std::fs::remove_dir_all(made);
-            }
-        })
+        let tensors = self.weights().state_dict();
+        let named = tensors.iter().map(|(name, t)| (name.clone(), &**t));
+        write(folder.as_ref(), &self.config().to_json(), named)
     }
+
+    /// Writes a folder that Hugging Face's `transformers` loads, in the model's precision: as the family named (a
+    /// `model_type`), or else as the first one that has a place for all of the model. Norms whose parameters were folded
+    /// away get such as change nothing.
+    ///
+    /// # Errors
+    /// When no such family has, naming what is in the way; and as [`Model::save`].
+    pub fn save_hugging_face(&self, folder: impl AsRef<Path>, family: Option<&str>) -> Result<()> {
+        let (fields, tensors) = hugging_face::write(self, family)?;
+        let json = serde_json::to_string_pretty(&fields).expect("fields are plain data");
+        let named = tensors.iter().map(|(name, t)| (name.clone(), t));
+        write(folder.as_ref(), &json, named)
+    }
+}
+
+/// Writes both files of a folder, or none.
+fn write<'t, T: Scalar>(
+    folder: &Path,
+    config: &str,
+    tensors: impl Iterator<Item = (String, &'t Tensor<T>)>,
+) -> Result<()> {
+    if folder.exists() && !folder.is_dir() {
+        let reason = "is a file, expected a folder to write";
+        return Err(Error::format(folder, reason));
+    }
+    // "" is where a relative path starts, and is said not to exist.
+    let missing = |p: &&Path| !p.as_os_str().is_empty() && !p.exists();
+    let made = folder.ancestors().take_while(missing).last();
+    let write = || {
+        std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+        // Both files are whole before either takes its place: no disk that fills up leaves one
+        // model's weights beside another's configuration.
+        let weights = stage_safetensors(&folder.join(WEIGHTS), tensors)?;
+        let config = Staged::new(&folder.join(CONFIG), config.as_bytes())?;
+        weights.commit()?;
+        config.commit()
+    };
+    write().inspect_err(|_| {
+        if let Some(made) = made {
+            // The first error is the one to report.
+            let _ = std::fs::remove_dir_all(made);
+        }
+    })
 }
 
 impl<T: Scalar> Weights<T> {
@@ -160,6 +185,18 @@ pub fn layout(config: &Config) -> Vec<(String, Vec<usize>)> {
         (name, in_file)
     })
     .collect()
+}
+
+/// Opens the tensors of a model's folder, or of a checkpoint.
+///
+/// # Errors
+/// As [`open_checkpoint`], and when a folder has no such file or an index says what is not so.
+pub fn open_weights(path: impl AsRef<Path>) -> Result<TensorFile> {
+    let path = path.as_ref();
+    match path.is_dir() {
+        true => Ok(open_folder(path)?.1),
+        false => open_checkpoint(path),
+    }
 }
 
 /// Opens the tensors of a checkpoint: a safetensors file by its extension, else a PyTorch state dict.

@@ -1,14 +1,16 @@
 //! TransformerLens's format: HookedTransformerConfig's fields, defaults and refusals, and the shapes of parameters in
 //! a state dict.
 
-use super::hugging_face;
+use super::fields::{Fields, refuse};
+use super::{files, hugging_face};
 use crate::diagram::{
-    ActFn, Config, Mask, MlpKind, NormKind, NormWeight, Pairing, Positions, RotaryPositions,
-    RotaryScaling,
+    Config, Mask, MlpKind, NormKind, NormPlace, NormWeight, Order, Pairing, Positions, QkNorm,
+    RotaryPositions, RotaryScaling,
 };
 use crate::error::{Error, Result, nearest_hint};
 use crate::tensor::{Scalar, Tensor};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::borrow::Cow;
 use std::path::Path;
 
@@ -27,6 +29,27 @@ enum NormalizationType {
     RmsPre,
 }
 
+impl NormalizationType {
+    /// The nearest to a norm.
+    fn of(norm: NormKind) -> Self {
+        match (norm.centred, norm.weight) {
+            (true, NormWeight::Absent) => NormalizationType::LNPre,
+            (true, NormWeight::Plain | NormWeight::OnePlus) => NormalizationType::LN,
+            (false, NormWeight::Absent) => NormalizationType::RmsPre,
+            (false, NormWeight::Plain | NormWeight::OnePlus) => NormalizationType::Rms,
+        }
+    }
+
+    fn kind(self) -> NormKind {
+        match self {
+            NormalizationType::LN => NormKind::LN,
+            NormalizationType::LNPre => NormKind::LN_PRE,
+            NormalizationType::Rms => NormKind::RMS,
+            NormalizationType::RmsPre => NormKind::RMS_PRE,
+        }
+    }
+}
+
 /// The field `attention_dir`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -41,100 +64,17 @@ enum AttentionDir {
 enum PositionalEmbeddingType {
     Standard,
     Rotary,
+    Alibi,
+    /// No word of HookedTransformerConfig's.
+    None,
 }
 
-/// The fields as they stand in a file, absent ones defaulted as in HookedTransformerConfig.
-#[derive(Deserialize)]
-struct Raw {
-    n_layers: usize,
-    d_model: usize,
-    n_ctx: usize,
-    d_head: usize,
-    #[serde(default = "unset")]
-    n_heads: i64,
-    n_key_value_heads: Option<usize>,
-    d_mlp: Option<usize>,
-    #[serde(default)]
-    attn_only: bool,
-    act_fn: Option<ActFn>,
-    #[serde(default)]
-    gated_mlp: bool,
-    #[serde(default = "unset")]
-    d_vocab: i64,
-    #[serde(default = "unset")]
-    d_vocab_out: i64,
-    #[serde(default = "causal")]
-    attention_dir: AttentionDir,
-    #[serde(default = "layer_norm")]
-    normalization_type: Option<NormalizationType>,
-    /// Whether RMSNorm multiplies by `1 + w`: no field of HookedTransformerConfig.
-    #[serde(default)]
-    rms_one_plus: bool,
-    #[serde(default = "default_eps")]
-    eps: f64,
-    #[serde(default = "standard")]
-    positional_embedding_type: PositionalEmbeddingType,
-    rotary_dim: Option<usize>,
-    #[serde(default = "default_base")]
-    rotary_base: f64,
-    #[serde(default)]
-    rotary_adjacent_pairs: bool,
-    /// What all angles are divided by: no field of HookedTransformerConfig.
-    rotary_linear_factor: Option<f64>,
-    #[serde(default)]
-    use_NTK_by_parts_rope: bool,
-    #[serde(default = "default_factor")]
-    NTK_by_parts_factor: f64,
-    #[serde(default = "default_low")]
-    NTK_by_parts_low_freq_factor: f64,
-    #[serde(default = "default_high")]
-    NTK_by_parts_high_freq_factor: f64,
-    #[serde(default = "default_original")]
-    NTK_original_ctx_len: f64,
-    #[serde(default = "yes")]
-    use_attn_scale: bool,
-    #[serde(default = "unset_scale")]
-    attn_scale: f64,
-    #[serde(default)]
-    scale_attn_by_inverse_layer_idx: bool,
-    pad_token: Option<usize>,
-}
-
-fn unset() -> i64 {
-    -1
-}
-fn unset_scale() -> f64 {
-    -1.0
-}
-fn causal() -> AttentionDir {
-    AttentionDir::Causal
-}
-fn layer_norm() -> Option<NormalizationType> {
-    Some(NormalizationType::LN)
-}
-fn default_base() -> f64 {
-    10000.0
-}
-fn default_factor() -> f64 {
-    8.0
-}
-fn default_low() -> f64 {
-    1.0
-}
-fn default_high() -> f64 {
-    4.0
-}
-fn default_original() -> f64 {
-    8192.0
-}
-fn default_eps() -> f64 {
-    1e-5
-}
-fn standard() -> PositionalEmbeddingType {
-    PositionalEmbeddingType::Standard
-}
-fn yes() -> bool {
-    true
+/// What the field `attn_types` has for each layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum AttnType {
+    Global,
+    Local,
 }
 
 /// Fields of HookedTransformerConfig that change nothing that is computed here.
@@ -151,8 +91,6 @@ const INERT: &[&str] = &[
     "checkpoint_label_type",
     "checkpoint_value",
     "tokenizer_name",
-    "window_size",
-    "attn_types",
     "init_mode",
     "device",
     "n_devices",
@@ -164,7 +102,6 @@ const INERT: &[&str] = &[
     "default_prepend_bos",
     "dtype",
     "tokenizer_prepends_bos",
-    "rotary_base_local",
     "trust_remote_code",
     "relative_attention_max_distance",
     "relative_attention_num_buckets",
@@ -172,64 +109,15 @@ const INERT: &[&str] = &[
     "tie_word_embeddings",
 ];
 
-/// Fields that ask for something not covered, unless they have this value (or null).
-const UNCOVERED: &[(&str, serde_json::Value)] = {
-    use serde_json::Value::{Bool, Null};
-    &[
-        ("use_qk_norm", Bool(false)),
-        ("use_local_attn", Bool(false)),
-        ("final_rms", Bool(false)),
-        ("parallel_attn_mlp", Bool(false)),
-        ("post_embedding_ln", Bool(false)),
-        ("load_in_4bit", Bool(false)),
-        ("num_experts", Null),
-        ("experts_per_token", Null),
-        ("use_normalization_before_and_after", Bool(false)),
-        ("attn_scores_soft_cap", Null),
-        ("output_logits_soft_cap", Null),
-    ]
-};
-
-/// The fields of [`Raw`].
-const COVERED: &[&str] = &[
-    "n_layers",
-    "d_model",
-    "n_ctx",
-    "d_head",
+/// Fields that are -1 where they are not set.
+const UNSET: [&str; 6] = [
     "n_heads",
-    "n_key_value_heads",
-    "d_mlp",
-    "attn_only",
-    "act_fn",
-    "gated_mlp",
     "d_vocab",
     "d_vocab_out",
-    "attention_dir",
-    "normalization_type",
-    "rms_one_plus",
-    "eps",
-    "positional_embedding_type",
-    "rotary_dim",
-    "rotary_base",
-    "rotary_adjacent_pairs",
-    "rotary_linear_factor",
-    "use_NTK_by_parts_rope",
-    "NTK_by_parts_low_freq_factor",
-    "NTK_by_parts_high_freq_factor",
-    "NTK_by_parts_factor",
-    "NTK_original_ctx_len",
-    "use_attn_scale",
     "attn_scale",
-    "scale_attn_by_inverse_layer_idx",
-    "pad_token",
+    "attn_scores_soft_cap",
+    "output_logits_soft_cap",
 ];
-
-fn refuse<T>(field: &'static str, reason: impl Into<String>) -> Result<T> {
-    Err(Error::Config {
-        field,
-        reason: reason.into(),
-    })
-}
 
 impl Config {
     /// Reads a `config.json`.
@@ -242,7 +130,8 @@ impl Config {
         Self::from_json(&json).map_err(|e| Error::format(path, e))
     }
 
-    /// The JSON of a `config.json`, which TransformerLens reads as well (but for `pad_token`).
+    /// The JSON of a `config.json`: HookedTransformerConfig's fields, and where a feature has none, fields of ours. Where
+    /// there are none of these TransformerLens reads it as well.
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(self).expect("a config is plain data")
     }
@@ -254,292 +143,251 @@ impl Config {
     /// On a field that HookedTransformerConfig does not have (by name, with the nearest), one that is
     /// missing and has no default, one whose value is not covered, and values that contradict each other.
     pub fn from_json(json: &str) -> Result<Self> {
-        let value: serde_json::Value =
-            serde_json::from_str(json).map_err(|e| Error::ConfigJson(format!("not JSON: {e}")))?;
-        let serde_json::Value::Object(fields) = value else {
-            return Err(Error::ConfigJson(
-                "expected a JSON object of HookedTransformerConfig's fields".into(),
-            ));
-        };
-        if hugging_face::is_config(&fields) {
-            return hugging_face::config(fields);
+        let mut json = files::fields(json)?;
+        if hugging_face::is_config(&json) {
+            return Ok(hugging_face::describe(json, None)?.config);
         }
-        let uncovered = || UNCOVERED.iter().map(|(name, _)| *name);
-        for (name, value) in &fields {
-            if let Some((field, neutral)) = UNCOVERED.iter().find(|(n, _)| n == name) {
-                // A soft cap of -1.0 is HookedTransformerConfig's word for none.
-                let off = value.is_null() || value == neutral || value.as_f64() == Some(-1.0);
-                if !off {
-                    return refuse(field, format!("{value} is not covered, expected {neutral}"));
-                }
-            } else if !COVERED.contains(&name.as_str()) && !INERT.contains(&name.as_str()) {
-                let known = COVERED
-                    .iter()
-                    .copied()
-                    .chain(uncovered())
-                    .chain(INERT.iter().copied());
-                return Err(Error::Unknown {
-                    kind: "config field",
-                    name: name.clone(),
-                    hint: nearest_hint(name, known),
-                });
-            }
+        let mut known = Fields::names();
+        fields(&mut known, &mut Config::default())?;
+        let known = || known.asked().iter().chain(INERT).copied();
+        if let Some(name) = json.keys().find(|name| known().all(|own| own != *name)) {
+            return Err(Error::Unknown {
+                kind: "config field",
+                name: name.clone(),
+                hint: nearest_hint(name, known()),
+            });
         }
-        let kept = fields
-            .into_iter()
-            .filter(|(n, _)| COVERED.contains(&n.as_str()))
-            .collect();
-        Raw::read(kept)?.resolve()
-    }
-}
-
-impl Raw {
-    /// Field by field, so that a wrong value is reported under its field's name.
-    fn read(fields: serde_json::Map<String, serde_json::Value>) -> Result<Self> {
-        // serde's own message for a struct names a line of the file, not the field.
-        for &field in COVERED {
-            let Some(value) = fields.get(field) else {
-                continue;
-            };
-            let alone = serde_json::Map::from_iter([(field.to_string(), value.clone())]);
-            if let Err(e) = serde_json::from_value::<Field>(serde_json::Value::Object(alone)) {
-                // Rust's names of types are no words for a user.
-                let reason = e
-                    .to_string()
-                    .replace(
-                        "expected usize",
-                        "expected a whole number that is not negative",
-                    )
-                    .replace("expected i64", "expected a whole number")
-                    .replace("expected f64", "expected a number");
-                return refuse(field, format!("{value}: {reason}"));
-            }
-        }
-        serde_json::from_value(serde_json::Value::Object(fields))
-            .map_err(|e| Error::ConfigJson(e.to_string()))
-    }
-
-    fn resolve(self) -> Result<Config> {
-        let count = |field, n: i64, default: Option<usize>| match (usize::try_from(n), default) {
-            (Ok(n), _) => Ok(n),
-            (Err(_), Some(default)) if n == unset() => Ok(default),
-            (Err(_), None) if n == unset() => refuse(field, "is missing, expected at least 1"),
-            (Err(_), _) => refuse(field, format!("{n}, expected at least 1")),
-        };
-        let act_fn = match (self.attn_only, self.act_fn) {
-            (true, _) => None,
-            (false, Some(act_fn)) => Some(act_fn),
-            (false, None) => {
-                return refuse(
-                    "act_fn",
-                    "is missing, and the model has MLPs (attn_only is false)",
-                );
-            }
-        };
-        // Sizes are products of these: what is larger than any model is said before it is multiplied.
-        let d_head = self.d_head;
-        if d_head == 0 {
-            return refuse("d_head", "is 0, expected at least 1");
-        }
-        let mlp = act_fn.map(|act_fn| MlpKind {
-            d_mlp: self.d_mlp.unwrap_or(self.d_model.saturating_mul(4)),
-            act_fn,
-            gated: self.gated_mlp,
+        json.retain(|name, value| {
+            let unset = value.as_f64() == Some(-1.0) && UNSET.contains(&name.as_str());
+            !unset
         });
-        let attn_scale = match (self.use_attn_scale, self.attn_scale) {
-            (false, _) => 1.0,
-            (true, unset) if unset == unset_scale() => (d_head as f64).sqrt(),
-            (true, given) => given,
-        };
-        let d_vocab = count("d_vocab", self.d_vocab, None)?;
-        let n_heads = count("n_heads", self.n_heads, Some(self.d_model / d_head))?;
-        let config = Config {
-            n_layers: self.n_layers,
-            d_model: self.d_model,
-            n_ctx: self.n_ctx,
-            d_head,
-            n_heads,
-            groups: self.n_key_value_heads.unwrap_or(n_heads),
-            d_vocab,
-            d_vocab_out: count("d_vocab_out", self.d_vocab_out, Some(d_vocab))?,
-            positions: match self.positional_embedding_type {
-                PositionalEmbeddingType::Standard => Positions::Learned,
-                PositionalEmbeddingType::Rotary => Positions::Rotary(RotaryPositions {
-                    dim: self.rotary_dim.unwrap_or(d_head),
-                    base: self.rotary_base,
-                    pairing: match self.rotary_adjacent_pairs {
-                        true => Pairing::Neighbours,
-                        false => Pairing::Halves,
-                    },
-                    scaling: match (self.use_NTK_by_parts_rope, self.rotary_linear_factor) {
-                        (true, _) => RotaryScaling::ByParts {
-                            factor: self.NTK_by_parts_factor,
-                            low: self.NTK_by_parts_low_freq_factor,
-                            high: self.NTK_by_parts_high_freq_factor,
-                            original: self.NTK_original_ctx_len,
-                        },
-                        (false, Some(factor)) => RotaryScaling::Linear(factor),
-                        (false, None) => RotaryScaling::None,
-                    },
-                }),
-            },
-            norm: self.normalization_type.map(|norm| match norm {
-                NormalizationType::LN => NormKind::LN,
-                NormalizationType::LNPre => NormKind::LN_PRE,
-                NormalizationType::Rms if self.rms_one_plus => NormKind::RMS_ONE_PLUS,
-                NormalizationType::Rms => NormKind::RMS,
-                NormalizationType::RmsPre => NormKind::RMS_PRE,
-            }),
-            eps: self.eps,
-            mask: match self.attention_dir {
-                AttentionDir::Causal => Mask::Causal,
-                AttentionDir::Bidirectional => Mask::All,
-            },
-            attn_scale,
-            scale_attn_by_inverse_layer_idx: self.scale_attn_by_inverse_layer_idx,
-            mlp,
-            pad_token: self.pad_token,
-            ..Config::default()
-        };
+        let mut config = Config::default();
+        fields(&mut Fields::read(json), &mut config)?;
         config.check()?;
         Ok(config)
     }
 }
 
-/// The fields as they are written.
-#[derive(Serialize)]
-struct Written {
-    n_layers: usize,
-    d_model: usize,
-    n_ctx: usize,
-    d_head: usize,
-    n_heads: usize,
-    n_key_value_heads: Option<usize>,
-    d_mlp: Option<usize>,
-    attn_only: bool,
-    act_fn: Option<ActFn>,
-    gated_mlp: bool,
-    d_vocab: usize,
-    d_vocab_out: usize,
-    attention_dir: AttentionDir,
-    normalization_type: Option<NormalizationType>,
-    /// No field of HookedTransformerConfig.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    rms_one_plus: bool,
-    eps: f64,
-    positional_embedding_type: PositionalEmbeddingType,
-    #[serde(flatten)]
-    rotary: Option<WrittenRotary>,
-    use_attn_scale: bool,
-    attn_scale: f64,
-    scale_attn_by_inverse_layer_idx: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pad_token: Option<usize>,
-}
-
-/// Those of rotary positions.
-#[derive(Serialize)]
-struct WrittenRotary {
-    rotary_dim: usize,
-    rotary_base: f64,
-    rotary_adjacent_pairs: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rotary_linear_factor: Option<f64>,
-    use_NTK_by_parts_rope: bool,
-    #[serde(flatten)]
-    by_parts: Option<WrittenByParts>,
-}
-
-#[derive(Serialize)]
-struct WrittenByParts {
-    NTK_by_parts_factor: f64,
-    NTK_by_parts_low_freq_factor: f64,
-    NTK_by_parts_high_freq_factor: f64,
-    NTK_original_ctx_len: f64,
-}
-
-impl WrittenRotary {
-    fn of(rotary: &RotaryPositions) -> Self {
-        let (linear, by_parts) = match rotary.scaling {
-            RotaryScaling::None => (None, None),
-            RotaryScaling::Linear(factor) => (Some(factor), None),
-            RotaryScaling::ByParts {
-                factor,
-                low,
-                high,
-                original,
-            } => {
-                let by_parts = WrittenByParts {
-                    NTK_by_parts_factor: factor,
-                    NTK_by_parts_low_freq_factor: low,
-                    NTK_by_parts_high_freq_factor: high,
-                    NTK_original_ctx_len: original,
-                };
-                (None, Some(by_parts))
-            }
-            RotaryScaling::ByLength { .. } => (None, None),
-        };
-        WrittenRotary {
-            rotary_dim: rotary.dim,
-            rotary_base: rotary.base,
-            rotary_adjacent_pairs: rotary.pairing == Pairing::Neighbours,
-            rotary_linear_factor: linear,
-            use_NTK_by_parts_rope: by_parts.is_some(),
-            by_parts,
-        }
-    }
-}
-
-impl Written {
-    fn of(c: &Config) -> Self {
-        Written {
-            n_layers: c.n_layers,
-            d_model: c.d_model,
-            n_ctx: c.n_ctx,
-            d_head: c.d_head,
-            n_heads: c.n_heads,
-            n_key_value_heads: c.grouped().then_some(c.groups),
-            d_mlp: c.d_mlp(),
-            attn_only: c.mlp.is_none(),
-            act_fn: c.act_fn(),
-            gated_mlp: c.gated(),
-            d_vocab: c.d_vocab,
-            d_vocab_out: c.d_vocab_out,
-            attention_dir: match c.mask {
-                Mask::Causal => AttentionDir::Causal,
-                Mask::All => AttentionDir::Bidirectional,
-            },
-            normalization_type: c.norm.map(|norm| match (norm.centred, norm.weight) {
-                (true, NormWeight::Absent) => NormalizationType::LNPre,
-                (true, NormWeight::Plain | NormWeight::OnePlus) => NormalizationType::LN,
-                (false, NormWeight::Absent) => NormalizationType::RmsPre,
-                (false, NormWeight::Plain | NormWeight::OnePlus) => NormalizationType::Rms,
-            }),
-            rms_one_plus: c.norm == Some(NormKind::RMS_ONE_PLUS),
-            eps: c.eps,
-            positional_embedding_type: match &c.positions {
-                Positions::Learned | Positions::Alibi | Positions::None => {
-                    PositionalEmbeddingType::Standard
-                }
-                Positions::Rotary(_) => PositionalEmbeddingType::Rotary,
-            },
-            rotary: match c.positions {
-                Positions::Learned | Positions::Alibi | Positions::None => None,
-                Positions::Rotary(ref rotary) => Some(WrittenRotary::of(rotary)),
-            },
-            use_attn_scale: true,
-            attn_scale: c.attn_scale,
-            scale_attn_by_inverse_layer_idx: c.scale_attn_by_inverse_layer_idx,
-            pad_token: c.pad_token,
-        }
-    }
-}
-
-/// As the fields of HookedTransformerConfig.
+/// As the fields of HookedTransformerConfig, and of ours.
 impl Serialize for Config {
     fn serialize<S: serde::Serializer>(&self, s: S) -> std::result::Result<S::Ok, S::Error> {
-        Written::of(self).serialize(s)
+        let mut written = Fields::write();
+        fields(&mut written, &mut self.clone()).map_err(serde::ser::Error::custom)?;
+        written.into_json().serialize(s)
     }
+}
+
+/// Every field, read into a configuration or written from it. Those of [`Fields::extra`] are no fields of
+/// HookedTransformerConfig: they say what its own do not.
+fn fields(f: &mut Fields, c: &mut Config) -> Result<()> {
+    for name in ["n_layers", "d_model", "n_ctx", "d_head", "d_vocab"] {
+        f.need(name)?;
+    }
+    f.layers("n_layers", 1, &mut c.n_layers)?;
+    f.size("d_model", 1, &mut c.d_model)?;
+    f.size("n_ctx", 1, &mut c.n_ctx)?;
+    f.size("d_head", 1, &mut c.d_head)?;
+    let heads = c.d_model.checked_div(c.d_head).unwrap_or(0);
+    f.size("n_heads", heads, &mut c.n_heads)?;
+    let mut groups = c.grouped().then_some(c.groups);
+    f.optional_size("n_key_value_heads", None, &mut groups)?;
+    c.groups = groups.unwrap_or(c.n_heads);
+    f.size("d_vocab", 1, &mut c.d_vocab)?;
+    f.index("d_vocab_out", c.d_vocab, &mut c.d_vocab_out)?;
+    neurons(f, c)?;
+    norms(f, c)?;
+    positions(f, c)?;
+    attention(f, c)?;
+    f.optional_number("output_logits_soft_cap", None, &mut c.logit_cap)?;
+    f.extra("token_types", 0, &mut c.token_types)?;
+    f.extra("mlm_head", None, &mut c.mlm_head)?;
+    f.extra("pad_token", None, &mut c.pad_token)?;
+    f.only("final_rms", false)?;
+    f.only("load_in_4bit", false)?;
+    f.only("num_experts", Value::Null)?;
+    f.only("experts_per_token", Value::Null)
+}
+
+/// The MLPs, and their place in the block.
+fn neurons(f: &mut Fields, c: &mut Config) -> Result<()> {
+    let (mut attn_only, mut act_fn, mut d_mlp) = (c.mlp.is_none(), c.act_fn(), c.d_mlp());
+    let (mut gated, mut gate_bias) = (c.gated(), c.gate_bias());
+    f.flag("attn_only", false, &mut attn_only)?;
+    if !attn_only {
+        f.need("act_fn")?;
+    }
+    f.value("act_fn", None, &mut act_fn)?;
+    f.optional_size("d_mlp", None, &mut d_mlp)?;
+    f.flag("gated_mlp", false, &mut gated)?;
+    f.extra("gate_bias", false, &mut gate_bias)?;
+    let mlp = act_fn.map(|act_fn| MlpKind {
+        d_mlp: d_mlp.unwrap_or(c.d_model.saturating_mul(4)),
+        act_fn,
+        gated,
+        gate_bias,
+    });
+    c.mlp = mlp.filter(|_| !attn_only);
+    let mut parallel = c.order != Order::Sequential;
+    f.flag("parallel_attn_mlp", false, &mut parallel)?;
+    let order = match parallel {
+        true => Order::Parallel,
+        false => Order::Sequential,
+    };
+    f.extra("order", order, &mut c.order)
+}
+
+fn norms(f: &mut Fields, c: &mut Config) -> Result<()> {
+    let mut normalization_type = c.norm.map(NormalizationType::of);
+    let default = Some(NormalizationType::LN);
+    f.value("normalization_type", default, &mut normalization_type)?;
+    let norm = normalization_type.map(NormalizationType::kind);
+    f.extra("norm", norm, &mut c.norm)?;
+    f.number("eps", 1e-5, &mut c.eps)?;
+    let mut around = c.norm_place == NormPlace::Around;
+    f.flag("use_normalization_before_and_after", false, &mut around)?;
+    let place = match around {
+        true => NormPlace::Around,
+        false => NormPlace::Before,
+    };
+    f.extra("norm_place", place, &mut c.norm_place)?;
+    let mut embed = c.embed_norm.is_some();
+    f.flag("post_embedding_ln", false, &mut embed)?;
+    f.extra(
+        "embed_norm",
+        embed.then_some(NormKind::LN),
+        &mut c.embed_norm,
+    )?;
+    let mut qk = c.qk_norm.is_some();
+    f.flag("use_qk_norm", false, &mut qk)?;
+    let kind = QkNorm {
+        kind: NormKind::RMS,
+        per_head: true,
+    };
+    f.extra("qk_norm", qk.then_some(kind), &mut c.qk_norm)
+}
+
+fn positions(f: &mut Fields, c: &mut Config) -> Result<()> {
+    let mut kind = match c.positions {
+        Positions::Learned => PositionalEmbeddingType::Standard,
+        Positions::Rotary(_) => PositionalEmbeddingType::Rotary,
+        Positions::Alibi => PositionalEmbeddingType::Alibi,
+        Positions::None => PositionalEmbeddingType::None,
+    };
+    let standard = PositionalEmbeddingType::Standard;
+    f.value("positional_embedding_type", standard, &mut kind)?;
+    let mut rotary = match &c.positions {
+        Positions::Rotary(rotary) => rotary.clone(),
+        Positions::Learned | Positions::Alibi | Positions::None => RotaryPositions {
+            dim: c.d_head,
+            base: 10000.0,
+            pairing: Pairing::Halves,
+            scaling: RotaryScaling::None,
+            f32_angles: false,
+        },
+    };
+    f.size("rotary_dim", c.d_head, &mut rotary.dim)?;
+    f.number("rotary_base", 10000.0, &mut rotary.base)?;
+    let mut adjacent = rotary.pairing == Pairing::Neighbours;
+    f.flag("rotary_adjacent_pairs", false, &mut adjacent)?;
+    rotary.pairing = match adjacent {
+        true => Pairing::Neighbours,
+        false => Pairing::Halves,
+    };
+    f.extra("rotary_f32_angles", false, &mut rotary.f32_angles)?;
+    let by_parts = by_parts(f, &rotary.scaling)?;
+    f.extra("rotary_scaling", by_parts, &mut rotary.scaling)?;
+    // In layers with a window; their angles are not scaled.
+    let mut local = c.windowed_rotary.as_ref().map(|local| local.base);
+    f.optional_number("rotary_base_local", None, &mut local)?;
+    let local = local.map(|base| RotaryPositions {
+        base,
+        scaling: RotaryScaling::None,
+        ..rotary.clone()
+    });
+    f.extra("windowed_rotary", local, &mut c.windowed_rotary)?;
+    c.positions = match kind {
+        PositionalEmbeddingType::Standard => Positions::Learned,
+        PositionalEmbeddingType::Rotary => Positions::Rotary(rotary),
+        PositionalEmbeddingType::Alibi => Positions::Alibi,
+        PositionalEmbeddingType::None => Positions::None,
+    };
+    Ok(())
+}
+
+/// The scaling that HookedTransformerConfig knows.
+fn by_parts(f: &mut Fields, scaling: &RotaryScaling) -> Result<RotaryScaling> {
+    let (mut used, [mut factor, mut low, mut high, mut original]) = match *scaling {
+        RotaryScaling::ByParts {
+            factor,
+            low,
+            high,
+            original,
+        } => (true, [factor, low, high, original]),
+        RotaryScaling::None | RotaryScaling::Linear(_) | RotaryScaling::ByLength { .. } => {
+            (false, [8.0, 1.0, 4.0, 8192.0])
+        }
+    };
+    f.flag("use_NTK_by_parts_rope", false, &mut used)?;
+    f.number("NTK_by_parts_factor", 8.0, &mut factor)?;
+    f.number("NTK_by_parts_low_freq_factor", 1.0, &mut low)?;
+    f.number("NTK_by_parts_high_freq_factor", 4.0, &mut high)?;
+    f.number("NTK_original_ctx_len", 8192.0, &mut original)?;
+    Ok(match used {
+        true => RotaryScaling::ByParts {
+            factor,
+            low,
+            high,
+            original,
+        },
+        false => RotaryScaling::None,
+    })
+}
+
+/// Which keys a query sees, and what becomes of its scores.
+fn attention(f: &mut Fields, c: &mut Config) -> Result<()> {
+    let mut dir = match c.mask {
+        Mask::Causal => AttentionDir::Causal,
+        Mask::All => AttentionDir::Bidirectional,
+    };
+    f.value("attention_dir", AttentionDir::Causal, &mut dir)?;
+    c.mask = match dir {
+        AttentionDir::Causal => Mask::Causal,
+        AttentionDir::Bidirectional => Mask::All,
+    };
+    let mut window = c.windows.iter().copied().flatten().next();
+    let mut local = window.is_some();
+    f.flag("use_local_attn", false, &mut local)?;
+    f.optional_size("window_size", None, &mut window)?;
+    let of = |l| match c.window(l) {
+        Some(_) => AttnType::Local,
+        None => AttnType::Global,
+    };
+    let mut types: Option<Vec<AttnType>> = local.then(|| (0..c.n_layers).map(of).collect());
+    f.value("attn_types", None, &mut types)?;
+    let windows = match (local, types) {
+        (false, _) => Vec::new(),
+        (true, Some(types)) if types.len() == c.n_layers && window.is_some() => {
+            let of = |kind: AttnType| window.filter(|_| kind == AttnType::Local);
+            types.into_iter().map(of).collect()
+        }
+        (true, _) => {
+            let reason = "true, expected a window_size, and a type for each layer in attn_types";
+            return refuse("use_local_attn", reason);
+        }
+    };
+    f.extra("windows", windows, &mut c.windows)?;
+    f.optional_number("attn_scores_soft_cap", None, &mut c.score_cap)?;
+    let mut scaled = true;
+    f.flag("use_attn_scale", true, &mut scaled)?;
+    f.number("attn_scale", (c.d_head as f64).sqrt(), &mut c.attn_scale)?;
+    if !scaled {
+        c.attn_scale = 1.0;
+    }
+    f.flag(
+        "scale_attn_by_inverse_layer_idx",
+        false,
+        &mut c.scale_attn_by_inverse_layer_idx,
+    )
 }
 
 /// Whether a parameter stands by heads in a state dict, `[n_heads, d_model, d_head]`, and side by side in a model.
@@ -595,48 +443,6 @@ fn first_axes_swapped<T: Scalar>(value: &Tensor<T>) -> Tensor<T> {
     out
 }
 
-/// One field's value, for its own error message.
-#[derive(Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[allow(dead_code)]
-enum Field {
-    NLayers(usize),
-    DModel(usize),
-    NCtx(usize),
-    DHead(usize),
-    NHeads(i64),
-    NKeyValueHeads(Option<usize>),
-    DMlp(Option<usize>),
-    AttnOnly(bool),
-    ActFn(Option<ActFn>),
-    GatedMlp(bool),
-    DVocab(i64),
-    DVocabOut(i64),
-    AttentionDir(AttentionDir),
-    NormalizationType(Option<NormalizationType>),
-    RmsOnePlus(bool),
-    Eps(f64),
-    PositionalEmbeddingType(PositionalEmbeddingType),
-    RotaryDim(Option<usize>),
-    RotaryBase(f64),
-    RotaryAdjacentPairs(bool),
-    RotaryLinearFactor(Option<f64>),
-    #[serde(rename = "use_NTK_by_parts_rope")]
-    UseNtkByPartsRope(bool),
-    #[serde(rename = "NTK_by_parts_factor")]
-    NtkByPartsFactor(f64),
-    #[serde(rename = "NTK_by_parts_low_freq_factor")]
-    NtkByPartsLowFreqFactor(f64),
-    #[serde(rename = "NTK_by_parts_high_freq_factor")]
-    NtkByPartsHighFreqFactor(f64),
-    #[serde(rename = "NTK_original_ctx_len")]
-    NtkOriginalCtxLen(f64),
-    UseAttnScale(bool),
-    AttnScale(f64),
-    ScaleAttnByInverseLayerIdx(bool),
-    PadToken(Option<usize>),
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -682,14 +488,13 @@ mod tests {
             ),
             (r#""eps": "small""#, "config field `eps`"),
             (
-                r#""use_qk_norm": true"#,
-                "config field `use_qk_norm`: true is not covered",
+                r#""num_experts": 4"#,
+                "config field `num_experts`: 4 is not covered",
             ),
             (
-                r#""positional_embedding_type": "alibi""#,
+                r#""positional_embedding_type": "shortformer""#,
                 "config field `positional_embedding_type`",
             ),
-            (r#""d_vocab_out": 0"#, "config field `d_vocab_out`: is 0"),
             (r#""n_heads": -2"#, "config field `n_heads`: -2"),
             (
                 r#""pad_token": 5"#,

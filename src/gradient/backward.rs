@@ -265,7 +265,7 @@ impl<'a, 's, T: Scalar> Backward<'a, 's, T> {
             .weights
             .as_mut()
             .and_then(|w| w.blocks[l].mlp.as_mut());
-        if let Some(mlp) = d_b {
+        if let Some(mlp) = d_b.filter(|mlp| mlp.b_after().is_some()) {
             op::spread_back(layout, d_out.data(), mlp.b_in.data_mut());
         }
         let mut d = self.own(d_out);

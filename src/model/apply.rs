@@ -68,7 +68,7 @@ impl<T: Scalar> Model<T> {
                 let act_fn = self.config.act_fn().expect("a model with neurons");
                 op::activate(layout, act_fn, &mut x);
                 if let Some(gated) = reads.next() {
-                    op::gate(layout, &mut x, &gated, self.weights.mlp(l).b_in.data());
+                    op::gate(layout, &mut x, &gated, self.weights.mlp(l).b_after());
                     scratch.give(gated);
                 }
                 x

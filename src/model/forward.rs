@@ -209,8 +209,8 @@ impl<T: Scalar> Forward<'_, '_, '_, '_, T> {
                 op::activate(layout, act_fn, &mut value);
                 if step.reads.len() > 1 {
                     let gated = self.read(step, 1);
-                    let b_in = self.model.weights.mlp(l).b_in.data();
-                    op::gate(layout, &mut value, &gated, b_in);
+                    let b = self.model.weights.mlp(l).b_after();
+                    op::gate(layout, &mut value, &gated, b);
                     self.done(step, 1, gated);
                 }
                 self.give(step.gives[0], value);

@@ -21,7 +21,6 @@ pub use run::{Run, RunOutput};
 pub(crate) use tape::Tape;
 pub use tokens::Tokens;
 pub(crate) use weights::layout;
-#[cfg(any(test, feature = "proptest"))]
 pub(crate) use weights::norm_of_scale;
 pub use weights::{Attention, Block, Dense, Mlp, Norm, Weights};
 

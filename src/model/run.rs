@@ -321,22 +321,28 @@ fn stretches_of<'r, T: Scalar>(
     logits: &'r mut Tensor<T>,
     values: &'r mut [(Hook, Tensor<T>)],
 ) -> Vec<Piece<'r, T>> {
-    let chunks = |t: &'r mut Tensor<T>| {
+    // A tensor may have no entries: the logits of a model without an unembedding.
+    let split = |t: &'r mut Tensor<T>| {
         let unit = t.len() / batch;
-        t.data_mut().chunks_mut((each * unit).max(1))
+        let mut rest = t.data_mut();
+        move |count: usize| {
+            let own = rest.split_off_mut(..count * unit);
+            own.expect("as many entries as sequences")
+        }
     };
-    let mut logits = chunks(logits);
-    let mut slots: Vec<_> = values.iter_mut().map(|(h, t)| (*h, chunks(t))).collect();
+    let mut logits = split(logits);
+    let mut slots: Vec<_> = values.iter_mut().map(|(h, t)| (*h, split(t))).collect();
     (0..batch)
         .step_by(each)
-        .map(|first| Piece {
-            first,
-            count: each.min(batch - first),
-            logits: logits.next().expect("as many stretches as chunks"),
-            slots: slots
-                .iter_mut()
-                .map(|(h, chunks)| (*h, chunks.next().expect("as many stretches as chunks")))
-                .collect(),
+        .map(|first| {
+            let count = each.min(batch - first);
+            let slots = slots.iter_mut();
+            Piece {
+                first,
+                count,
+                logits: logits(count),
+                slots: slots.map(|(h, next)| (*h, next(count))).collect(),
+            }
         })
         .collect()
 }

@@ -53,14 +53,23 @@ pub struct Attention<T: Scalar> {
 pub struct Mlp<T: Scalar> {
     /// `[d_model, d_mlp]`; only where the neurons are gated.
     pub W_gate: Option<Tensor<T>>,
+    /// `[d_mlp]`; only where both maps of gated neurons have a bias.
+    pub b_gate: Option<Tensor<T>>,
     /// `[d_model, d_mlp]`
     pub W_in: Tensor<T>,
-    /// `[d_mlp]`; of gated neurons added to the product.
+    /// `[d_mlp]`; of gated neurons without a `b_gate` added to the product.
     pub b_in: Tensor<T>,
     /// `[d_mlp, d_model]`
     pub W_out: Tensor<T>,
     /// `[d_model]`
     pub b_out: Tensor<T>,
+}
+
+impl<T: Scalar> Mlp<T> {
+    /// What is added to the product of gated neurons, where they have no bias before it.
+    pub(crate) fn b_after(&self) -> Option<&Tensor<T>> {
+        (self.W_gate.is_some() && self.b_gate.is_none()).then_some(&self.b_in)
+    }
 }
 
 /// One block: attention, then the MLP if there is one.
@@ -139,6 +148,9 @@ macro_rules! named_tensors {
                 if let Some(mlp) = block.mlp.$as() {
                     if let Some(W_gate) = mlp.W_gate.$as() {
                         add(&mut all, "mlp.W_gate", W_gate);
+                    }
+                    if let Some(b_gate) = mlp.b_gate.$as() {
+                        add(&mut all, "mlp.b_gate", b_gate);
                     }
                     add(&mut all, "mlp.W_in", & $($mut)? mlp.W_in);
                     add(&mut all, "mlp.b_in", & $($mut)? mlp.b_in);
@@ -231,11 +243,16 @@ impl<T: Scalar> Weights<T> {
                         true => Some(make(&name("mlp.W_gate"), &[c.d_model, d_mlp])?),
                         false => None,
                     };
+                    let b_gate = match c.gate_bias() {
+                        true => Some(make(&name("mlp.b_gate"), &[d_mlp])?),
+                        false => None,
+                    };
                     let W_in = make(&name("mlp.W_in"), &[c.d_model, d_mlp])?;
                     let b_in = make(&name("mlp.b_in"), &[d_mlp])?;
                     norm(&mut make, NormSite::Neurons(l))?;
                     Some(Mlp {
                         W_gate,
+                        b_gate,
                         W_in,
                         b_in,
                         W_out: make(&name("mlp.W_out"), &[d_mlp, c.d_model])?,
@@ -351,13 +368,12 @@ impl<T: Scalar> Weights<T> {
             }
             Op::Neurons(l) => {
                 let mlp = self.blocks[l].mlp.as_ref()?;
-                // Of gated neurons it is added later.
-                let b = mlp.W_gate.is_none().then_some(&mlp.b_in);
+                let b = mlp.b_after().is_none().then_some(&mlp.b_in);
                 (&mlp.W_in, b, 1)
             }
             Op::Gate(l) => {
                 let mlp = self.blocks[l].mlp.as_ref()?;
-                (mlp.W_gate.as_ref()?, None, 1)
+                (mlp.W_gate.as_ref()?, mlp.b_gate.as_ref(), 1)
             }
             Op::WriteNeurons(l) => {
                 let mlp = self.blocks[l].mlp.as_ref()?;
@@ -403,13 +419,12 @@ impl<T: Scalar> Weights<T> {
             }
             Op::Neurons(l) => {
                 let mlp = self.blocks[l].mlp.as_mut()?;
-                // Of gated neurons it is added later.
-                let b = mlp.W_gate.is_none().then_some(&mut mlp.b_in);
-                (&mut mlp.W_in, b, 1)
+                let own = mlp.b_after().is_none();
+                (&mut mlp.W_in, own.then_some(&mut mlp.b_in), 1)
             }
             Op::Gate(l) => {
                 let mlp = self.blocks[l].mlp.as_mut()?;
-                (mlp.W_gate.as_mut()?, None, 1)
+                (mlp.W_gate.as_mut()?, mlp.b_gate.as_mut(), 1)
             }
             Op::WriteNeurons(l) => {
                 let mlp = self.blocks[l].mlp.as_mut()?;

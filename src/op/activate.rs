@@ -12,10 +12,16 @@ pub(crate) fn activate<T: Scalar>(layout: Layout, act_fn: ActFn, x: &mut Tensor<
     });
 }
 
-/// What gated neurons give: their function, which `x` holds, times what is gated, plus a bias.
-pub(crate) fn gate<T: Scalar>(layout: Layout, x: &mut Tensor<T>, gated: &Tensor<T>, b: &[T]) {
+/// What gated neurons give: their function, which `x` holds, times what is gated, plus a bias if there is one.
+pub(crate) fn gate<T: Scalar>(
+    layout: Layout,
+    x: &mut Tensor<T>,
+    gated: &Tensor<T>,
+    b: Option<&Tensor<T>>,
+) {
     map2_in_place(x.data_mut(), gated.data(), |x, y| x * y);
-    if b.iter().any(|&b| b != T::ZERO) {
+    let b = b.map(Tensor::data);
+    if let Some(b) = b.filter(|b| b.iter().any(|&b| b != T::ZERO)) {
         add_to_each(layout, x, b);
     }
 }

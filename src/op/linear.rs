@@ -70,6 +70,8 @@ pub(crate) fn unembed<T: Scalar>(
     out: &mut [T],
 ) {
     match layout {
+        // A model without an unembedding.
+        _ if out.is_empty() => {}
         Layout::Rows(_) => linear(layout, x.data(), map, out),
         Layout::Abreast => {
             let &[lanes, pos, _] = x.shape() else {

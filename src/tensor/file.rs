@@ -66,13 +66,14 @@ impl Dtype {
 struct Stored {
     dtype: Dtype,
     shape: Vec<usize>,
-    /// Where its bytes are: little-endian, row-major.
+    /// In which of the files its bytes are, and where: little-endian, row-major.
+    file: usize,
     bytes: std::ops::Range<usize>,
 }
 
-/// Named tensors as a file holds them, read one by one.
+/// Named tensors as a file holds them, or several files together, read one by one.
 pub struct TensorFile {
-    bytes: FileBytes,
+    files: Vec<FileBytes>,
     tensors: BTreeMap<String, Stored>,
     /// Tensors of a type that cannot be read; asking for one is an error, their presence is not.
     foreign: BTreeMap<String, String>,
@@ -114,15 +115,50 @@ impl TensorFile {
             let stored = Stored {
                 dtype,
                 shape: view.shape().to_vec(),
+                file: 0,
                 bytes: range,
             };
             tensors.insert(name.to_string(), stored);
         }
         Ok(TensorFile {
-            bytes,
+            files: vec![bytes],
             tensors,
             foreign,
         })
+    }
+
+    /// Whether there is a tensor of that name, of whatever type.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.tensors.contains_key(name) || self.foreign.contains_key(name)
+    }
+
+    /// Those of its tensors whose names are wanted.
+    pub(crate) fn only(mut self, wanted: impl Fn(&str) -> bool) -> Self {
+        self.tensors.retain(|name, _| wanted(name));
+        self.foreign.retain(|name, _| wanted(name));
+        self
+    }
+
+    /// The tensors of several files as if they stood in one. Of a name that two of them have the first counts.
+    pub(crate) fn joined(files: impl IntoIterator<Item = TensorFile>) -> Self {
+        let mut all = TensorFile {
+            files: Vec::new(),
+            tensors: BTreeMap::new(),
+            foreign: BTreeMap::new(),
+        };
+        for other in files {
+            let before = all.files.len();
+            for (name, stored) in other.tensors {
+                let file = before + stored.file;
+                let own = all.tensors.entry(name);
+                own.or_insert(Stored { file, ..stored });
+            }
+            for (name, dtype) in other.foreign {
+                all.foreign.entry(name).or_insert(dtype);
+            }
+            all.files.extend(other.files);
+        }
+        all
     }
 
     /// Named tensors whose bytes another format's reader has already decoded: little-endian, row-major.
@@ -140,12 +176,13 @@ impl TensorFile {
                 Stored {
                     dtype,
                     shape,
+                    file: 0,
                     bytes: start..bytes.len(),
                 },
             );
         }
         TensorFile {
-            bytes: FileBytes::Read(bytes),
+            files: vec![FileBytes::Read(bytes)],
             tensors,
             foreign: BTreeMap::new(),
         }
@@ -176,7 +213,7 @@ impl TensorFile {
         }
         let known = self.tensors.get(name);
         let stored = known.ok_or_else(|| Error::unknown("tensor", name, self.names()))?;
-        Ok((stored, &self.bytes[stored.bytes.clone()]))
+        Ok((stored, &self.files[stored.file][stored.bytes.clone()]))
     }
 
     /// A tensor of floating-point values, each converted to `T` with at most one rounding.

@@ -200,7 +200,12 @@ impl Invariance {
                         let rows = W.data_mut().chunks_exact_mut(d_mlp);
                         rows.for_each(|row| reorder(row, &order));
                     }
-                    reorder(mlp.b_in.data_mut(), &order);
+                    for b in [Some(&mut mlp.b_in), mlp.b_gate.as_mut()]
+                        .into_iter()
+                        .flatten()
+                    {
+                        reorder(b.data_mut(), &order);
+                    }
                     reorder(mlp.W_out.data_mut(), &order);
                     if let Some(ln) = norms.get_mut(&NormSite::Neurons(l)) {
                         reorder(ln.w.data_mut(), &order);

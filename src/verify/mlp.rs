@@ -95,7 +95,8 @@ pub(super) fn activation<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -
                     None => (expected, bound),
                     Some(gated) => {
                         let by = gated.data()[row * d_mlp + j].to_f64();
-                        times_gated::<T>((expected, bound), by, mlp.b_in.data()[j].to_f64())
+                        let b = mlp.b_after().map_or(0.0, |b| b.data()[j].to_f64());
+                        times_gated::<T>((expected, bound), by, b)
                     }
                 };
                 cmp.entry(y[j].to_f64(), expected, bound, || e.place(hook, row, &[j]));

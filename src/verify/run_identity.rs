@@ -131,13 +131,13 @@ impl<T: Scalar> RunIdentity<T> {
         },
         RunIdentity {
             id: "neurons",
-            says: "pre = x W_in + b_in; gated, pre = x W_gate, pre_linear = x W_in",
+            says: "pre = x W_in + b_in; gated, pre = x W_gate, pre_linear = x W_in, with their biases",
             applies: with_mlps,
             sides: Sides::Statements(catalogue::neurons),
         },
         RunIdentity {
             id: "activation",
-            says: "post = act_fn(pre); gated, times pre_linear, plus b_in",
+            says: "post = act_fn(pre); gated, times pre_linear, plus b_in where that has no bias",
             applies: with_mlps,
             sides: Sides::Numbers(mlp::activation),
         },

@@ -191,7 +191,7 @@ fn configurations_that_make_no_sense() {
            act_fn "swish"    => "swish" … expected one of `relu`, … `solu_ln`
            normalization_type "XY" => "XY" … expected one of `LN`, `LNPre`, `RMS`, `RMSPre`
            positional_embedding_type "alibi" => "alibi" … expected `standard` or `rotary`
-           use_qk_norm true  => true is not covered, expected false
+           load_in_4bit true => true is not covered, expected false
            attn_scale 0      => 0, expected a number other than 0
            pad_token 7       => 7 is no token: d_vocab is 7"#,
     ) {

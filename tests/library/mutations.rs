@@ -56,7 +56,7 @@ const KINDS: [(&str, &str); 4] = [
     (
         "LLaMA",
         r#""n_heads": 4, "n_key_value_heads": 2, "d_model": 8, "d_head": 6, "d_mlp": 10, "act_fn": "silu",
-           "gated_mlp": true, "normalization_type": "RMS", "rms_one_plus": true,
+           "gated_mlp": true, "normalization_type": "RMS", "norm": {"centred": false, "weight": "one_plus", "bias": false},
            "positional_embedding_type": "rotary", "rotary_dim": 4, "rotary_base": 10.0"#,
     ),
 ];

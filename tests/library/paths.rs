@@ -336,6 +336,7 @@ fn paths_add_up_on_every_kind_of_model() {
                 d_mlp: 9,
                 act_fn,
                 gated: act_fn == ActFn::GeluNew,
+                gate_bias: false,
             }),
             ..config
         });
