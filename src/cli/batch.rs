@@ -165,12 +165,9 @@ impl Batch {
             }
         };
         let chosen: Vec<usize> = numbers.iter().map(number).collect::<Result<_>>()?;
-        let rows: Vec<Vec<i64>> = (chosen.iter())
-            .map(|&n| self.tokens.sequence(n).to_vec())
-            .collect();
         Ok(Batch {
             name: format!("{}, {}", self.name, numbers.join(", ")),
-            tokens: Tokens::from_rows(&rows),
+            tokens: self.tokens.chosen(chosen.iter().copied()),
             chosen,
             ..self
         })

@@ -120,6 +120,9 @@ pub fn layer_norm_stack<T: Scalar>(
 
 /// Why a model's logits are no linear map of its stream's end through the last norm, if so.
 pub(crate) fn nonlinear_logits(c: &Config) -> Option<&'static str> {
+    if c.d_vocab_out == 0 {
+        return Some("the model has no unembedding, and no logits");
+    }
     if c.mlm_head.is_some() {
         return Some("a dense layer with a function stands before the unembedding");
     }

@@ -101,6 +101,17 @@ impl Fields {
         self.json.insert(name.into(), value);
     }
 
+    /// Fields that are read in any case, and written where they say something.
+    pub fn where_used<R>(&mut self, used: bool, fields: impl FnOnce(&mut Fields) -> R) -> R {
+        let mode = self.mode;
+        if mode == Mode::Write && !used {
+            self.mode = Mode::Names;
+        }
+        let result = fields(self);
+        self.mode = mode;
+        result
+    }
+
     /// That a field without a default is there.
     pub fn need(&self, name: &'static str) -> Result<()> {
         match self.mode == Mode::Read && self.given(name).is_none() {

@@ -285,6 +285,19 @@ fn positions(f: &mut Fields, c: &mut Config) -> Result<()> {
             f32_angles: false,
         },
     };
+    let turned = kind == PositionalEmbeddingType::Rotary;
+    f.where_used(turned, |f| rotations(f, c, &mut rotary))?;
+    c.positions = match kind {
+        PositionalEmbeddingType::Standard => Positions::Learned,
+        PositionalEmbeddingType::Rotary => Positions::Rotary(rotary),
+        PositionalEmbeddingType::Alibi => Positions::Alibi,
+        PositionalEmbeddingType::None => Positions::None,
+    };
+    Ok(())
+}
+
+/// Those of rotary positions, in all layers and in those with a window.
+fn rotations(f: &mut Fields, c: &mut Config, rotary: &mut RotaryPositions) -> Result<()> {
     f.size("rotary_dim", c.d_head, &mut rotary.dim)?;
     f.number("rotary_base", 10000.0, &mut rotary.base)?;
     let mut adjacent = rotary.pairing == Pairing::Neighbours;
@@ -304,14 +317,7 @@ fn positions(f: &mut Fields, c: &mut Config) -> Result<()> {
         scaling: RotaryScaling::None,
         ..rotary.clone()
     });
-    f.extra("windowed_rotary", local, &mut c.windowed_rotary)?;
-    c.positions = match kind {
-        PositionalEmbeddingType::Standard => Positions::Learned,
-        PositionalEmbeddingType::Rotary => Positions::Rotary(rotary),
-        PositionalEmbeddingType::Alibi => Positions::Alibi,
-        PositionalEmbeddingType::None => Positions::None,
-    };
-    Ok(())
+    f.extra("windowed_rotary", local, &mut c.windowed_rotary)
 }
 
 /// The scaling that HookedTransformerConfig knows.
@@ -328,10 +334,12 @@ fn by_parts(f: &mut Fields, scaling: &RotaryScaling) -> Result<RotaryScaling> {
         }
     };
     f.flag("use_NTK_by_parts_rope", false, &mut used)?;
-    f.number("NTK_by_parts_factor", 8.0, &mut factor)?;
-    f.number("NTK_by_parts_low_freq_factor", 1.0, &mut low)?;
-    f.number("NTK_by_parts_high_freq_factor", 4.0, &mut high)?;
-    f.number("NTK_original_ctx_len", 8192.0, &mut original)?;
+    f.where_used(used, |f| {
+        f.number("NTK_by_parts_factor", 8.0, &mut factor)?;
+        f.number("NTK_by_parts_low_freq_factor", 1.0, &mut low)?;
+        f.number("NTK_by_parts_high_freq_factor", 4.0, &mut high)?;
+        f.number("NTK_original_ctx_len", 8192.0, &mut original)
+    })?;
     Ok(match used {
         true => RotaryScaling::ByParts {
             factor,

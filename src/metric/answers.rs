@@ -212,7 +212,7 @@ impl Answers {
     /// Whether a batch has these answers.
     ///
     /// # Errors
-    /// When it has another number of sequences, a position is not there, or a class is not among the
+    /// When it has another number of sequences, a position is not there or a pad, or a class is not among the
     /// model's logits.
     pub fn check(&self, config: &Config, tokens: &Tokens) -> Result<()> {
         if self.batch != tokens.batch() {
@@ -230,6 +230,13 @@ impl Answers {
                 "the sequences' positions",
                 0..tokens.pos(),
             ));
+        }
+        let read = |s: usize| self.positions.iter().map(move |&p| (s, p));
+        let mut places = (0..tokens.batch()).flat_map(read);
+        if let Some((s, p)) = places.find(|&(s, p)| !tokens.is_attended(s, p)) {
+            return Err(Error::Mismatch(format!(
+                "position {p} of sequence {s} is a pad, and has no logits to answer with"
+            )));
         }
         let outside = |c: &[usize]| c.iter().position(|&c| c >= config.d_vocab_out);
         match self.classes.as_deref().and_then(|c| Some((c, outside(c)?))) {

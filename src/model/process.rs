@@ -150,6 +150,10 @@ pub fn fold_layer_norm<T: Scalar>(model: &mut Model<T>) -> Processed {
         };
         with_parameters += 1;
         let readers = model.diagram.linear_readers(output);
+        if readers.contains(&Op::Unembed) && model.config.d_vocab_out == 0 {
+            left.push((site, "there is no unembedding to read it"));
+            continue;
+        }
         let takes_b = |op: &Op| model.weights.affine(*op).is_some_and(|map| map.b.is_some());
         if !model.diagram.read_linearly(output) {
             left.push((site, "what reads it is not linear"));

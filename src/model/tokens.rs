@@ -289,18 +289,32 @@ impl Tokens {
     /// When there are not so many.
     #[track_caller]
     pub fn slice(&self, first: usize, count: usize) -> Self {
-        let range = first * self.pos..(first + count) * self.pos;
+        self.chosen(first..first + count)
+    }
+
+    /// Some sequences, by their numbers.
+    ///
+    /// # Panics
+    /// When there is no sequence of such a number.
+    #[track_caller]
+    pub fn chosen(&self, sequences: impl IntoIterator<Item = usize>) -> Self {
+        let sequences: Vec<usize> = sequences.into_iter().collect();
+        let pos = self.pos;
+        fn rows<V: Copy>(of: &[V], pos: usize, sequences: &[usize]) -> Vec<V> {
+            let rows = sequences.iter().map(|s| &of[s * pos..(s + 1) * pos]);
+            rows.flatten().copied().collect()
+        }
         Tokens {
-            batch: count,
-            pos: self.pos,
-            ids: self.range(first, count).into(),
+            batch: sequences.len(),
+            pos,
+            ids: rows(&self.ids, pos, &sequences).into(),
             attended: self.attended.as_ref().map(|a| {
                 Arc::new(Attention {
-                    mask: a.mask[range.clone()].to_vec(),
-                    positions: a.positions[range.clone()].to_vec(),
+                    mask: rows(&a.mask, pos, &sequences),
+                    positions: rows(&a.positions, pos, &sequences),
                 })
             }),
-            types: self.types.as_ref().map(|types| types[range.clone()].into()),
+            types: (self.types.as_ref()).map(|types| rows(types, pos, &sequences).into()),
         }
     }
 

@@ -97,6 +97,10 @@ impl Invariance {
         let mut changed = model.clone();
         let mut rng = ChaCha8Rng::seed_from_u64(SEED);
         let c = model.config();
+        if c.d_vocab_out == 0 {
+            let reason = "the model has no unembedding, and no logits to change";
+            return Ok(Transformed::NotApplicable(reason));
+        }
         if c.n_layers == 0 && !matches!(self, Invariance::Processing(_)) {
             return Ok(Transformed::NotApplicable("the model has no layers"));
         }

@@ -104,7 +104,6 @@ fn unsound_state_dicts() {
     s.write("other.json", config(json!({})).as_bytes());
     for (line, said) in table(
         "convert nowhere.pt out     => nowhere.pt: No such file
-         convert model out          => model: is a folder, expected a state dict
          convert lone/model.pt out  => lone/model.pt: a state dict has no configuration, expected --config FILE
          convert model.pt out --config other.json => model.pt: tensor `blocks.1.ln1.w` is missing",
     ) {
@@ -174,23 +173,25 @@ fn configurations_that_make_no_sense() {
     bad("[]", ": expected a JSON object");
     bad(
         &config(json!({"d_model": "absent"})),
-        ": missing field `d_model`",
+        " field `d_model`: is missing",
     );
     for (field, said) in table(
-        r#"d_vocab "absent"  => is missing, expected at least 1
+        r#"d_vocab "absent"  => is missing
            act_fn "absent"   => is missing
-           n_layers "2"      => "2" … expected a whole number
-           n_layers -1       => -1 … expected a whole number that is not negative
-           n_layers 1.5      => 1.5 … expected a whole number
-           d_model null      => null … expected a whole number
-           d_model 0         => is 0, expected at least 1
-           d_head 18446744073709551615 => 18446744073709551615 is larger than any model
-           attn_only "no"    => "no" … expected a boolean
-           eps "small"       => "small" … expected a number
+           n_layers "2"      => "2", expected a number of layers up to 65536
+           n_layers -1       => -1, expected a number of layers
+           n_layers 1.5      => 1.5, expected a number of layers
+           n_layers 1e12     => 1000000000000.0, expected a number of layers
+           d_model null      => is missing
+           d_model 0         => 0, expected a whole number from 1 to 2147483648
+           d_head 18446744073709551615 => 18446744073709551615, expected a whole number from 1
+           attn_only "no"    => "no", expected true or false
+           eps "small"       => "small", expected a number
            eps -1.5          => -1.5, expected a number that is not negative
            act_fn "swish"    => "swish" … expected one of `relu`, … `solu_ln`
            normalization_type "XY" => "XY" … expected one of `LN`, `LNPre`, `RMS`, `RMSPre`
-           positional_embedding_type "alibi" => "alibi" … expected `standard` or `rotary`
+           positional_embedding_type "shortformer" => "shortformer" … expected one of `standard`, `rotary`
+           use_local_attn true => true, expected a window_size, and a type for each layer
            load_in_4bit true => true is not covered, expected false
            attn_scale 0      => 0, expected a number other than 0
            pad_token 7       => 7 is no token: d_vocab is 7"#,
@@ -204,7 +205,7 @@ fn configurations_that_make_no_sense() {
     for (field, said) in table(
         r#"n_layers 1          => `blocks.1.attn.W_K` has no place in this model
            n_layers 3          => `blocks.2.ln1.w` is missing, expected shape [8]
-           n_layers 2147483648 => `blocks.2.ln1.w` is missing, expected shape [8]
+           n_layers 60000      => `blocks.2.ln1.w` is missing, expected shape [8]
            n_ctx 2147483648    => `pos_embed.W_pos` has shape [6, 8], expected [2147483648, 8]
            attn_only true      => `blocks.0.ln2.b` has no place in this model
            normalization_type "LNPre" => `blocks.0.ln1.b` has no place in this model"#,

@@ -1,9 +1,14 @@
-//! Language models, against what `transformers` computes from them in float64.
+//! Language models: against what `transformers` computes from them in float64, and as files.
 
 use crate::common::reference;
 
 use pathsum::format::family_of;
-use pathsum::{Hook, Model, Run, Scalar, TensorFile, Tokens};
+use pathsum::model::{Config, Weights};
+use pathsum::tensor::write_safetensors;
+use pathsum::{Hook, Model, Run, Scalar, Tensor, TensorFile, Tokens};
+use rand::rngs::ChaCha8Rng;
+use rand::{RngExt, SeedableRng};
+use serde_json::{Value, json};
 use std::path::PathBuf;
 
 /// Every value of a file of activations, those that a prefix names, to a share of their largest entry; rows at pads are
@@ -106,5 +111,262 @@ fn every_family_is_written_in_both_formats_as_it_was_read() {
         // Which family it was is not asked: one that has a place for all of it is found.
         model.save_hugging_face(&there, None).unwrap();
         assert_eq!(Model::<f64>::load(&there).unwrap(), model);
+    }
+}
+
+/// The least that a file of each family says, but for what it has by default.
+const SMALL: [(&str, &str); 17] = [
+    (
+        "gpt2",
+        r#""vocab_size": 11, "n_positions": 8, "n_embd": 8, "n_layer": 2, "n_head": 2"#,
+    ),
+    (
+        "opt",
+        r#""vocab_size": 11, "max_position_embeddings": 8, "hidden_size": 8, "num_hidden_layers": 2,
+           "num_attention_heads": 2, "ffn_dim": 12"#,
+    ),
+    (
+        "gpt_neox",
+        r#""vocab_size": 11, "max_position_embeddings": 8, "hidden_size": 16, "num_hidden_layers": 2,
+           "num_attention_heads": 2, "intermediate_size": 12"#,
+    ),
+    (
+        "gptj",
+        r#""vocab_size": 11, "n_positions": 8, "n_embd": 8, "n_layer": 2, "n_head": 2, "rotary_dim": 2"#,
+    ),
+    (
+        "phi",
+        r#""vocab_size": 11, "max_position_embeddings": 8, "hidden_size": 8, "num_hidden_layers": 2,
+           "num_attention_heads": 2, "intermediate_size": 12"#,
+    ),
+    (
+        "phi3",
+        r#""vocab_size": 11, "max_position_embeddings": 8, "original_max_position_embeddings": 4, "hidden_size": 8,
+           "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 12,
+           "sliding_window": 3, "rope_scaling": {"type": "longrope", "short_factor": [1.0, 1.5],
+           "long_factor": [2.0, 3.0]}"#,
+    ),
+    (
+        "llama",
+        r#""vocab_size": 11, "max_position_embeddings": 8, "hidden_size": 8, "num_hidden_layers": 2,
+           "num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 12, "attention_bias": true,
+           "mlp_bias": true, "rope_parameters": {"rope_type": "llama3", "rope_theta": 500.0, "factor": 8.0,
+           "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 16}"#,
+    ),
+    (
+        "mistral",
+        r#""vocab_size": 11, "max_position_embeddings": 8, "hidden_size": 8, "num_hidden_layers": 2,
+           "num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 12, "sliding_window": 3"#,
+    ),
+    (
+        "qwen2",
+        r#""vocab_size": 11, "max_position_embeddings": 8, "hidden_size": 8, "num_hidden_layers": 2,
+           "num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 12, "use_sliding_window": true,
+           "sliding_window": 3, "max_window_layers": 1"#,
+    ),
+    (
+        "qwen3",
+        r#""vocab_size": 11, "max_position_embeddings": 8, "hidden_size": 8, "num_hidden_layers": 2,
+           "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 6, "intermediate_size": 12"#,
+    ),
+    (
+        "gemma",
+        r#""vocab_size": 11, "max_position_embeddings": 8, "hidden_size": 8, "num_hidden_layers": 2,
+           "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 6, "intermediate_size": 12"#,
+    ),
+    (
+        "gemma2",
+        r#""vocab_size": 11, "max_position_embeddings": 8, "hidden_size": 8, "num_hidden_layers": 2,
+           "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 6, "intermediate_size": 12,
+           "sliding_window": 3, "query_pre_attn_scalar": 5"#,
+    ),
+    (
+        "gemma3_text",
+        r#""vocab_size": 11, "max_position_embeddings": 8, "hidden_size": 8, "num_hidden_layers": 2,
+           "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 6, "intermediate_size": 12,
+           "sliding_window": 3, "sliding_window_pattern": 2, "rope_scaling": {"rope_type": "linear", "factor": 8.0}"#,
+    ),
+    (
+        "olmo2",
+        r#""vocab_size": 11, "max_position_embeddings": 8, "hidden_size": 8, "num_hidden_layers": 2,
+           "num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 12"#,
+    ),
+    (
+        "bloom",
+        r#""vocab_size": 11, "hidden_size": 12, "n_layer": 2, "n_head": 3"#,
+    ),
+    (
+        "bert",
+        r#""vocab_size": 11, "max_position_embeddings": 8, "hidden_size": 8, "num_hidden_layers": 2,
+           "num_attention_heads": 2, "intermediate_size": 12"#,
+    ),
+    (
+        "roberta",
+        r#""vocab_size": 11, "max_position_embeddings": 10, "hidden_size": 8, "num_hidden_layers": 2,
+           "num_attention_heads": 2, "intermediate_size": 12, "type_vocab_size": 1"#,
+    ),
+];
+
+fn small(name: &str, fields: &str) -> String {
+    format!(r#"{{"model_type": "{name}", {fields}}}"#)
+}
+
+/// A model of a family with seeded random weights, tied where its files are by default.
+fn small_model(name: &str, fields: &str) -> Model<f64> {
+    let config = Config::from_json(&small(name, fields)).unwrap();
+    let mut rng = ChaCha8Rng::seed_from_u64(7);
+    let mut random = |shape: &[usize]| {
+        let n = shape.iter().product();
+        let values = (0..n).map(|_| f64::from(rng.random_range(-1.0..1.0f32)));
+        Tensor::from_vec(shape, values.collect())
+    };
+    let weights = Weights::build(&config, |parameter, shape| {
+        Ok(match parameter {
+            // What a family's files have no place for is zero.
+            _ if parameter.contains(".b") && !parameter.contains("ln") => Tensor::zeros(shape),
+            _ => random(shape),
+        })
+    });
+    Model::new(config, weights.unwrap()).unwrap()
+}
+
+#[test]
+fn every_family_is_known_by_its_least_file() {
+    let to = tempfile::tempdir().unwrap();
+    for (name, fields) in SMALL {
+        eprintln!("{name}");
+        let model = small_model(name, fields);
+        let folder = to.path().join(name);
+        model.save_hugging_face(&folder, Some(name)).unwrap();
+        assert_eq!(family_of(&folder), Some(name));
+        let read = Model::<f64>::load(&folder).unwrap();
+        // The embedding's scale is divided out in the file.
+        assert_eq!(read.config(), model.config());
+        for ((name, a), (_, b)) in (read.weights().tensors().iter()).zip(model.weights().tensors())
+        {
+            let close = |(a, b): (&f64, &f64)| (a - b).abs() <= 2.0 * f64::EPSILON * b.abs();
+            assert!(a.data().iter().zip(b.data()).all(close), "{name}");
+        }
+        model.save(&folder).unwrap();
+        assert_eq!(Model::<f64>::load(&folder).unwrap(), model);
+    }
+}
+
+/// Values that a field may have by mistake or by malice.
+fn strange(rng: &mut ChaCha8Rng) -> Value {
+    let all = [
+        json!(null),
+        json!(true),
+        json!(false),
+        json!(0),
+        json!(1),
+        json!(-1),
+        json!(3),
+        json!(0.5),
+        json!(-0.0),
+        json!(1e-320),
+        json!(1e308),
+        json!(1_000_000_000_000_u64),
+        json!(u64::MAX),
+        json!(i64::MIN),
+        json!(""),
+        json!("linear"),
+        json!("gelu"),
+        json!("a\nb\u{1b}[2J"),
+        json!([]),
+        json!([1, 2]),
+        json!({}),
+        json!({"rope_type": "linear", "factor": 0}),
+        json!({"rope_type": "llama3"}),
+        json!({"type": "longrope", "short_factor": [1], "long_factor": []}),
+        json!({"full_attention": {"rope_theta": "x"}, "sliding_attention": null}),
+    ];
+    all[rng.random_range(0..all.len())].clone()
+}
+
+/// That an error is one line, and not a long one.
+fn is_a_line(e: &pathsum::Error) {
+    let said = e.to_string();
+    assert!(!said.contains('\n') && said.len() < 1000, "{said}");
+}
+
+#[test]
+fn ten_thousand_mutated_configurations_are_read_or_refused() {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let to = tempfile::tempdir().unwrap();
+    // A file with none of the tensors: whatever the fields say, there is little to load.
+    let folder = to.path().join("model");
+    std::fs::create_dir(&folder).unwrap();
+    let none: [(String, &Tensor<f64>); 0] = [];
+    write_safetensors(folder.join("model.safetensors"), none).unwrap();
+    let (mut read, mut refused) = (0, 0);
+    for case in 0..10_000 {
+        let (name, fields) = SMALL[rng.random_range(0..SMALL.len())];
+        let text = small(name, fields);
+        let mut json: Value = serde_json::from_str(&text).unwrap();
+        let all = json.as_object_mut().unwrap();
+        for _ in 0..rng.random_range(1..4) {
+            let (_, other) = SMALL[rng.random_range(0..SMALL.len())];
+            let other: Value = serde_json::from_str(&small(name, other)).unwrap();
+            let names: Vec<String> = match rng.random_range(0..3) {
+                0 => other.as_object().unwrap().keys().cloned().collect(),
+                _ => all.keys().cloned().collect(),
+            };
+            let name = names[rng.random_range(0..names.len())].clone();
+            match rng.random_range(0..4) {
+                0 => drop(all.remove(&name)),
+                1 => drop(all.insert(name.clone(), other.get(&name).cloned().unwrap_or_default())),
+                _ => drop(all.insert(name, strange(&mut rng))),
+            }
+        }
+        let mut text = json.to_string().into_bytes();
+        if rng.random_range(0..4) == 0 {
+            let at = rng.random_range(0..text.len());
+            text[at] = rng.random_range(0..=255);
+        }
+        std::fs::write(folder.join("config.json"), &text).unwrap();
+        match Config::open(folder.join("config.json")) {
+            Ok(_) => read += 1,
+            Err(e) => {
+                is_a_line(&e);
+                refused += 1;
+            }
+        }
+        // With its tensors missing none is a model, and none asks for much memory to find that out.
+        if case % 10 == 0 {
+            is_a_line(&Model::<f32>::load(&folder).unwrap_err());
+        }
+    }
+    assert!(
+        read > 500 && refused > 500,
+        "{read} read, {refused} refused"
+    );
+}
+
+#[test]
+fn mutated_headers_are_read_or_refused() {
+    let mut rng = ChaCha8Rng::seed_from_u64(2);
+    let to = tempfile::tempdir().unwrap();
+    for (name, fields) in SMALL {
+        let folder = to.path().join(name);
+        let model = small_model(name, fields);
+        model.save_hugging_face(&folder, Some(name)).unwrap();
+        let path = folder.join("model.safetensors");
+        let sound = std::fs::read(&path).unwrap();
+        let header = u64::from_le_bytes(sound[..8].try_into().unwrap()) as usize;
+        for _ in 0..200 {
+            let mut bytes = sound.clone();
+            for _ in 0..rng.random_range(1..4) {
+                let at = rng.random_range(0..8 + header);
+                bytes[at] = rng.random_range(0..=255);
+            }
+            if rng.random_range(0..4) == 0 {
+                bytes.truncate(rng.random_range(0..bytes.len()));
+            }
+            std::fs::write(&path, bytes).unwrap();
+            if let Err(e) = Model::<f64>::load(&folder) {
+                is_a_line(&e);
+            }
+        }
     }
 }

@@ -195,6 +195,10 @@ impl<'a, T: Scalar> Scrub<'a, T> {
                 message: "there are no inputs to draw from".into(),
             });
         }
+        if self.tokens.attention_mask().is_some() || self.tokens.token_types().is_some() {
+            let what = "causal scrubbing of sequences with pads or token types";
+            return Err(Error::NotCovered(what.into()));
+        }
         self.answers.check(config, self.tokens)?;
         self.metric.check(self.answers, config.d_vocab_out)?;
         hypothesis.check(config, self.tokens)
