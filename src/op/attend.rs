@@ -219,9 +219,7 @@ impl<T: Scalar> Attention<'_, T> {
 
 /// `cap tanh(x / cap)`
 pub(crate) fn capped<T: Scalar>(x: T, cap: T) -> T {
-    let two = T::from_f64(2.0);
-    // tanh y = 1 - 2 / (e^2y + 1)
-    cap * (T::ONE - two / ((two * (x / cap)).exp_lane() + T::ONE))
+    cap * (x / cap).tanh_lane()
 }
 
 /// From the derivative by what is capped to that by what it was before, where it is not masked.

@@ -12,7 +12,9 @@ use pathsum::decompose::{
 use pathsum::model::process::{Outcome, Step};
 use pathsum::model::{ActFn, Mask, NormKind, NormWeight};
 use pathsum::names::NormSite;
-use pathsum::strategies::{configs, models, models_and_tokens, models_of, tokens_of};
+use pathsum::strategies::{
+    configs, masked_tokens_of, models, models_and_tokens, models_of, tokens_of,
+};
 use pathsum::verify::{self, Evidence, Invariance, RunIdentity, Verdict};
 use pathsum::{Cache, Config, Hook, Model, Par, Run, RunOutput, Scalar, Tensor, Tokens};
 use proptest::prelude::*;
@@ -150,18 +152,34 @@ fn is_the_formulas<T: Scalar>(
 /// still show a mistake.
 const POWER: f64 = 1e-3;
 
-#[test]
-fn every_hook_and_the_logits_are_the_formulas() {
+fn is_the_formulas_on<S: Strategy<Value = (Model<f64>, Tokens)>>(count: u32, drawn: S) {
     let (cases, loose) = (Cell::new(0), Cell::new(0));
-    for_all(800, models_and_tokens::<f64>(), |(model, tokens)| {
+    for_all(count, drawn, |(model, tokens)| {
         let expected = is_the_formulas(&model, &tokens, &cached(&model, &tokens, Par::Seq), &[])?;
         let (size, error) = expected.logits.size_and_error();
         cases.set(cases.get() + 1);
         loose.set(loose.get() + u32::from(error > POWER * size));
+        let narrow = model.cast::<f32>();
+        is_the_formulas(&narrow, &tokens, &cached(&narrow, &tokens, Par::Seq), &[])?;
         Ok(())
     });
     let (cases, loose) = (cases.get(), loose.get());
     assert!(loose * 10 <= cases, "{loose} of {cases} bounds are loose");
+}
+
+#[test]
+fn every_hook_and_the_logits_are_the_formulas() {
+    is_the_formulas_on(1200, models_and_tokens::<f64>());
+}
+
+/// Sequences with pads anywhere are those of their other tokens alone, at every hook.
+#[test]
+fn tokens_that_are_left_out_are_as_if_they_were_not_there() {
+    is_the_formulas_on(800, models_and_masked_tokens());
+}
+
+fn models_and_masked_tokens() -> impl Strategy<Value = (Model<f64>, Tokens)> {
+    configs().prop_flat_map(|config| (models_of::<f64>(&config), masked_tokens_of(&config, 1..=4)))
 }
 
 // ---- Hooks and caches ------------------------------------------------------------------------------
