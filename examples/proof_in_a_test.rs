@@ -1,7 +1,7 @@
 //! What is believed of a model's circuits, stated and held to it: put such lines into a `#[test]` of your own, where a
 //! later change of the model or of the code that makes it cannot break them unseen.
 
-use pathsum::expr::{Statement, W_O, pattern, result, v};
+use pathsum::expr::{Statement, W_K, W_O, W_Q, W_QK, pattern, result, v};
 use pathsum::verify::prove_on;
 use pathsum::{Head, Run, Tokens, assert_identity, fixture};
 
@@ -11,7 +11,7 @@ fn main() -> pathsum::Result<()> {
     let run = model.run(&tokens, Run::new().cache("*"))?;
 
     // As text: of the weights alone, or of what a run has kept. The tolerance is what rounding allows, no more.
-    assert_identity!(model, "W_OV[1.0]^T == W_O[1.0]^T W_V[1.0]^T");
+    assert_identity!(model, "W_OV[*.*]^T == W_O[*.*]^T W_V[*.*]^T");
     assert_identity!(
         model,
         run,
@@ -20,6 +20,7 @@ fn main() -> pathsum::Result<()> {
     // As two expressions, for heads that a program chooses.
     let heads = (0..2).map(|layer| Head { layer, head: 0 });
     for head in heads {
+        assert_identity!(model, W_QK(head).t(), W_K(head) * W_Q(head).t());
         assert_identity!(
             model,
             run,

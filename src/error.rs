@@ -178,6 +178,9 @@ pub enum Error {
         /// What it is not, and which hooks would do.
         reason: String,
     },
+    /// What was asked for is made for other models: why not for this one.
+    #[error("not covered for this model: {0}")]
+    NotCovered(&'static str),
     /// One place of the model asked for what reaches it from another that is not before it.
     #[error("{0}")]
     NotUpstream(String),

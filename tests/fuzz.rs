@@ -7,7 +7,7 @@
 #![allow(unsafe_code)]
 
 use pathsum::fixture::Fixture;
-use pathsum::model::process::Step;
+use pathsum::model::process::Processing;
 use pathsum::{
     Config, Head, Hook, HookPattern, Model, Par, Precision, Run, Scalar, Tensor, TensorFile,
     Tokens, Weights, verify,
@@ -671,7 +671,7 @@ fn check_extreme<T: Scalar>(json: &str, size: f64, seed: u64) -> bool {
         }))
     });
     let model = Model::<T>::new(config, weights.unwrap()).unwrap();
-    for step in Step::ALL {
+    for step in Processing::ALL {
         // A decomposition that overflows is an error.
         let _ = step.apply(&mut model.clone());
     }
@@ -862,7 +862,7 @@ fn heads_steps_fixtures_and_precisions() {
                 let alias = (name == "fold_ln").then_some("fold_layer_norm");
                 for (count, took) in taken.iter_mut().zip([
                     round_trip::<Head>(&name, None),
-                    round_trip::<Step>(&name, alias),
+                    round_trip::<Processing>(&name, alias),
                     round_trip::<Fixture>(&name, None),
                     round_trip::<Precision>(&name, None),
                 ]) {
@@ -880,7 +880,7 @@ fn heads_steps_fixtures_and_precisions() {
             || "a long name".into(),
             || {
                 round_trip::<Head>(&long, None)
-                    || round_trip::<Step>(&long, None)
+                    || round_trip::<Processing>(&long, None)
                     || round_trip::<Fixture>(&long, None)
                     || round_trip::<Precision>(&long, None)
             },

@@ -118,11 +118,12 @@ fn components<T: Scalar>(
 ) -> Result<(Welford, Vec<(String, Welford)>)> {
     let config = model.config();
     let by = args.by.by();
-    let Some(last) = config.n_layers.checked_sub(1) else {
+    if config.n_layers == 0 {
         bail!("{}: this model has no layers", args.model.model);
-    };
+    }
     let mut keep = by.hooks(config);
-    keep.extend(config.norm.map(|_| Hook::Scale(NormSite::Final)));
+    let last = Hook::Scale(NormSite::Final);
+    keep.extend(config.hooks().contains(&last).then_some(last));
     if let Cut::Source = args.by {
         let of_layer = |l| [Hook::Pattern(l), Hook::V(l)];
         keep.extend((0..config.n_layers).flat_map(of_layer));
@@ -136,7 +137,7 @@ fn components<T: Scalar>(
         let tokens = tokens.slice(first, piece.min(tokens.batch() - first));
         let run = keep.iter().fold(Run::new(), |run, &hook| run.cache(hook));
         let out = model.run(&tokens, run)?;
-        let stack = residual_stack(model, &out.cache, Hook::ResidPost(last), by)?;
+        let stack = residual_stack(model, &out.cache, config.end_of_stream(), by)?;
         let parts = direct_logit_attribution(model, &out.cache, stack, &[args.logit.logit()])?;
         let parts = Attributed {
             sources: match args.by {

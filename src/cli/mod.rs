@@ -9,6 +9,7 @@ mod check;
 mod compose;
 mod convert;
 mod direction;
+mod embed;
 mod eval;
 mod info;
 mod merge;
@@ -40,7 +41,7 @@ const BAD_INPUT: u8 = 2;
     name = "pathsum",
     version,
     about = "Reverse-engineer transformers, exactly and fast.",
-    after_help = "MODEL is a folder with config.json and model.safetensors, a .pt state dict (with --config, or a config.json beside it), or fixture:NAME.\n\nExample:\n  pathsum check fixture:induction",
+    after_help = "MODEL is a folder with config.json and weights (TransformerLens's or Hugging Face's), a .pt state dict (with --config, or a config.json beside it), or fixture:NAME.\n\nExample:\n  pathsum check fixture:induction",
     arg_required_else_help = true
 )]
 struct Cli {
@@ -57,6 +58,7 @@ enum Command {
     Process(process::Args),
     Run(run::Args),
     Cache(cache::Args),
+    Embed(embed::Args),
     Check(check::Args),
     Eval(eval::Args),
     Plan(plan::Args),
@@ -125,6 +127,7 @@ fn dispatch(cli: &Cli) -> Result<ExitCode> {
         Command::Process(args) => process::run(args, common),
         Command::Run(args) => run::run(args, common),
         Command::Cache(args) => cache::run(args, common),
+        Command::Embed(args) => embed::run(args, common),
         Command::Check(args) => check::run(args, common),
         Command::Eval(args) => eval::run(args, common),
         Command::Plan(args) => plan::run(args, common),

@@ -241,8 +241,9 @@ fn score<T: Scalar>(
     let c = model.config();
     let hooks = By::Head.hooks(c);
     let mut keep = hooks.iter().fold(Run::new(), |run, hook| run.cache(hook));
-    if c.norm.is_some() && head.layer < c.n_layers {
-        keep = keep.cache(Hook::Scale(NormSite::Ln1(head.layer)));
+    let scale = Hook::Scale(NormSite::Ln1(head.layer));
+    if c.hooks().contains(&scale) {
+        keep = keep.cache(scale);
     }
     let out = model.run(tokens, keep)?;
     let parts = score_table(model, &out.cache, 0, head, query, key)?;

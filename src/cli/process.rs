@@ -3,7 +3,7 @@
 use super::args::{Common, ModelArg};
 use super::output::report;
 use anyhow::Result;
-use pathsum::model::process::{Outcome, Step};
+use pathsum::model::process::{Processed, Processing};
 use pathsum::{Precision, Scalar};
 use serde_json::json;
 use std::path::PathBuf;
@@ -37,7 +37,7 @@ pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
 
 fn process<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
     let steps = match &args.steps {
-        None => Step::DEFAULT.to_vec(),
+        None => Processing::DEFAULT.to_vec(),
         Some(names) => names
             .iter()
             .map(|n| n.trim().parse())
@@ -48,12 +48,13 @@ fn process<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
     let mut outcomes = Vec::new();
     for step in steps {
         let outcome = step.apply(&mut model)?;
-        let (said, reason) = match outcome {
-            Outcome::Done => ("done".to_string(), None),
-            Outcome::Skipped(reason) => (format!("skipped: {reason}"), Some(reason)),
+        let (said, skipped, left) = match outcome {
+            Processed::Done => ("done".to_string(), None, None),
+            Processed::Partly(left) => (format!("done but for {left}"), None, Some(left)),
+            Processed::Skipped(reason) => (format!("skipped: {reason}"), Some(reason), None),
         };
         lines += &format!("{step}: {said}\n");
-        outcomes.push(json!({"step": step.name(), "skipped": reason}));
+        outcomes.push(json!({"step": step.name(), "skipped": skipped, "left_alone": left}));
     }
     model.save(&args.out)?;
     let result = json!({"steps": outcomes, "out": args.out.display().to_string(), "dtype": T::PRECISION.to_string()});

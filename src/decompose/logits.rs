@@ -1,6 +1,7 @@
 //! What each component adds to a logit, directly.
 
 use super::stack::{Component, Stack};
+use crate::diagram::NormPlace;
 use crate::error::{Error, Result};
 use crate::linalg::product;
 use crate::model::{Cache, Config, Model};
@@ -125,6 +126,24 @@ pub(crate) fn nonlinear_logits(c: &Config) -> Option<&'static str> {
     c.logit_cap.map(|_| "the logits are capped")
 }
 
+/// That the stream is a sum from the embeddings on, behind one norm wherever it is read, and the logits linear in it: what
+/// paths through the heads and attributions by source are made for.
+///
+/// # Errors
+/// When it is not, saying why.
+pub(crate) fn plain_stream(c: &Config) -> Result<()> {
+    let reason = if c.embed_norm.is_some() || c.token_types > 0 {
+        "the stream does not begin with the embeddings of tokens and positions alone"
+    } else if c.norm.is_some() && c.norm_place != NormPlace::Before {
+        "norms stand behind attention, and the stream is no plain sum of what heads write"
+    } else if let Some(reason) = nonlinear_logits(c) {
+        reason
+    } else {
+        return Ok(());
+    };
+    Err(Error::NotCovered(reason))
+}
+
 /// What each component of the final residual stream adds to logits, with `ln_final` linearised at the
 /// run's own scale, and with `ln_final.b` and `b_U` as components, so that the whole adds up to the logits.
 ///
@@ -147,7 +166,7 @@ pub fn direct_logit_attribution<T: Scalar>(
 ) -> Result<Stack<T>> {
     let c = model.config();
     if let Some(reason) = nonlinear_logits(c) {
-        return Err(Error::NotInModel(format!("direct attribution: {reason}")));
+        return Err(Error::NotCovered(reason));
     }
     let (W_U, b_U) = (model.weights().W_U.mat(&[]), model.weights().b_U.data());
     let mut directions = Tensor::zeros(&[c.d_model, logits.len()]);

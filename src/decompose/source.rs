@@ -1,6 +1,7 @@
 //! What a head adds to a logit, by the position that it takes it from.
 
 use super::Logit;
+use super::logits::plain_stream;
 use crate::error::{Error, Result};
 use crate::linalg::product;
 use crate::model::{Cache, Model};
@@ -205,6 +206,7 @@ fn check_layer<T: Scalar>(model: &Model<T>, layer: usize) -> Result<()> {
 /// What reads a logit off the last stream, but for `ln_final`'s scale: `[d_model]`.
 fn final_reader<T: Scalar>(model: &Model<T>, logit: Logit<'_, T>) -> Result<Vec<T>> {
     let c = model.config();
+    plain_stream(c)?;
     logit.check(c.d_vocab_out)?;
     let W_U = model.weights().W_U.mat(&[]);
     let reader = (0..c.d_model)

@@ -1,6 +1,6 @@
 //! The residual stream as a labelled stack of what wrote to it.
 
-use crate::diagram::{Diagram, NormPlace, Op, Value};
+use crate::diagram::{Diagram, Op, Value};
 use crate::error::{Error, Result};
 use crate::model::{Cache, Config, Model};
 use crate::names::{Head, Hook, NormSite};
@@ -152,20 +152,6 @@ enum Made {
     Heads(usize, Value),
     /// Of a layer's neurons, and its `b_out`.
     Neurons(usize, Value),
-}
-
-impl Config {
-    /// The hook of the stream at its end: what the last norm reads, where there is one, or else the unembedding. Without
-    /// layers the stream has a value, but users do not see it.
-    pub fn end_of_stream(&self) -> Hook {
-        match self.n_layers.checked_sub(1) {
-            None => Hook::ResidPre(0),
-            Some(l) if self.norm.is_some() && self.norm_place == NormPlace::Stream => {
-                Hook::NormalizedResidPost(l)
-            }
-            Some(l) => Hook::ResidPost(l),
-        }
-    }
 }
 
 /// Components of a value, which add up to it.

@@ -91,12 +91,7 @@ impl Diagram {
         for l in 0..c.n_layers {
             d.block(c, l);
         }
-        let end = match (c.n_layers, c.norm_place) {
-            (0, _) => Hook::ResidPre(0),
-            (n, NormPlace::Stream) if c.norm.is_some() => Hook::NormalizedResidPost(n - 1),
-            (n, _) => Hook::ResidPost(n - 1),
-        };
-        let mut x = d.norm(c, NormSite::Final, end);
+        let mut x = d.norm(c, NormSite::Final, c.end_of_stream());
         if c.mlm_head.is_some() {
             d.step(Op::MlmHead, &[x], &[Hook::MlmHeadPre]);
             d.step(

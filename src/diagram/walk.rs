@@ -1,12 +1,24 @@
 //! What is asked of a model's values, answered by walks over its diagram.
 
-use super::{Config, Diagram, Op, Step, Value};
-use crate::names::Hook;
+use super::{Config, Diagram, NormPlace, Op, Step, Value};
+use crate::names::{Hook, NormSite};
 
 impl Config {
     /// Every hook of this model, in the order of the forward pass.
     pub fn hooks(&self) -> Vec<Hook> {
         Diagram::of(self).hooks()
+    }
+
+    /// The hook of the stream at its end: what the last norm reads, where there is one, or else the unembedding. Without
+    /// layers the stream has a value, but users do not see it.
+    pub fn end_of_stream(&self) -> Hook {
+        match self.n_layers.checked_sub(1) {
+            None => Hook::ResidPre(0),
+            Some(l) if self.norm.is_some() && self.norm_place == NormPlace::Stream => {
+                Hook::NormalizedResidPost(l)
+            }
+            Some(l) => Hook::ResidPost(l),
+        }
     }
 }
 
@@ -44,7 +56,15 @@ impl Diagram {
 
     /// The linear maps that read a value, under whatever name.
     pub fn linear_readers(&self, value: Value) -> Vec<Op> {
-        let of = |step: &Step| match step.op {
+        let readers = self.readers(value);
+        readers
+            .flat_map(|step| self.linear_readers_of(step))
+            .collect()
+    }
+
+    /// The linear map that a step is, or those that read what it gives under another name.
+    fn linear_readers_of(&self, step: &Step) -> Vec<Op> {
+        match step.op {
             Op::Same => self.linear_readers(step.gives[0]),
             Op::Project(..)
             | Op::Gate(_)
@@ -52,9 +72,7 @@ impl Diagram {
             | Op::WriteHeads(_)
             | Op::WriteNeurons(_)
             | Op::MlmHead
-            | Op::Unembed => {
-                vec![step.op]
-            }
+            | Op::Unembed => vec![step.op],
             Op::Embed
             | Op::PosEmbed
             | Op::TokenTypeEmbed
@@ -64,8 +82,24 @@ impl Diagram {
             | Op::Attend(_)
             | Op::Activate(_)
             | Op::ActivateMlmHead => Vec::new(),
-        };
-        self.readers(value).flat_map(of).collect()
+        }
+    }
+
+    /// Whether linear maps alone read a value, under whatever name.
+    pub fn read_linearly(&self, value: Value) -> bool {
+        self.readers(value).all(|step| match step.op {
+            Op::Same => self.read_linearly(step.gives[0]),
+            _ => !self.linear_readers_of(step).is_empty(),
+        })
+    }
+
+    /// Whether norms alone read a value, under whatever name, or what it is added to: norms of which that is said.
+    pub fn read_by_norms(&self, value: Value, of: &impl Fn(NormSite) -> bool) -> bool {
+        self.readers(value).all(|step| match step.op {
+            Op::Same | Op::Sum => self.read_by_norms(step.gives[0], of),
+            Op::Norm(site) => of(site),
+            _ => false,
+        })
     }
 
     /// The hook whose value this is too: of a stream under two names the earlier.

@@ -28,7 +28,7 @@ use crate::factored::Factored;
 use crate::linalg::{Complex, Par, Svd, TopK};
 use crate::model::{Model, RunOutput};
 use crate::names::{Hook, NormSite};
-use crate::plan::{Form, Op, Operand, Plan, Target};
+use crate::plan::{Form, MatrixOp, Operand, Plan, Target};
 use crate::tensor::{Scalar, Tensor, softmax_rows};
 use faer::{Mat, MatMut, MatRef};
 
@@ -326,7 +326,7 @@ fn operand<'v, T: Scalar>(
 }
 
 fn carry_out<T: Scalar>(
-    op: &Op,
+    op: &MatrixOp,
     [rows, cols]: [usize; 2],
     plan: &Plan,
     source: &Source<'_, T>,
@@ -336,13 +336,13 @@ fn carry_out<T: Scalar>(
     let value = |o: &Operand| operand(o, plan, source, made);
     let mut out = Mat::zeros(rows, cols);
     match op {
-        Op::Product(left, right) => return Ok(value(left)?.times(&value(right)?, par)),
-        Op::Sum(terms) => {
+        MatrixOp::Product(left, right) => return Ok(value(left)?.times(&value(right)?, par)),
+        MatrixOp::Sum(terms) => {
             for (x, term) in terms {
                 add(out.as_mut(), coefficient(x), &value(term)?);
             }
         }
-        Op::Beside(terms) => {
+        MatrixOp::Beside(terms) => {
             let mut at = 0;
             for (x, term) in terms {
                 let n = plan.side(term).cols;
@@ -354,7 +354,7 @@ fn carry_out<T: Scalar>(
                 at += n;
             }
         }
-        Op::Below(parts) => {
+        MatrixOp::Below(parts) => {
             let mut at = 0;
             for part in parts {
                 let n = plan.side(part).rows;

@@ -2,13 +2,13 @@
 
 use super::normal::Rational;
 use super::space::Space;
-use crate::names::Head;
+use crate::names::{Head, NormSite};
 use std::ops::Range;
 
 /// A node and its place in the text, in bytes.
 #[derive(Clone, Debug)]
 pub(super) struct Ast {
-    pub node: Node,
+    pub node: AstNode,
     pub span: Range<usize>,
 }
 
@@ -17,9 +17,10 @@ pub(super) struct Ast {
 pub(super) enum Index {
     Layer(Option<usize>),
     Head(Option<usize>, Option<usize>),
-    Ln1(Option<usize>),
-    Ln2(Option<usize>),
-    LnFinal,
+    /// A norm of a layer, by its module's name.
+    NormOf(Option<usize>, &'static str),
+    /// A norm that stands once.
+    Norm(NormSite),
     /// The distances from one to another, both included: more than one are an axis.
     Distance(i64, i64),
     /// Every distance that there is, from 0.
@@ -27,7 +28,7 @@ pub(super) enum Index {
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum Node {
+pub(super) enum AstNode {
     Number(Rational),
     Symbol {
         name: String,
@@ -59,25 +60,26 @@ impl Ast {
     /// The indices with a `*` that are not inside a `sum(…)`, each once, in the order of the text.
     pub fn wildcards(&self, into: &mut Vec<Index>) {
         match &self.node {
-            Node::Symbol {
+            AstNode::Symbol {
                 index: Some(index), ..
             }
-            | Node::Rotation(index, _) => {
+            | AstNode::Rotation(index, _) => {
                 let axis = index.axis();
                 into.extend(axis.filter(|a| !into.contains(a)));
             }
-            Node::Negative(x) | Node::Transpose(x) | Node::Inverse(x) | Node::Select(x, ..) => {
-                x.wildcards(into)
-            }
-            Node::Sum(all) | Node::Product(all) | Node::Stack(all) => {
+            AstNode::Negative(x)
+            | AstNode::Transpose(x)
+            | AstNode::Inverse(x)
+            | AstNode::Select(x, ..) => x.wildcards(into),
+            AstNode::Sum(all) | AstNode::Product(all) | AstNode::Stack(all) => {
                 all.iter().for_each(|x| x.wildcards(into));
             }
-            Node::Symbol { index: None, .. }
-            | Node::Number(_)
-            | Node::Identity(_)
-            | Node::Ones(_)
-            | Node::Zero(..)
-            | Node::SumOver(_) => {}
+            AstNode::Symbol { index: None, .. }
+            | AstNode::Number(_)
+            | AstNode::Identity(_)
+            | AstNode::Ones(_)
+            | AstNode::Zero(..)
+            | AstNode::SumOver(_) => {}
         }
     }
 }
@@ -86,14 +88,13 @@ impl Index {
     /// What the index runs over, if it is more than one: layers, some of the heads, or distances.
     pub fn axis(self) -> Option<Index> {
         match self {
-            Index::Layer(None) | Index::Ln1(None) | Index::Ln2(None) => Some(Index::Layer(None)),
+            Index::Layer(None) | Index::NormOf(None, _) => Some(Index::Layer(None)),
             Index::Head(None, _) | Index::Head(_, None) | Index::AnyDistance => Some(self),
             Index::Distance(first, last) => (first != last).then_some(self),
             Index::Layer(Some(_))
             | Index::Head(Some(_), Some(_))
-            | Index::Ln1(Some(_))
-            | Index::Ln2(Some(_))
-            | Index::LnFinal => None,
+            | Index::NormOf(Some(_), _)
+            | Index::Norm(_) => None,
         }
     }
 }

@@ -55,6 +55,14 @@ constructors! {
     w(site: NormSite) = NormW;
     /// `[one, model]`: a norm's bias.
     b(site: NormSite) = NormB;
+    /// `[pos, model]`
+    token_type_embed() = TokenTypeEmbed;
+    /// `[pos, model]`: the embeddings' sum, where a norm goes over it.
+    embed_sum() = EmbedSum;
+    /// `[pos, model]`: the heads' results and `b_O`, where a norm goes over their sum.
+    attn_sum(layer: usize) = AttnSum;
+    /// `[pos, model]`: what the neurons write, where a norm goes over it.
+    mlp_sum(layer: usize) = MlpSum;
     /// `[pos, vocab]`: a run's tokens, a 1 in each row.
     tokens() = Tokens;
     /// `[pos, model]`

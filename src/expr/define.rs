@@ -40,15 +40,12 @@ pub fn definition(symbol: &Symbol, dims: &Dims) -> Option<Expr> {
         (NormPlace::Stream, _) | (_, Order::SharedNorm) => read(NormSite::Ln1(l)),
         _ => read(NormSite::Ln2(l)),
     };
-    // What goes over what attention and MLP write is no linear map.
-    let written_plainly =
-        matches!(dims.norm_place, NormPlace::Before | NormPlace::Stream) || dims.norm.is_none();
     let row = |bias: Expr| ones(Space::Pos) * bias;
     let projected = |h: Head, W: Expr, b: Expr| attention_reads(h.layer) * W + row(b);
     let definition = match *symbol {
         Symbol::Embed => tokens() * W_E(),
         Symbol::PosEmbed => W_pos(),
-        Symbol::ResidPre(0) if !dims.begins_plain => return None,
+        Symbol::EmbedSum => embeddings(dims),
         Symbol::ResidPre(0) => embedded(dims),
         Symbol::ResidPre(l) => end_of_block(l - 1, dims),
         Symbol::Q(QueryHead { head: h, .. }) => projected(h, W_Q(h), b_Q(h)),
@@ -56,41 +53,27 @@ pub fn definition(symbol: &Symbol, dims: &Dims) -> Option<Expr> {
         Symbol::V(h) => projected(h, W_V(h), b_V(h)),
         Symbol::Z(QueryHead { head: h, .. }) => pattern(h) * v(h),
         Symbol::Result(h) => z(h) * W_O(h),
-        Symbol::AttnOut(_) | Symbol::MlpOut(_) if !written_plainly => return None,
-        Symbol::AttnOut(l) => heads(l).map(result).fold(row(b_O(l)), |sum, r| sum + r),
+        Symbol::AttnOut(l) if dims.has_norm(NormSite::Ln1Post(l)) => {
+            normed(NormSite::Ln1Post(l), attn_sum(l), dims)?
+        }
+        Symbol::MlpOut(l) if dims.has_norm(NormSite::Ln2Post(l)) => {
+            normed(NormSite::Ln2Post(l), mlp_sum(l), dims)?
+        }
+        Symbol::AttnOut(l) | Symbol::AttnSum(l) => {
+            heads(l).map(result).fold(row(b_O(l)), |sum, r| sum + r)
+        }
         Symbol::ResidMid(l) => resid_pre(l) + attn_out(l),
         Symbol::Pre(l) if dims.gated => mlp_reads(l) * W_gate(l),
         Symbol::PreLinear(l) => mlp_reads(l) * W_in(l),
         Symbol::Pre(l) => mlp_reads(l) * W_in(l) + row(b_in(l)),
-        Symbol::MlpOut(l) => post(l) * W_out(l) + row(b_out(l)),
+        Symbol::MlpOut(l) | Symbol::MlpSum(l) => post(l) * W_out(l) + row(b_out(l)),
         Symbol::ResidPost(l) => match (dims.d_mlp, dims.order) {
             (None, _) => resid_pre(l) + attn_out(l),
             (Some(_), Order::Sequential) => after_attention(l, dims) + mlp_out(l),
             (Some(_), _) => resid_pre(l) + attn_out(l) + mlp_out(l),
         },
-        Symbol::Normalized(site) => {
-            if site == NormSite::Final && dims.n_layers == 0 && !dims.begins_plain {
-                return None;
-            }
-            let scale = scale(site).inverse().expect("a scale has an inverse");
-            let norm = dims.norm?;
-            let scaled = match norm.centred {
-                true => scale * stream(site, dims) * C(),
-                false => scale * stream(site, dims),
-            };
-            // `w` is what is multiplied by, where that is one more than the parameter too.
-            let weighed = match norm.weight {
-                NormWeight::Absent => scaled,
-                NormWeight::Plain | NormWeight::OnePlus => scaled * w(site),
-            };
-            match norm.bias {
-                true => weighed + row(b(site)),
-                false => weighed,
-            }
-        }
-        Symbol::Logits if !dims.ends_plain || dims.n_layers == 0 && !dims.begins_plain => {
-            return None;
-        }
+        Symbol::Normalized(site) => normed(site, stream(site, dims), dims)?,
+        Symbol::Logits if !dims.ends_plain => return None,
         Symbol::Logits => read(NormSite::Final) * W_U() + row(b_U()),
         _ => return None,
     };
@@ -150,12 +133,42 @@ fn positions(expr: &Expr, dims: &Dims) -> Vec<usize> {
     positions.into_iter().collect()
 }
 
-/// The stream's beginning.
-fn embedded(dims: &Dims) -> Expr {
+/// A norm of a value, with the run's scale.
+fn normed(site: NormSite, x: Expr, dims: &Dims) -> Option<Expr> {
+    let scale = scale(site).inverse().expect("a scale has an inverse");
+    let norm = dims.norm_kind(site)?;
+    let scaled = match norm.centred {
+        true => scale * x * C(),
+        false => scale * x,
+    };
+    // `w` is what is multiplied by, where that is one more than the parameter too.
+    let weighed = match norm.weight {
+        NormWeight::Absent => scaled,
+        NormWeight::Plain | NormWeight::OnePlus => scaled * w(site),
+    };
+    Some(match norm.bias {
+        true => weighed + ones(Space::Pos) * b(site),
+        false => weighed,
+    })
+}
+
+/// The sum of all embeddings.
+fn embeddings(dims: &Dims) -> Expr {
+    let mut sum = embed();
     if dims.pos_embed {
-        embed() + pos_embed()
-    } else {
-        embed()
+        sum = sum + pos_embed();
+    }
+    if dims.token_types {
+        sum = sum + token_type_embed();
+    }
+    sum
+}
+
+/// The stream's beginning.
+pub(crate) fn embedded(dims: &Dims) -> Expr {
+    match dims.embed_norm {
+        Some(_) => normalized(NormSite::Embed),
+        None => embeddings(dims),
     }
 }
 
@@ -183,6 +196,7 @@ fn after_attention(l: usize, dims: &Dims) -> Expr {
 fn stream(site: NormSite, dims: &Dims) -> Expr {
     let behind = dims.norm_place == NormPlace::Stream;
     match site {
+        NormSite::Embed => embed_sum(),
         NormSite::Ln1(l) if behind && dims.d_mlp.is_some() => resid_mid(l),
         NormSite::Ln1(l) if behind => resid_post(l),
         NormSite::Ln1(l) => resid_pre(l),
@@ -201,20 +215,24 @@ fn order(symbol: &Symbol, dims: &Dims) -> Option<(usize, usize)> {
     let behind = dims.norm_place == NormPlace::Stream;
     Some(match *symbol {
         Symbol::Embed | Symbol::PosEmbed => (0, 0),
-        Symbol::ResidPre(l) => (l, 1),
-        Symbol::Normalized(NormSite::Ln1(l)) if behind && dims.d_mlp.is_some() => (l, 8),
-        Symbol::Normalized(NormSite::Ln1(l) | NormSite::Ln2(l)) if behind => (l, 12),
-        Symbol::Normalized(NormSite::Ln1(l)) => (l, 2),
-        Symbol::Q(QueryHead { head: h, .. }) | Symbol::K(h) | Symbol::V(h) => (h.layer, 3),
-        Symbol::RotQ(QueryHead { head: h, .. }) | Symbol::RotK(h) => (h.layer, 4),
-        Symbol::Z(QueryHead { head: h, .. }) => (h.layer, 4),
-        Symbol::Result(h) => (h.layer, 5),
-        Symbol::AttnOut(l) => (l, 6),
-        Symbol::ResidMid(l) => (l, 7),
-        Symbol::Normalized(NormSite::Ln2(l)) => (l, 8),
-        Symbol::Pre(l) | Symbol::PreLinear(l) => (l, 9),
-        Symbol::MlpOut(l) => (l, 10),
-        Symbol::ResidPost(l) => (l, 11),
+        Symbol::EmbedSum => (0, 1),
+        Symbol::Normalized(NormSite::Embed) => (0, 2),
+        Symbol::ResidPre(l) => (l, 3),
+        Symbol::Normalized(NormSite::Ln1(l)) if behind && dims.d_mlp.is_some() => (l, 11),
+        Symbol::Normalized(NormSite::Ln1(l) | NormSite::Ln2(l)) if behind => (l, 16),
+        Symbol::Normalized(NormSite::Ln1(l)) => (l, 4),
+        Symbol::Q(QueryHead { head: h, .. }) | Symbol::K(h) | Symbol::V(h) => (h.layer, 5),
+        Symbol::RotQ(QueryHead { head: h, .. }) | Symbol::RotK(h) => (h.layer, 6),
+        Symbol::Z(QueryHead { head: h, .. }) => (h.layer, 6),
+        Symbol::Result(h) => (h.layer, 7),
+        Symbol::AttnSum(l) => (l, 8),
+        Symbol::AttnOut(l) => (l, 9),
+        Symbol::ResidMid(l) => (l, 10),
+        Symbol::Normalized(NormSite::Ln2(l)) => (l, 11),
+        Symbol::Pre(l) | Symbol::PreLinear(l) => (l, 12),
+        Symbol::MlpSum(l) => (l, 13),
+        Symbol::MlpOut(l) => (l, 14),
+        Symbol::ResidPost(l) => (l, 15),
         Symbol::Normalized(NormSite::Final) => (usize::MAX, 0),
         Symbol::Logits => (usize::MAX, 1),
         _ => return None,

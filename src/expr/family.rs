@@ -3,21 +3,21 @@
 use super::normal::{Expr, Mismatch};
 use super::parse::{error, parse, parse_statement};
 use super::space::{Dims, Space};
-use super::typing::{FIRST, Typing, Value};
+use super::typing::{FIRST, Meaning, Typing};
 use crate::error::Result;
 
 /// An expression, or one for every head or layer that its `*` stand for.
 #[derive(Clone, Debug)]
 pub struct Family {
     /// What the members are counted by, from the outermost: empty where there is one member.
-    pub axes: Vec<Axis>,
+    pub axes: Vec<FamilyAxis>,
     /// The members, in the axes' order: `[axes[0].labels, axes[1].labels, …]`, the last fastest.
     pub members: Vec<Expr>,
 }
 
 /// What a `*` stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Axis {
+pub struct FamilyAxis {
     /// The heads (`0.1`) or layers (`0`).
     pub labels: Vec<String>,
 }
@@ -48,7 +48,7 @@ impl Family {
     }
 }
 
-fn label(axes: &[Axis], mut member: usize) -> String {
+fn label(axes: &[FamilyAxis], mut member: usize) -> String {
     let mut labels = Vec::new();
     for axis in axes.iter().rev() {
         labels.push(axis.labels[member % axis.labels.len()].clone());
@@ -67,7 +67,7 @@ pub struct Statement {
     /// As it was written.
     pub text: String,
     /// What the `*` stand for.
-    pub axes: Vec<Axis>,
+    pub axes: Vec<FamilyAxis>,
     /// The two sides, for each of them.
     pub members: Vec<(Expr, Expr)>,
 }
@@ -86,11 +86,11 @@ impl Statement {
         let span = left.span.start..right.span.end;
         let members = typing.members(&axes, &span, None, |assigned| {
             let (l, r) = (
-                typing.value(&left, assigned)?,
-                typing.value(&right, assigned)?,
+                typing.meaning(&left, assigned)?,
+                typing.meaning(&right, assigned)?,
             );
             // `I`, `0` and rotations are of the other side's shape.
-            let shape = [&l, &r].into_iter().find_map(Value::shape);
+            let shape = [&l, &r].into_iter().find_map(Meaning::shape);
             let turned = (Space::Head(FIRST), Space::Head(FIRST));
             let shape = shape.or((l.open() || r.open()).then_some(turned));
             let l = typing.shaped(l, &left, assigned, shape.as_ref())?;

@@ -31,8 +31,9 @@ mod symbol;
 mod typing;
 
 pub use build::*;
+pub(crate) use define::embedded;
 pub use define::{definition, unfolded};
-pub use family::{Axis, Family, Statement};
+pub use family::{Family, FamilyAxis, Statement};
 pub use normal::{Expr, Factor, Mismatch, Product, Rational, stack};
 pub use rules::Rule;
 pub use space::{Dims, Rotary, Space};

@@ -1,11 +1,11 @@
 //! Text to [`Ast`]: a recursive descent over the grammar of `docs/expressions.md`.
 
-use super::ast::{Ast, Index, Node};
+use super::ast::{Ast, AstNode, Index};
 use super::normal::Rational;
 use super::space::Space;
 use super::symbol::{Indexed, Symbol};
 use crate::error::{Error, Result, nearest_hint};
-use crate::names::Head;
+use crate::names::{Head, NormSite};
 use std::ops::Range;
 
 /// Deeper nesting than this is no circuit; and the descent's stack is finite.
@@ -126,7 +126,7 @@ impl<'t> Parser<'t> {
         Err(self.fail(self.here(), message))
     }
 
-    fn spanned(&self, start: usize, node: Node) -> Ast {
+    fn spanned(&self, start: usize, node: AstNode) -> Ast {
         Ast {
             node,
             span: start..self.at,
@@ -151,7 +151,7 @@ impl<'t> Parser<'t> {
                 terms.push(self.term()?);
             } else if self.eat("-") || self.eat("−") {
                 let term = self.term()?;
-                terms.push(self.spanned(sign, Node::Negative(Box::new(term))));
+                terms.push(self.spanned(sign, AstNode::Negative(Box::new(term))));
             } else {
                 break;
             }
@@ -161,7 +161,7 @@ impl<'t> Parser<'t> {
             1 => terms.remove(0),
             _ => {
                 let span = start..terms.last().map_or(start, |t| t.span.end);
-                let node = Node::Sum(terms);
+                let node = AstNode::Sum(terms);
                 Ast { node, span }
             }
         })
@@ -172,7 +172,7 @@ impl<'t> Parser<'t> {
         let start = self.at;
         if self.eat("-") || self.eat("−") {
             let term = self.product()?;
-            return Ok(self.spanned(start, Node::Negative(Box::new(term))));
+            return Ok(self.spanned(start, AstNode::Negative(Box::new(term))));
         }
         self.product()
     }
@@ -191,7 +191,7 @@ impl<'t> Parser<'t> {
                 if zero {
                     return Err(self.fail(at..self.at, "division by zero"));
                 }
-                let node = Node::Number(divisor.recip());
+                let node = AstNode::Number(divisor.recip());
                 factors.push(self.spanned(at, node));
                 continue;
             }
@@ -207,7 +207,7 @@ impl<'t> Parser<'t> {
         }
         Ok(match factors.len() {
             1 => factors.remove(0),
-            _ => self.spanned(start, Node::Product(factors)),
+            _ => self.spanned(start, AstNode::Product(factors)),
         })
     }
 
@@ -219,12 +219,12 @@ impl<'t> Parser<'t> {
         loop {
             let boxed = |ast| Box::new(ast);
             if self.eat("^T") || self.eat("ᵀ") {
-                ast = self.spanned(start, Node::Transpose(boxed(ast)));
+                ast = self.spanned(start, AstNode::Transpose(boxed(ast)));
             } else if self.eat("^-1") || self.eat("⁻¹") {
-                ast = self.spanned(start, Node::Inverse(boxed(ast)));
+                ast = self.spanned(start, AstNode::Inverse(boxed(ast)));
             } else if self.rest().starts_with('[') {
                 let (rows, cols) = self.selection()?;
-                ast = self.spanned(start, Node::Select(boxed(ast), rows, cols));
+                ast = self.spanned(start, AstNode::Select(boxed(ast), rows, cols));
             } else if self.eat("^") {
                 let span = self.at - 1..self.here().end;
                 return Err(self.fail(span, "expected `^T` (transpose) or `^-1` (of a scale)"));
@@ -254,7 +254,7 @@ impl<'t> Parser<'t> {
                 }
                 let closed = self.expect("]", "or `;` and another part of the stack");
                 closed?;
-                Node::Stack(parts)
+                AstNode::Stack(parts)
             }
             Some(c) if c.is_ascii_digit() => {
                 let number = self.number()?;
@@ -265,9 +265,9 @@ impl<'t> Parser<'t> {
                     self.expect(",", "and the space of the columns")?;
                     let cols = self.space_name()?;
                     self.expect("]", "to close the zero's spaces")?;
-                    Node::Zero(rows, cols)
+                    AstNode::Zero(rows, cols)
                 } else {
-                    Node::Number(number)
+                    AstNode::Number(number)
                 }
             }
             Some(c) if c.is_ascii_alphabetic() => self.named()?,
@@ -322,7 +322,7 @@ impl<'t> Parser<'t> {
         &rest[..len]
     }
 
-    fn named(&mut self) -> Result<Node> {
+    fn named(&mut self) -> Result<AstNode> {
         let start = self.at;
         let name = self.word();
         let bracket = self.rest().starts_with('[');
@@ -340,14 +340,14 @@ impl<'t> Parser<'t> {
             Result::Ok(Some(space))
         };
         match name {
-            "I" => return Ok(Node::Identity(space(self)?)),
-            "ones" => return Ok(Node::Ones(space(self)?)),
+            "I" => return Ok(AstNode::Identity(space(self)?)),
+            "ones" => return Ok(AstNode::Ones(space(self)?)),
             "R" => return self.rotation(start, bracket),
             "sum" => {
                 self.expect("(", "and what to sum over its `*`")?;
                 let inner = self.sum()?;
                 self.expect(")", "to close the sum")?;
-                return Ok(Node::SumOver(Box::new(inner)));
+                return Ok(AstNode::SumOver(Box::new(inner)));
             }
             _ => {}
         }
@@ -377,11 +377,11 @@ impl<'t> Parser<'t> {
             return Err(self.fail(start..self.at, message));
         };
         let name = name.to_string();
-        Ok(Node::Symbol { name, index })
+        Ok(AstNode::Symbol { name, index })
     }
 
     /// What stands behind an `R`: `[3]`, `[-3]`, `[0..15]`, `[*]`, and perhaps the head whose space it turns.
-    fn rotation(&mut self, start: usize, bracket: bool) -> Result<Node> {
+    fn rotation(&mut self, start: usize, bracket: bool) -> Result<AstNode> {
         let message = "`R` needs a distance: `R[3]`, or `R[0..15]` for several; with the head whose space it turns \
                        where nothing beside it says that, `R[3,head 1.0]`";
         let distance = self.open_index(start, bracket, message, Self::distance)?;
@@ -391,7 +391,7 @@ impl<'t> Parser<'t> {
             Some(_) => return Err(self.fail(start..self.at, message)),
         };
         self.expect("]", "to close the index")?;
-        Ok(Node::Rotation(distance, head))
+        Ok(AstNode::Rotation(distance, head))
     }
 
     fn distance(&mut self) -> Option<Index> {
@@ -468,17 +468,17 @@ impl<'t> Parser<'t> {
     }
 
     fn site(&mut self) -> Option<Index> {
-        if self.eat("ln_final") {
-            return Some(Index::LnFinal);
+        let once = [NormSite::Final, NormSite::Embed];
+        if let Some(site) = once.into_iter().find(|site| self.eat(&site.module())) {
+            return Some(Index::Norm(site));
         }
         let layer = self.star()?;
         self.eat(",").then_some(())?;
         self.space();
-        match self.word() {
-            "ln1" => Some(Index::Ln1(layer)),
-            "ln2" => Some(Index::Ln2(layer)),
-            _ => None,
-        }
+        let word = self.word();
+        let norms = ["ln1", "ln2", "ln1_post", "ln2_post"];
+        let module = norms.into_iter().find(|own| *own == word);
+        module.map(|module| Index::NormOf(layer, module))
     }
 
     fn space_name(&mut self) -> Result<Space> {

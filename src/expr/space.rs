@@ -108,8 +108,10 @@ pub struct Dims {
     pub norm_place: NormPlace,
     /// In which order a block's parts read and write.
     pub order: Order,
-    /// Whether the stream begins with the sum of the embeddings: no norm goes over it, and tokens have no types.
-    pub begins_plain: bool,
+    /// The norm over the embeddings' sum, if there is one.
+    pub embed_norm: Option<NormKind>,
+    /// Whether tokens are of several types, whose embedding is added to theirs.
+    pub token_types: bool,
     /// Whether the logits are linear in what the last norm gives: nothing else is before them, and nothing caps them.
     pub ends_plain: bool,
     /// Whether queries and keys have norms of their own.
@@ -170,7 +172,8 @@ impl Default for Dims {
             rotary: Some(Rotary::halves(4)),
             norm_place: NormPlace::Before,
             order: Order::Sequential,
-            begins_plain: true,
+            embed_norm: None,
+            token_types: false,
             ends_plain: true,
             qk_norm: false,
             plain_scores: true,
@@ -204,22 +207,30 @@ impl Dims {
         }
     }
 
-    /// Whether a norm stands there.
+    /// What a norm computes, if it stands there.
+    pub(crate) fn norm_kind(&self, site: NormSite) -> Option<NormKind> {
+        match site {
+            NormSite::Embed => self.embed_norm,
+            _ => self.norm,
+        }
+    }
+
+    /// Whether a norm stands there, of which expressions speak.
     pub(crate) fn has_norm(&self, site: NormSite) -> bool {
-        let first = self.norm_place != NormPlace::Output;
+        use NormPlace::{Around, Output, Stream};
+        let first = self.norm_place != Output;
+        let written = matches!(self.norm_place, Around | Output);
         let mlp = self.d_mlp.is_some();
-        self.norm.is_some()
+        self.norm_kind(site).is_some()
             && match site {
+                NormSite::Embed => true,
                 NormSite::Ln1(_) => first,
                 NormSite::Ln2(_) => first && mlp && self.order != Order::SharedNorm,
-                NormSite::Final => self.norm_place != NormPlace::Stream,
-                NormSite::Embed
-                | NormSite::Q(_)
-                | NormSite::K(_)
-                | NormSite::Ln1Post(_)
-                | NormSite::Neurons(_)
-                | NormSite::Ln2Post(_)
-                | NormSite::MlmHead => false,
+                NormSite::Ln1Post(_) => written,
+                NormSite::Ln2Post(_) => written && mlp,
+                NormSite::Final => self.norm_place != Stream,
+                // Expressions do not speak of these.
+                NormSite::Q(_) | NormSite::K(_) | NormSite::Neurons(_) | NormSite::MlmHead => false,
             }
     }
 
@@ -255,7 +266,8 @@ impl Config {
             }),
             norm_place: self.norm_place,
             order: self.order,
-            begins_plain: self.embed_norm.is_none() && self.token_types == 0,
+            embed_norm: self.embed_norm,
+            token_types: self.token_types > 0,
             ends_plain: self.mlm_head.is_none() && self.logit_cap.is_none(),
             qk_norm: self.qk_norm.is_some(),
             plain_scores: self.score_cap.is_none() && self.alibi_slopes().is_none(),

@@ -178,6 +178,10 @@ symbols! {
         Embed = "embed": [Pos, Model] Run,
         /// The positions' rows of `W_pos`.
         PosEmbed = "pos_embed": [Pos, Model] Run,
+        /// The token types' rows of `W_token_type`.
+        TokenTypeEmbed = "token_type_embed": [Pos, Model] Run,
+        /// The embeddings' sum, where a norm goes over it.
+        EmbedSum = "embed_sum": [Pos, Model] Run,
         /// What the run gives.
         Logits = "logits": [Pos, Out] Run,
     }
@@ -196,7 +200,9 @@ symbols! {
         BOut = "b_out": |_| [One, Model] Weight,
         /// The stream before the block.
         ResidPre = "resid_pre": |_| [Pos, Model] Run,
-        /// The heads' results and `b_O`, summed.
+        /// The heads' results and `b_O`, summed, where a norm goes over it.
+        AttnSum = "attn_sum": |_| [Pos, Model] Run,
+        /// What attention adds to the stream.
         AttnOut = "attn_out": |_| [Pos, Model] Run,
         /// The stream between attention and MLP.
         ResidMid = "resid_mid": |_| [Pos, Model] Run,
@@ -206,7 +212,9 @@ symbols! {
         PreLinear = "pre_linear": |l| [Pos, Mlp(l)] Run,
         /// The neurons after it.
         Post = "post": |l| [Pos, Mlp(l)] Run,
-        /// What the MLP writes, `b_out` included.
+        /// What the neurons write, `b_out` included, where a norm goes over it.
+        MlpSum = "mlp_sum": |_| [Pos, Model] Run,
+        /// What the MLP adds to the stream.
         MlpOut = "mlp_out": |_| [Pos, Model] Run,
         /// The stream after the block.
         ResidPost = "resid_post": |_| [Pos, Model] Run,
@@ -303,6 +311,10 @@ impl Symbol {
             | Symbol::Tokens
             | Symbol::Embed
             | Symbol::PosEmbed
+            | Symbol::TokenTypeEmbed
+            | Symbol::EmbedSum
+            | Symbol::AttnSum(_)
+            | Symbol::MlpSum(_)
             | Symbol::Logits
             | Symbol::BO(_)
             | Symbol::WIn(_)
@@ -341,6 +353,10 @@ impl Symbol {
         Some(match *self {
             Symbol::Embed => Hook::Embed,
             Symbol::PosEmbed => Hook::PosEmbed,
+            Symbol::TokenTypeEmbed => Hook::TokenTypeEmbed,
+            Symbol::EmbedSum => Hook::EmbedSum,
+            Symbol::AttnSum(l) => Hook::AttnSum(l),
+            Symbol::MlpSum(l) => Hook::MlpSum(l),
             Symbol::ResidPre(l) => Hook::ResidPre(l),
             Symbol::AttnOut(l) => Hook::AttnOut(l),
             Symbol::ResidMid(l) => Hook::ResidMid(l),
@@ -408,9 +424,9 @@ impl Symbol {
             (!dims.has_norm(site)).then(none)
         };
         let site_there = |site: NormSite| match site {
-            _ if dims.norm.is_none() => Some("this model has no LayerNorms".to_string()),
-            NormSite::Ln1(l) => layer_there(l).or(no_norm(site)),
-            NormSite::Ln2(l) => mlp_there(l).or(no_norm(site)),
+            _ if dims.norm_kind(site).is_none() => Some("this model has no LayerNorms".to_string()),
+            NormSite::Ln1(l) | NormSite::Ln1Post(l) => layer_there(l).or(no_norm(site)),
+            NormSite::Ln2(l) | NormSite::Ln2Post(l) => mlp_there(l).or(no_norm(site)),
             other => no_norm(other),
         };
         let turning = || {
@@ -430,6 +446,19 @@ impl Symbol {
             | Symbol::Pre(l)
             | Symbol::Post(l)
             | Symbol::MlpOut(l) => mlp_there(l),
+            Symbol::TokenTypeEmbed => {
+                let none = "this model's tokens have no types";
+                (!dims.token_types).then(|| none.to_string())
+            }
+            Symbol::EmbedSum => no_norm(NormSite::Embed),
+            Symbol::AttnSum(l) => site_there(NormSite::Ln1Post(l)),
+            Symbol::MlpSum(l) => site_there(NormSite::Ln2Post(l)),
+            Symbol::Normalized(NormSite::Ln1Post(l)) => {
+                Some(format!("this is attn_out[{l}], under the name of a norm"))
+            }
+            Symbol::Normalized(NormSite::Ln2Post(l)) => {
+                Some(format!("this is mlp_out[{l}], under the name of a norm"))
+            }
             Symbol::ResidMid(l) => {
                 let none = "this model's blocks have no stream between attention and MLP";
                 let parallel = dims.order != Order::Sequential;
@@ -455,11 +484,15 @@ impl Symbol {
                 let none = "this model adds no embedding of positions";
                 (!dims.pos_embed).then(|| none.to_string())
             }
-            Symbol::NormW(site) if dims.norm.is_some_and(|n| n.weight == NormWeight::Absent) => {
+            Symbol::NormW(site)
+                if dims
+                    .norm_kind(site)
+                    .is_some_and(|n| n.weight == NormWeight::Absent) =>
+            {
                 site_there(site).or(Some("this model's norms have no parameters".to_string()))
             }
-            Symbol::NormB(site) if dims.norm.is_some_and(|n| !n.bias) => {
-                let reason = match dims.norm.map(|n| n.weight) {
+            Symbol::NormB(site) if dims.norm_kind(site).is_some_and(|n| !n.bias) => {
+                let reason = match dims.norm_kind(site).map(|n| n.weight) {
                     Some(NormWeight::Absent) => "this model's norms have no parameters",
                     _ => "this model's norms have no b",
                 };
@@ -485,4 +518,25 @@ impl Symbol {
 
 fn no_layer(l: usize, dims: &Dims) -> String {
     format!("there is no layer {l}: this model has {}", dims.n_layers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The page of the language has a row for every matrix.
+    #[test]
+    fn every_name_is_documented() {
+        let page = include_str!("../../docs/expressions.md");
+        for (indexed, end) in [
+            (Indexed::Alone, "`"),
+            (Indexed::ByLayer, "[l]`"),
+            (Indexed::ByHead, "[l.h]`"),
+            (Indexed::BySite, "[l,ln1]`"),
+        ] {
+            for name in Symbol::names(indexed) {
+                assert!(page.contains(&format!("`{name}{end}")), "{name}");
+            }
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! [`Ast`] to [`Expr`]: what the names mean, and whether the spaces meet.
 
-use super::ast::{Ast, Index, Node};
-use super::family::Axis;
+use super::ast::{Ast, AstNode, Index};
+use super::family::FamilyAxis;
 use super::normal::{Expr, Mismatch, Rational, try_stack};
 use super::parse::error;
 use super::space::{Dims, Space};
@@ -33,7 +33,7 @@ pub(super) struct Assignment {
 }
 
 /// A part of an expression whose space may still be open.
-pub(super) enum Value {
+pub(super) enum Meaning {
     Number(Rational),
     /// A multiple of the identity, of whatever space fits.
     Identity(Rational),
@@ -58,17 +58,17 @@ impl Assignment {
     }
 }
 
-impl Value {
+impl Meaning {
     /// Whether it is to be read again, once its head is known.
     pub fn open(&self) -> bool {
-        matches!(self, Value::Rotations)
+        matches!(self, Meaning::Rotations)
     }
 
     /// The spaces of a matrix.
     pub fn shape(&self) -> Option<(Space, Space)> {
         match self {
-            Value::Matrix(e) => Some((e.rows().clone(), e.cols().clone())),
-            Value::Number(_) | Value::Identity(_) | Value::Rotations => None,
+            Meaning::Matrix(e) => Some((e.rows().clone(), e.cols().clone())),
+            Meaning::Number(_) | Meaning::Identity(_) | Meaning::Rotations => None,
         }
     }
 }
@@ -96,13 +96,13 @@ impl Typing<'_> {
                 let distances = (0..).take(self.dims.pos.min(MAX_MEMBERS + 1));
                 distances.map(Assigned::Distance).collect()
             }
-            Index::Layer(_) | Index::Ln1(_) | Index::Ln2(_) | Index::LnFinal => {
+            Index::Layer(_) | Index::NormOf(..) | Index::Norm(_) => {
                 (0..self.dims.n_layers).map(Assigned::Layer).collect()
             }
         }
     }
 
-    pub fn axes(&self, axes: &[Index]) -> Vec<Axis> {
+    pub fn axes(&self, axes: &[Index]) -> Vec<FamilyAxis> {
         let label = |a: Assigned| match a {
             Assigned::Layer(l) => l.to_string(),
             Assigned::Head(h) => h.to_string(),
@@ -110,7 +110,7 @@ impl Typing<'_> {
         };
         let labels = |&axis| self.range(axis).into_iter().map(label).collect();
         axes.iter()
-            .map(|axis| Axis {
+            .map(|axis| FamilyAxis {
                 labels: labels(axis),
             })
             .collect()
@@ -159,8 +159,10 @@ impl Typing<'_> {
         let text = self.text_of(ast);
         let bare = text.strip_suffix("^T").or_else(|| text.strip_suffix("ᵀ"));
         match (&ast.node, bare) {
-            (Node::Transpose(_), Some(bare)) => bare.trim_end().to_string(),
-            (Node::Sum(_) | Node::Product(_) | Node::Negative(_), _) => format!("({text})^T"),
+            (AstNode::Transpose(_), Some(bare)) => bare.trim_end().to_string(),
+            (AstNode::Sum(_) | AstNode::Product(_) | AstNode::Negative(_), _) => {
+                format!("({text})^T")
+            }
             _ => format!("{text}^T"),
         }
     }
@@ -190,15 +192,15 @@ impl Typing<'_> {
     /// The value as a matrix; `shape` is what an `I`, a `0` or rotations would be.
     pub fn shaped(
         &self,
-        value: Value,
+        value: Meaning,
         ast: &Ast,
         assigned: &Assignment,
         shape: Option<&(Space, Space)>,
     ) -> Result<Expr> {
         let fail = |message: String| Err(error(self.text, ast.span.clone(), message));
         match (value, shape) {
-            (Value::Matrix(e), _) => Ok(e),
-            (Value::Number(x), shape) => {
+            (Meaning::Matrix(e), _) => Ok(e),
+            (Meaning::Number(x), shape) => {
                 let (rows, cols) = shape.cloned().unwrap_or((Space::One, Space::One));
                 if x == Rational::from_integer(0) {
                     return Ok(Expr::zero(rows, cols));
@@ -210,22 +212,24 @@ impl Typing<'_> {
                     "a number stands against a matrix [{rows}, {cols}]; the identity is `I`"
                 ))
             }
-            (Value::Identity(x), Some((rows, cols))) if rows == cols => {
+            (Meaning::Identity(x), Some((rows, cols))) if rows == cols => {
                 let identity = Expr::identity(rows.clone()).try_scale(x);
                 identity.map_err(|e| error(self.text, ast.span.clone(), e))
             }
-            (Value::Identity(_), Some((rows, cols))) => fail(format!(
+            (Meaning::Identity(_), Some((rows, cols))) => fail(format!(
                 "`I` stands against [{rows}, {cols}], which is not square"
             )),
-            (Value::Rotations, Some((Space::Head(head), cols))) if Space::Head(*head) == *cols => {
+            (Meaning::Rotations, Some((Space::Head(head), cols)))
+                if Space::Head(*head) == *cols =>
+            {
                 self.matrix(ast, &assigned.turning(*head), shape)
             }
-            (Value::Rotations, Some((rows, cols))) => fail(format!(
+            (Meaning::Rotations, Some((rows, cols))) => fail(format!(
                 "`{}` turns a head's space and stands against [{rows}, {cols}]",
                 self.text_of(ast)
             )),
-            (Value::Rotations, None) => self.matrix(ast, &assigned.turning(FIRST), None),
-            (Value::Identity(_), None) => {
+            (Meaning::Rotations, None) => self.matrix(ast, &assigned.turning(FIRST), None),
+            (Meaning::Identity(_), None) => {
                 fail("`I` of which space? Say `I[model]`, `I[vocab]`, …".into())
             }
         }
@@ -237,52 +241,52 @@ impl Typing<'_> {
         assigned: &Assignment,
         shape: Option<&(Space, Space)>,
     ) -> Result<Expr> {
-        self.shaped(self.value(ast, assigned)?, ast, assigned, shape)
+        self.shaped(self.meaning(ast, assigned)?, ast, assigned, shape)
     }
 
-    pub fn value(&self, ast: &Ast, assigned: &Assignment) -> Result<Value> {
+    pub fn meaning(&self, ast: &Ast, assigned: &Assignment) -> Result<Meaning> {
         let at = |e: Mismatch| error(self.text, ast.span.clone(), e);
         let named = |space: &Space| space.grouped(self.dims);
         Ok(match &ast.node {
-            Node::Number(x) => Value::Number(*x),
-            Node::Identity(None) => Value::Identity(Rational::from_integer(1)),
-            Node::Identity(Some(space)) => Value::Matrix(Expr::identity(named(space))),
-            Node::Ones(None) => Value::Matrix(Expr::ones(Space::Pos)),
-            Node::Ones(Some(space)) => Value::Matrix(Expr::ones(named(space))),
-            Node::Zero(rows, cols) => Value::Matrix(Expr::zero(named(rows), named(cols))),
-            Node::Rotation(distance, head) => match head.or(assigned.turned) {
-                Some(head) => Value::Matrix(self.rotation(ast, *distance, head, assigned)?),
+            AstNode::Number(x) => Meaning::Number(*x),
+            AstNode::Identity(None) => Meaning::Identity(Rational::from_integer(1)),
+            AstNode::Identity(Some(space)) => Meaning::Matrix(Expr::identity(named(space))),
+            AstNode::Ones(None) => Meaning::Matrix(Expr::ones(Space::Pos)),
+            AstNode::Ones(Some(space)) => Meaning::Matrix(Expr::ones(named(space))),
+            AstNode::Zero(rows, cols) => Meaning::Matrix(Expr::zero(named(rows), named(cols))),
+            AstNode::Rotation(distance, head) => match head.or(assigned.turned) {
+                Some(head) => Meaning::Matrix(self.rotation(ast, *distance, head, assigned)?),
                 None => {
                     // What is wrong whoever's it is, is said before the head is known.
                     self.rotation(ast, *distance, FIRST, assigned)?;
-                    Value::Rotations
+                    Meaning::Rotations
                 }
             },
-            Node::Symbol { name, index } => {
-                Value::Matrix(self.symbol(ast, name, *index, assigned)?)
+            AstNode::Symbol { name, index } => {
+                Meaning::Matrix(self.symbol(ast, name, *index, assigned)?)
             }
-            Node::Negative(x) => {
+            AstNode::Negative(x) => {
                 let minus = Rational::from_integer(-1);
-                match self.value(x, assigned)? {
-                    Value::Number(x) => Value::Number(-x),
-                    Value::Identity(x) => Value::Identity(-x),
-                    Value::Rotations => Value::Rotations,
-                    Value::Matrix(e) => Value::Matrix(e.try_scale(minus).map_err(at)?),
+                match self.meaning(x, assigned)? {
+                    Meaning::Number(x) => Meaning::Number(-x),
+                    Meaning::Identity(x) => Meaning::Identity(-x),
+                    Meaning::Rotations => Meaning::Rotations,
+                    Meaning::Matrix(e) => Meaning::Matrix(e.try_scale(minus).map_err(at)?),
                 }
             }
-            Node::Transpose(x) => match self.value(x, assigned)? {
-                Value::Matrix(e) => Value::Matrix(e.t()),
-                symmetric @ (Value::Number(_) | Value::Identity(_)) => symmetric,
-                Value::Rotations => Value::Rotations,
+            AstNode::Transpose(x) => match self.meaning(x, assigned)? {
+                Meaning::Matrix(e) => Meaning::Matrix(e.t()),
+                symmetric @ (Meaning::Number(_) | Meaning::Identity(_)) => symmetric,
+                Meaning::Rotations => Meaning::Rotations,
             },
-            Node::Inverse(x) => {
+            AstNode::Inverse(x) => {
                 let inverse = self.matrix(x, assigned, None)?.inverse();
                 let message = "only a `scale` has an inverse here";
-                Value::Matrix(inverse.ok_or_else(|| error(self.text, ast.span.clone(), message))?)
+                Meaning::Matrix(inverse.ok_or_else(|| error(self.text, ast.span.clone(), message))?)
             }
-            Node::Product(factors) => self.product(factors, assigned)?,
-            Node::Sum(terms) => self.sum(terms, assigned)?,
-            Node::Select(x, row, col) => {
+            AstNode::Product(factors) => self.product(factors, assigned)?,
+            AstNode::Sum(terms) => self.sum(terms, assigned)?,
+            AstNode::Select(x, row, col) => {
                 let mut e = self.matrix(x, assigned, None)?;
                 if let Some(i) = *row {
                     e = self.row(ast, e, i, "row")?;
@@ -290,9 +294,9 @@ impl Typing<'_> {
                 if let Some(j) = *col {
                     e = self.row(ast, e.t(), j, "column")?.t();
                 }
-                Value::Matrix(e)
+                Meaning::Matrix(e)
             }
-            Node::Stack(parts) => {
+            AstNode::Stack(parts) => {
                 let mut matrices = Vec::new();
                 for part in parts {
                     let e = self.matrix(part, assigned, None)?;
@@ -307,9 +311,9 @@ impl Typing<'_> {
                     }
                     matrices.push(e);
                 }
-                Value::Matrix(try_stack(&matrices).map_err(at)?)
+                Meaning::Matrix(try_stack(&matrices).map_err(at)?)
             }
-            Node::SumOver(x) => {
+            AstNode::SumOver(x) => {
                 let mut axes = Vec::new();
                 x.wildcards(&mut axes);
                 if axes.is_empty() {
@@ -317,9 +321,9 @@ impl Typing<'_> {
                     return Err(error(self.text, ast.span.clone(), message));
                 }
                 let values =
-                    self.members(&axes, &ast.span, assigned.turned, |a| self.value(x, a))?;
-                if values.iter().any(Value::open) {
-                    return Ok(Value::Rotations);
+                    self.members(&axes, &ast.span, assigned.turned, |a| self.meaning(x, a))?;
+                if values.iter().any(Meaning::open) {
+                    return Ok(Meaning::Rotations);
                 }
                 let matrix = |value| self.shaped(value, x, assigned, None);
                 let members = values.into_iter().map(matrix);
@@ -327,7 +331,7 @@ impl Typing<'_> {
                 let mut members = members.into_iter();
                 let first = members.next().expect("an axis is not empty");
                 let sum = members.try_fold(first, |a, b| a.try_add(&b));
-                Value::Matrix(sum.map_err(|e| match e {
+                Meaning::Matrix(sum.map_err(|e| match e {
                     Mismatch::Sum { .. } => {
                         let message = "the members that `*` stands for have different spaces";
                         error(self.text, x.span.clone(), message)
@@ -363,18 +367,18 @@ impl Typing<'_> {
         Ok(selected.row(i))
     }
 
-    fn product(&self, factors: &[Ast], assigned: &Assignment) -> Result<Value> {
-        let values = factors.iter().map(|factor| self.value(factor, assigned));
-        let mut values: Vec<Value> = values.collect::<Result<_>>()?;
+    fn product(&self, factors: &[Ast], assigned: &Assignment) -> Result<Meaning> {
+        let values = factors.iter().map(|factor| self.meaning(factor, assigned));
+        let mut values: Vec<Meaning> = values.collect::<Result<_>>()?;
         // The nearest matrix beside a rotation says which head's it is.
-        while let Some(i) = values.iter().position(Value::open) {
+        while let Some(i) = values.iter().position(Meaning::open) {
             let left = values[..i].iter().enumerate().rev();
             let left = left.filter_map(|(n, v)| Some((n, v.shape()?.1))).next();
             let right = values.iter().enumerate().skip(i + 1);
             let right = right.filter_map(|(n, v)| Some((n, v.shape()?.0))).next();
             let (n, space) = match (left, right) {
                 (Some(beside), _) | (None, Some(beside)) => beside,
-                (None, None) => return Ok(Value::Rotations),
+                (None, None) => return Ok(Meaning::Rotations),
             };
             let Space::Head(head) = space else {
                 let (this, beside) = (self.text_of(&factors[i]), self.text_of(&factors[n]));
@@ -384,33 +388,36 @@ impl Typing<'_> {
                 );
                 return Err(error(self.text, factors[i].span.clone(), message));
             };
-            values[i] = self.value(&factors[i], &assigned.turning(head))?;
+            values[i] = self.meaning(&factors[i], &assigned.turning(head))?;
         }
         let mut values = factors.iter().zip(values).enumerate();
         let (_, (_, mut left)) = values.next().expect("a product has factors");
         for (i, (factor, right)) in values {
             let at = |e: Mismatch| error(self.text, factor.span.clone(), e);
             left = match (left, right) {
-                (Value::Number(x), Value::Number(y)) => {
+                (Meaning::Number(x), Meaning::Number(y)) => {
                     let product = num_traits::CheckedMul::checked_mul(&x, &y);
-                    Value::Number(product.ok_or_else(|| at(Mismatch::Coefficient))?)
+                    Meaning::Number(product.ok_or_else(|| at(Mismatch::Coefficient))?)
                 }
-                (Value::Number(x) | Value::Identity(x), Value::Matrix(e))
-                | (Value::Matrix(e), Value::Number(x) | Value::Identity(x)) => {
-                    Value::Matrix(e.try_scale(x).map_err(at)?)
+                (Meaning::Number(x) | Meaning::Identity(x), Meaning::Matrix(e))
+                | (Meaning::Matrix(e), Meaning::Number(x) | Meaning::Identity(x)) => {
+                    Meaning::Matrix(e.try_scale(x).map_err(at)?)
                 }
-                (Value::Number(x) | Value::Identity(x), Value::Identity(y) | Value::Number(y)) => {
+                (
+                    Meaning::Number(x) | Meaning::Identity(x),
+                    Meaning::Identity(y) | Meaning::Number(y),
+                ) => {
                     let product = num_traits::CheckedMul::checked_mul(&x, &y);
-                    Value::Identity(product.ok_or_else(|| at(Mismatch::Coefficient))?)
+                    Meaning::Identity(product.ok_or_else(|| at(Mismatch::Coefficient))?)
                 }
-                (Value::Matrix(a), Value::Matrix(b)) => match a.try_mul(&b) {
-                    Ok(product) => Value::Matrix(product),
+                (Meaning::Matrix(a), Meaning::Matrix(b)) => match a.try_mul(&b) {
+                    Ok(product) => Meaning::Matrix(product),
                     Err(e) => {
                         let turned = [*a.rows() == *b.rows(), a.cols() == b.cols()];
                         return Err(self.mismatch(e, &factors[i - 1], factor, turned));
                     }
                 },
-                (Value::Rotations, _) | (_, Value::Rotations) => {
+                (Meaning::Rotations, _) | (_, Meaning::Rotations) => {
                     unreachable!("no rotation is left whose head is not known")
                 }
             };
@@ -418,17 +425,17 @@ impl Typing<'_> {
         Ok(left)
     }
 
-    fn sum(&self, terms: &[Ast], assigned: &Assignment) -> Result<Value> {
-        let values = terms.iter().map(|term| self.value(term, assigned));
-        let mut values: Vec<Value> = values.collect::<Result<_>>()?;
-        let known = values.iter().find_map(Value::shape);
+    fn sum(&self, terms: &[Ast], assigned: &Assignment) -> Result<Meaning> {
+        let values = terms.iter().map(|term| self.meaning(term, assigned));
+        let mut values: Vec<Meaning> = values.collect::<Result<_>>()?;
+        let known = values.iter().find_map(Meaning::shape);
         for (value, term) in values.iter_mut().zip(terms) {
             if value.open() {
                 let Some(known) = &known else {
-                    return Ok(Value::Rotations);
+                    return Ok(Meaning::Rotations);
                 };
-                let shaped = self.shaped(Value::Rotations, term, assigned, Some(known))?;
-                *value = Value::Matrix(shaped);
+                let shaped = self.shaped(Meaning::Rotations, term, assigned, Some(known))?;
+                *value = Meaning::Matrix(shaped);
             }
         }
         let mut values = terms.iter().zip(values).enumerate();
@@ -441,30 +448,31 @@ impl Typing<'_> {
                 sum.ok_or_else(|| at(Mismatch::Coefficient))
             };
             left = match (left, right) {
-                (Value::Number(x), Value::Number(y)) => Value::Number(add(x, y)?),
-                (Value::Identity(x), Value::Identity(y)) => Value::Identity(add(x, y)?),
-                (Value::Number(x), Value::Identity(y)) | (Value::Identity(y), Value::Number(x)) => {
+                (Meaning::Number(x), Meaning::Number(y)) => Meaning::Number(add(x, y)?),
+                (Meaning::Identity(x), Meaning::Identity(y)) => Meaning::Identity(add(x, y)?),
+                (Meaning::Number(x), Meaning::Identity(y))
+                | (Meaning::Identity(y), Meaning::Number(x)) => {
                     if x != Rational::from_integer(0) {
                         let message = "a number cannot be added to `I`; write a multiple of `I`";
                         return Err(error(self.text, term.span.clone(), message));
                     }
-                    Value::Identity(y)
+                    Meaning::Identity(y)
                 }
-                (Value::Matrix(a), b) => {
+                (Meaning::Matrix(a), b) => {
                     let b = self.shaped(b, term, assigned, Some(&shape(&a)))?;
                     match a.try_add(&b) {
-                        Ok(sum) => Value::Matrix(sum),
+                        Ok(sum) => Meaning::Matrix(sum),
                         Err(e) => {
                             let turned = (b.cols(), b.rows()) == (a.rows(), a.cols());
                             return Err(self.mismatch(e, &terms[i - 1], term, [false, turned]));
                         }
                     }
                 }
-                (a, Value::Matrix(b)) => {
+                (a, Meaning::Matrix(b)) => {
                     let a = self.shaped(a, &terms[i - 1], assigned, Some(&shape(&b)))?;
-                    Value::Matrix(a.try_add(&b).map_err(at)?)
+                    Meaning::Matrix(a.try_add(&b).map_err(at)?)
                 }
-                (Value::Rotations, _) | (_, Value::Rotations) => {
+                (Meaning::Rotations, _) | (_, Meaning::Rotations) => {
                     unreachable!("no rotation is left whose head is not known")
                 }
             };
@@ -491,9 +499,12 @@ impl Typing<'_> {
         let expr = match index {
             None => Symbol::alone(name).map(Expr::from),
             Some(Index::Layer(l)) => Symbol::by_layer(name, layer(l)).map(Expr::from),
-            Some(Index::Ln1(l)) => Symbol::by_site(name, NormSite::Ln1(layer(l))).map(Expr::from),
-            Some(Index::Ln2(l)) => Symbol::by_site(name, NormSite::Ln2(layer(l))).map(Expr::from),
-            Some(Index::LnFinal) => Symbol::by_site(name, NormSite::Final).map(Expr::from),
+            Some(Index::NormOf(l, module)) => {
+                let site = NormSite::of_module(&format!("blocks.{}.{module}", layer(l)));
+                let site = site.expect("the parser knows the modules");
+                Symbol::by_site(name, site).map(Expr::from)
+            }
+            Some(Index::Norm(site)) => Symbol::by_site(name, site).map(Expr::from),
             Some(Index::Distance(..) | Index::AnyDistance) => {
                 unreachable!("only rotations have distances")
             }

@@ -3,10 +3,11 @@
 use super::change::{Intervention, Prepared};
 use super::means::mean;
 use super::part::Window;
+use crate::diagram::{NormPlace, Order};
 use crate::error::{Error, Result};
 use crate::linalg::Par;
 use crate::model::{Cache, Config, Model, Run, RunOutput, Tokens};
-use crate::names::{Head, Hook};
+use crate::names::{Head, Hook, NormSite};
 use crate::tensor::{Scalar, Tensor};
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -37,7 +38,8 @@ impl Receiver {
         let mut all = Vec::new();
         for l in 0..config.n_layers {
             let attention_reads = layer.is_none_or(|from| l > from);
-            let mlp_reads = attention_reads || layer == Some(l) && !is_mlp;
+            let sequential = config.order == Order::Sequential;
+            let mlp_reads = attention_reads || layer == Some(l) && !is_mlp && sequential;
             if attention_reads {
                 let heads = (0..config.n_heads).map(|head| Head { layer: l, head });
                 all.extend(heads.flat_map(|h| [Receiver::Q(h), Receiver::K(h), Receiver::V(h)]));
@@ -51,14 +53,16 @@ impl Receiver {
     }
 
     /// Whether it reads after the component that writes this hook's value.
-    fn reads(self, sender: Hook) -> bool {
+    fn reads(self, config: &Config, sender: Hook) -> bool {
         let Ok((layer, is_mlp)) = written_by(sender) else {
             return false;
         };
         let Some(from) = layer else { return true };
         match self {
             Receiver::Q(h) | Receiver::K(h) | Receiver::V(h) => h.layer > from,
-            Receiver::Mlp(l) => l > from || l == from && !is_mlp,
+            Receiver::Mlp(l) => {
+                l > from || l == from && !is_mlp && config.order == Order::Sequential
+            }
             Receiver::Logits => true,
         }
     }
@@ -81,7 +85,7 @@ impl Receiver {
 /// The layer whose component writes a value into the stream, and whether it is the MLP; no layer for embeddings.
 fn written_by(hook: Hook) -> Result<(Option<usize>, bool)> {
     match hook {
-        Hook::Embed | Hook::PosEmbed => Ok((None, false)),
+        Hook::Embed | Hook::PosEmbed | Hook::TokenTypeEmbed => Ok((None, false)),
         Hook::Result(l) | Hook::AttnOut(l) => Ok((Some(l), false)),
         Hook::MlpOut(l) => Ok((Some(l), true)),
         _ => {
@@ -91,6 +95,20 @@ fn written_by(hook: Hook) -> Result<(Option<usize>, bool)> {
                 reason: reason.into(),
             })
         }
+    }
+}
+
+/// That what a hook's value adds to the stream stands in it as it is: no norm comes over it on the way to its readers.
+fn stands_in_the_stream(config: &Config, hook: Hook) -> Result<()> {
+    let behind = config.norm.is_some() && config.norm_place == NormPlace::Stream;
+    let over_embeddings = config.embed_norm.is_some() && written_by(hook)?.0.is_none();
+    let over_heads =
+        matches!(hook, Hook::Result(l) if config.norm_at(NormSite::Ln1Post(l)).is_some());
+    match behind || over_embeddings || over_heads {
+        true => Err(Error::NotCovered(
+            "a norm comes over what is written, and what is read of a change depends on all the rest",
+        )),
+        false => Ok(()),
     }
 }
 
@@ -145,7 +163,9 @@ pub fn path_patch<'a, T: Scalar>(
     }
     let differences = differences(model, tokens, senders, source)?;
     let of = |receiver: Receiver| {
-        let seen = differences.iter().filter(|(hook, _)| receiver.reads(*hook));
+        let seen = differences
+            .iter()
+            .filter(|(hook, _)| receiver.reads(model.config(), *hook));
         seen.map(|(_, d)| d.clone()).reduce(|mut sum, d| {
             add(&mut sum, &d);
             sum
@@ -186,16 +206,22 @@ pub fn path_patch<'a, T: Scalar>(
             Receiver::Mlp(l) => {
                 let read = [Hook::Pre(l), Hook::PreLinear(l)].into_iter();
                 let read = read.filter(|&hook| model.diagram.value(hook).is_some());
-                read.fold(run.hook(Hook::ResidMid(l), keep), |run, hook| {
+                let from = match model.config().order {
+                    Order::Sequential => Hook::ResidMid(l),
+                    Order::Parallel | Order::SharedNorm => Hook::ResidPre(l),
+                };
+                read.fold(run.hook(from, keep), |run, hook| {
                     let stream = stream.clone();
                     run.hook(hook, move |value, hook| {
-                        *value = model.made_of((Hook::ResidMid(l), &stream.borrow()), hook)
+                        *value = model.made_of((from, &stream.borrow()), hook)
                     })
                 })
             }
             Receiver::Logits => {
-                let last = model.config().n_layers.checked_sub(1);
-                let hook = last.map_or(Hook::Embed, Hook::ResidPost);
+                let hook = match model.config().n_layers {
+                    0 => Hook::Embed,
+                    _ => model.config().end_of_stream(),
+                };
                 run.hook(hook, keep)
                     .hook(hook, move |value, _| *value = stream.borrow().clone())
             }
@@ -215,6 +241,7 @@ fn differences<T: Scalar>(
     let mut hooks: Vec<Hook> = Vec::new();
     for sender in senders {
         written_by(sender.hook)?;
+        stands_in_the_stream(model.config(), sender.hook)?;
         sender.check(model.config(), batch, pos, source)?;
         if !hooks.contains(&sender.hook) {
             hooks.push(sender.hook);

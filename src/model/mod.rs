@@ -3,6 +3,7 @@
 mod apply;
 mod cache;
 mod forward;
+mod pool;
 pub mod process;
 mod run;
 mod tape;

@@ -1,7 +1,7 @@
 //! Products of one matrix with several of the same kind, made one product.
 
 use super::cost::{Cost, Side};
-use super::{Op, Operand, Plan, Step, Target};
+use super::{MatrixOp, Operand, Plan, PlanStep, Target};
 use crate::expr::{Factor, Symbol};
 use std::collections::HashMap;
 
@@ -17,7 +17,7 @@ enum Shared {
 pub(super) fn batch(plan: &mut Plan) {
     let mut groups: HashMap<(Shared, Operand, String), Vec<usize>> = HashMap::new();
     for (i, step) in plan.steps.iter().enumerate() {
-        let Op::Product(left, right) = &step.op else {
+        let MatrixOp::Product(left, right) = &step.op else {
             continue;
         };
         if let Some(kind) = of_a_head(right) {
@@ -42,7 +42,7 @@ pub(super) fn batch(plan: &mut Plan) {
     let old = std::mem::take(&mut plan.steps);
     let mut place: Vec<Operand> = Vec::new();
     let mut taken: HashMap<usize, Operand> = HashMap::new();
-    let mut gathers: HashMap<Op, usize> = HashMap::new();
+    let mut gathers: HashMap<MatrixOp, usize> = HashMap::new();
     for (i, step) in old.iter().enumerate() {
         if let Some(operand) = taken.get(&i) {
             place.push(operand.clone());
@@ -51,7 +51,7 @@ pub(super) fn batch(plan: &mut Plan) {
         let found = batches.iter().find(|(_, _, steps)| steps[0] == i);
         let Some((shared, operand, members)) = found else {
             let op = step.op.map(&|o| moved(o, &place));
-            plan.steps.push(Step { op, ..step.clone() });
+            plan.steps.push(PlanStep { op, ..step.clone() });
             place.push(Operand::Step(plan.steps.len() - 1));
             continue;
         };
@@ -60,8 +60,8 @@ pub(super) fn batch(plan: &mut Plan) {
         let parts: Vec<Operand> = members
             .iter()
             .map(|&m| match (&old[m].op, shared) {
-                (Op::Product(_, right), Shared::Left) => right.clone(),
-                (Op::Product(left, _), Shared::Right) => left.clone(),
+                (MatrixOp::Product(_, right), Shared::Left) => right.clone(),
+                (MatrixOp::Product(left, _), Shared::Right) => left.clone(),
                 _ => unreachable!("only products are batched"),
             })
             .collect();
@@ -72,17 +72,17 @@ pub(super) fn batch(plan: &mut Plan) {
                 let one = crate::expr::Rational::from_integer(1);
                 let beside = parts.into_iter().map(|p| (one, p)).collect();
                 let shape = [side.rows, n * side.cols];
-                (Op::Beside(beside), shape, [each[0], n * each[1]])
+                (MatrixOp::Beside(beside), shape, [each[0], n * each[1]])
             }
             Shared::Right => {
                 let shape = [n * side.rows, side.cols];
-                (Op::Below(parts), shape, [n * each[0], each[1]])
+                (MatrixOp::Below(parts), shape, [n * each[0], each[1]])
             }
         };
         let entries = 2 * (shape[0] * shape[1]) as u64;
         let cost = Cost { flops: 0, entries };
         let gathered = *gathers.entry(gathered.clone()).or_insert_with(|| {
-            plan.steps.push(Step {
+            plan.steps.push(PlanStep {
                 op: gathered,
                 shape,
                 cost,
@@ -95,8 +95,8 @@ pub(super) fn batch(plan: &mut Plan) {
             Shared::Right => (gathered, operand),
         };
         let cost = plan.side(&left).times(plan.side(&right));
-        let op = Op::Product(left, right);
-        plan.steps.push(Step {
+        let op = MatrixOp::Product(left, right);
+        plan.steps.push(PlanStep {
             op,
             shape: whole,
             cost,

@@ -1,10 +1,10 @@
 //! From circuits to steps: which products are made, in which order, each once.
 
 use super::chain::{Best, Order};
-use super::circuit::{Circuit, chain};
 use super::cost::{Cost, Side, size};
 use super::form::Form;
-use super::{Op, Operand, Output, Plan, Step, Target};
+use super::formula::{Formula, chain};
+use super::{MatrixOp, Operand, Output, Plan, PlanStep, Target};
 use crate::expr::{Dims, Expr, Factor, Rational, Space, Symbol};
 use std::collections::HashMap;
 
@@ -41,15 +41,15 @@ pub(super) fn plan(members: &[Expr], dims: &Dims, form: Form, ordering: &Orderin
 
 /// A part of a chain: computed already, or still to be.
 #[derive(Clone, Copy)]
-enum Part<'c> {
+enum Link<'c> {
     Ready(Side),
-    Circuit(&'c Circuit),
+    Formula(&'c Formula),
 }
 
 struct Builder<'a> {
     dims: &'a Dims,
-    steps: Vec<Step>,
-    known: HashMap<Op, usize>,
+    steps: Vec<PlanStep>,
+    known: HashMap<MatrixOp, usize>,
     ordering: &'a Ordering,
 }
 
@@ -58,23 +58,23 @@ impl Builder<'_> {
         space.size(self.dims)
     }
 
-    fn push(&mut self, op: Op, rows: Space, cols: Space, cost: Cost) -> Operand {
+    fn push(&mut self, op: MatrixOp, rows: Space, cols: Space, cost: Cost) -> Operand {
         if let Some(&known) = self.known.get(&op) {
             return Operand::Step(known);
         }
         let step = self.steps.len();
         let shape = [self.size(&rows), self.size(&cols)];
         self.known.insert(op.clone(), step);
-        self.steps.push(Step { op, shape, cost });
+        self.steps.push(PlanStep { op, shape, cost });
         Operand::Step(step)
     }
 
     fn output(&mut self, expr: &Expr, form: Form) -> Output {
         let naive = matches!(self.ordering, Ordering::Naive);
         let circuit = if naive {
-            Circuit::flat(expr)
+            Formula::flat(expr)
         } else {
-            Circuit::of(expr)
+            Formula::of(expr)
         };
         let (rows, cols) = (self.size(expr.rows()), self.size(expr.cols()));
         let one = Rational::from_integer(1);
@@ -89,7 +89,7 @@ impl Builder<'_> {
                 finish,
             };
         }
-        if let (Circuit::Sum { terms, .. }, true) = (&circuit, form.linear()) {
+        if let (Formula::Sum { terms, .. }, true) = (&circuit, form.linear()) {
             let mut finish = Cost::default();
             let mut targets = Vec::new();
             for (x, term) in terms {
@@ -114,7 +114,7 @@ impl Builder<'_> {
     }
 
     /// A circuit in the shape that a form is best made from, and what making it costs then.
-    fn target(&mut self, circuit: &Circuit, form: Form) -> (Target, Cost) {
+    fn target(&mut self, circuit: &Formula, form: Form) -> (Target, Cost) {
         let (rows, cols) = (circuit.rows(), circuit.cols());
         let (m, n) = (self.size(&rows), self.size(&cols));
         let whole = |builder: &mut Self| {
@@ -130,14 +130,14 @@ impl Builder<'_> {
             (Target::Pair(left, right), form.finish(m, k, n))
         };
         match circuit {
-            Circuit::Chain(parts) => {
-                let sides: Vec<Part<'_>> = parts.iter().map(Part::Circuit).collect();
+            Formula::Chain(parts) => {
+                let sides: Vec<Link<'_>> = parts.iter().map(Link::Formula).collect();
                 let best = self.best(&sides);
                 let last = parts.len() - 1;
                 let pair = |s: usize| {
                     let k = self.size(&parts[s].cols());
                     let form_raw = |i: usize| match &parts[i] {
-                        Circuit::Leaf(_) => Cost::default(),
+                        Formula::Leaf(_) => Cost::default(),
                         other => self.forming(other),
                     };
                     let side = |i: usize, j: usize| match i == j {
@@ -165,12 +165,12 @@ impl Builder<'_> {
                 let right = self.ordered(&parts[s + 1..], &shifted(best.order(s + 1, last), s + 1));
                 (Target::Pair(left, right), form.finish(m, k, n))
             }
-            Circuit::Sum { terms, .. } if form != Form::Norm && !terms.is_empty() => {
+            Formula::Sum { terms, .. } if form != Form::Norm && !terms.is_empty() => {
                 // Side by side and one below the other, as long as that is narrower than the whole.
                 let mut pairs = Vec::new();
                 let mut k = 0;
                 for (x, term) in terms {
-                    let Circuit::Chain(_) = term else {
+                    let Formula::Chain(_) = term else {
                         return whole(self);
                     };
                     let (Target::Pair(left, right), _) = self.target(term, Form::Factored) else {
@@ -191,41 +191,41 @@ impl Builder<'_> {
                     flops: 0,
                     entries: 2 * size(&[rows, cols]),
                 };
-                let left = self.push_shaped(Op::Beside(beside), [m, k], copy(m, k));
-                let right = self.push_shaped(Op::Below(below), [k, n], copy(k, n));
+                let left = self.push_shaped(MatrixOp::Beside(beside), [m, k], copy(m, k));
+                let right = self.push_shaped(MatrixOp::Below(below), [k, n], copy(k, n));
                 (Target::Pair(left, right), form.finish(m, k, n))
             }
             _ => whole(self),
         }
     }
 
-    fn push_shaped(&mut self, op: Op, shape: [usize; 2], cost: Cost) -> Operand {
+    fn push_shaped(&mut self, op: MatrixOp, shape: [usize; 2], cost: Cost) -> Operand {
         if let Some(&known) = self.known.get(&op) {
             return Operand::Step(known);
         }
         let step = self.steps.len();
         self.known.insert(op.clone(), step);
-        self.steps.push(Step { op, shape, cost });
+        self.steps.push(PlanStep { op, shape, cost });
         Operand::Step(step)
     }
 
     /// A circuit's value, as an operand of a product or an output.
-    fn dense(&mut self, circuit: &Circuit) -> Operand {
+    fn dense(&mut self, circuit: &Formula) -> Operand {
         match circuit {
-            Circuit::Leaf(factor) => Operand::Leaf(factor.clone()),
-            Circuit::Identity(space) => Operand::Identity(space.clone()),
-            Circuit::Chain(parts) => {
+            Formula::Leaf(factor) => Operand::Leaf(factor.clone()),
+            Formula::Identity(space) => Operand::Identity(space.clone()),
+            Formula::Chain(parts) => {
                 let order = match self.ordering {
                     Ordering::Naive => Order::naive(0, parts.len() - 1),
                     Ordering::Given(order) => order.clone(),
                     Ordering::Best => {
-                        let sides: Vec<Part<'_>> = parts.iter().map(Part::Circuit).collect();
+                        let sides: Vec<Link<'_>> = parts.iter().map(Link::Formula).collect();
                         self.best(&sides).order(0, parts.len() - 1)
                     }
                 };
                 self.ordered(parts, &order)
             }
-            Circuit::Sum { rows, cols, terms } => {
+            Formula::Sum { rows, cols, terms } => {
                 if let (Some((turned, parts)), Ordering::Best) = (stacked(terms), self.ordering) {
                     return self.placed(parts, turned, circuit);
                 }
@@ -239,7 +239,7 @@ impl Builder<'_> {
     }
 
     /// A stack's parts, one below the other; side by side where it is turned.
-    fn placed(&mut self, parts: Vec<Circuit>, turned: bool, whole: &Circuit) -> Operand {
+    fn placed(&mut self, parts: Vec<Formula>, turned: bool, whole: &Formula) -> Operand {
         let one = Rational::from_integer(1);
         let parts: Vec<Operand> = parts.iter().map(|part| self.dense(part)).collect();
         let shape = [self.size(&whole.rows()), self.size(&whole.cols())];
@@ -248,25 +248,25 @@ impl Builder<'_> {
             entries: 2 * size(&shape),
         };
         let op = if turned {
-            Op::Beside(parts.into_iter().map(|part| (one, part)).collect())
+            MatrixOp::Beside(parts.into_iter().map(|part| (one, part)).collect())
         } else {
-            Op::Below(parts)
+            MatrixOp::Below(parts)
         };
         self.push_shaped(op, shape, cost)
     }
 
     fn add(&mut self, terms: Vec<(Rational, Operand)>, rows: &Space, cols: &Space) -> Operand {
         let cost = adding(terms.len(), self.size(rows), self.size(cols));
-        self.push(Op::Sum(terms), rows.clone(), cols.clone(), cost)
+        self.push(MatrixOp::Sum(terms), rows.clone(), cols.clone(), cost)
     }
 
     /// The product of parts in an order.
-    fn ordered(&mut self, parts: &[Circuit], order: &Order) -> Operand {
+    fn ordered(&mut self, parts: &[Formula], order: &Order) -> Operand {
         match order {
             Order::Part(i) => self.dense(&parts[*i]),
             Order::Product(left, right) => {
                 let raw = |order: &Order| match order {
-                    Order::Part(i) if matches!(parts[*i], Circuit::Sum { .. }) => {
+                    Order::Part(i) if matches!(parts[*i], Formula::Sum { .. }) => {
                         Some(parts[*i].clone())
                     }
                     _ => None,
@@ -275,10 +275,10 @@ impl Builder<'_> {
                 let spread = self.spreads(
                     left_sum
                         .as_ref()
-                        .map_or(Part::Ready(self.side_of(parts, left)), Part::Circuit),
+                        .map_or(Link::Ready(self.side_of(parts, left)), Link::Formula),
                     right_sum
                         .as_ref()
-                        .map_or(Part::Ready(self.side_of(parts, right)), Part::Circuit),
+                        .map_or(Link::Ready(self.side_of(parts, right)), Link::Formula),
                 );
                 match (spread, left_sum, right_sum) {
                     (Spread::Left, Some(sum), _) => {
@@ -299,10 +299,10 @@ impl Builder<'_> {
         }
     }
 
-    fn side_of(&self, parts: &[Circuit], order: &Order) -> Side {
+    fn side_of(&self, parts: &[Formula], order: &Order) -> Side {
         let (first, last) = order.ends();
         match (&parts[first], first == last) {
-            (Circuit::Leaf(factor), true) => Side::of(factor, self.dims),
+            (Formula::Leaf(factor), true) => Side::of(factor, self.dims),
             _ => Side::dense(
                 self.size(&parts[first].rows()),
                 self.size(&parts[last].cols()),
@@ -326,28 +326,28 @@ impl Builder<'_> {
             (Operand::Identity(_), other) | (other, Operand::Identity(_)) => other,
             (left, right) => {
                 let (a, b) = (self.operand_side(&left), self.operand_side(&right));
-                self.push_shaped(Op::Product(left, right), [a.rows, b.cols], a.times(b))
+                self.push_shaped(MatrixOp::Product(left, right), [a.rows, b.cols], a.times(b))
             }
         }
     }
 
     /// Every term of a sum times the other operand, added.
-    fn distributed(&mut self, sum: &Circuit, other: Operand, sum_on_left: bool) -> Operand {
-        let Circuit::Sum { terms, rows, cols } = sum else {
+    fn distributed(&mut self, sum: &Formula, other: Operand, sum_on_left: bool) -> Operand {
+        let Formula::Sum { terms, rows, cols } = sum else {
             unreachable!("only sums are spread")
         };
         let side = self.operand_side(&other);
         let products: Vec<(Rational, Operand)> = terms
             .iter()
             .map(|(x, term)| {
-                let parts: Vec<Circuit> = match term {
-                    Circuit::Chain(parts) => parts.clone(),
-                    Circuit::Identity(_) => Vec::new(),
+                let parts: Vec<Formula> = match term {
+                    Formula::Chain(parts) => parts.clone(),
+                    Formula::Identity(_) => Vec::new(),
                     term => vec![term.clone()],
                 };
-                let mut sides: Vec<Part<'_>> = parts.iter().map(Part::Circuit).collect();
+                let mut sides: Vec<Link<'_>> = parts.iter().map(Link::Formula).collect();
                 let at = if sum_on_left { sides.len() } else { 0 };
-                sides.insert(at, Part::Ready(side));
+                sides.insert(at, Link::Ready(side));
                 let order = self.best(&sides).order(0, sides.len() - 1);
                 (*x, self.around(&parts, &order, &other, at))
             })
@@ -357,11 +357,11 @@ impl Builder<'_> {
             false => (side.rows, self.size(cols)),
         };
         let cost = adding(products.len(), rows, cols);
-        self.push_shaped(Op::Sum(products), [rows, cols], cost)
+        self.push_shaped(MatrixOp::Sum(products), [rows, cols], cost)
     }
 
     /// The product of parts in an order, one of which is there already.
-    fn around(&mut self, parts: &[Circuit], order: &Order, ready: &Operand, at: usize) -> Operand {
+    fn around(&mut self, parts: &[Formula], order: &Order, ready: &Operand, at: usize) -> Operand {
         match order {
             Order::Part(i) if *i == at => ready.clone(),
             Order::Part(i) => self.dense(&parts[i - usize::from(*i > at)]),
@@ -373,18 +373,18 @@ impl Builder<'_> {
         }
     }
 
-    fn best(&self, parts: &[Part<'_>]) -> Best {
+    fn best(&self, parts: &[Link<'_>]) -> Best {
         let side = |i: usize, j: usize| {
             if i == j {
                 return parts[i];
             }
-            let end = |part: Part<'_>, cols: bool| match part {
-                Part::Ready(side) if cols => side.cols,
-                Part::Ready(side) => side.rows,
-                Part::Circuit(c) if cols => self.size(&c.cols()),
-                Part::Circuit(c) => self.size(&c.rows()),
+            let end = |part: Link<'_>, cols: bool| match part {
+                Link::Ready(side) if cols => side.cols,
+                Link::Ready(side) => side.rows,
+                Link::Formula(c) if cols => self.size(&c.cols()),
+                Link::Formula(c) => self.size(&c.rows()),
             };
-            Part::Ready(Side::dense(end(parts[i], false), end(parts[j], true)))
+            Link::Ready(Side::dense(end(parts[i], false), end(parts[j], true)))
         };
         Best::new(parts.len(), |i, j, s| {
             self.pair(side(i, s), side(s + 1, j)).0
@@ -392,25 +392,25 @@ impl Builder<'_> {
     }
 
     /// What a part is once it is formed, and what forming it costs.
-    fn formed(&self, part: Part<'_>) -> (Side, Cost) {
+    fn formed(&self, part: Link<'_>) -> (Side, Cost) {
         match part {
-            Part::Ready(side) => (side, Cost::default()),
-            Part::Circuit(Circuit::Leaf(factor)) => (Side::of(factor, self.dims), Cost::default()),
-            Part::Circuit(c) => {
+            Link::Ready(side) => (side, Cost::default()),
+            Link::Formula(Formula::Leaf(factor)) => (Side::of(factor, self.dims), Cost::default()),
+            Link::Formula(c) => {
                 let side = Side::dense(self.size(&c.rows()), self.size(&c.cols()));
                 (side, self.forming(c))
             }
         }
     }
 
-    fn forming(&self, circuit: &Circuit) -> Cost {
+    fn forming(&self, circuit: &Formula) -> Cost {
         match circuit {
-            Circuit::Leaf(_) | Circuit::Identity(_) => Cost::default(),
-            Circuit::Chain(parts) => {
-                let sides: Vec<Part<'_>> = parts.iter().map(Part::Circuit).collect();
+            Formula::Leaf(_) | Formula::Identity(_) => Cost::default(),
+            Formula::Chain(parts) => {
+                let sides: Vec<Link<'_>> = parts.iter().map(Link::Formula).collect();
                 self.best(&sides).cost(0, parts.len() - 1)
             }
-            Circuit::Sum { rows, cols, terms } => {
+            Formula::Sum { rows, cols, terms } => {
                 let each: Cost = terms.iter().map(|(_, term)| self.forming(term)).sum();
                 each + adding(terms.len(), self.size(rows), self.size(cols))
             }
@@ -418,7 +418,7 @@ impl Builder<'_> {
     }
 
     /// The cost of a product, and which of its sides is a sum that is better spread over the other.
-    fn pair(&self, left: Part<'_>, right: Part<'_>) -> (Cost, Spread) {
+    fn pair(&self, left: Link<'_>, right: Link<'_>) -> (Cost, Spread) {
         let ((a, form_a), (b, form_b)) = (self.formed(left), self.formed(right));
         let mut best = (form_a + form_b + a.times(b), Spread::Neither);
         let mut offer = |cost: Cost, spread: Spread| {
@@ -426,16 +426,16 @@ impl Builder<'_> {
                 best = (cost, spread);
             }
         };
-        if let Part::Circuit(Circuit::Sum { terms, .. }) = left {
+        if let Link::Formula(Formula::Sum { terms, .. }) = left {
             offer(form_b + self.spreading(terms, b, true, a), Spread::Left);
         }
-        if let Part::Circuit(Circuit::Sum { terms, .. }) = right {
+        if let Link::Formula(Formula::Sum { terms, .. }) = right {
             offer(form_a + self.spreading(terms, a, false, b), Spread::Right);
         }
         best
     }
 
-    fn spreads(&self, left: Part<'_>, right: Part<'_>) -> Spread {
+    fn spreads(&self, left: Link<'_>, right: Link<'_>) -> Spread {
         match self.ordering {
             Ordering::Best => self.pair(left, right).1,
             _ => Spread::Neither,
@@ -444,20 +444,20 @@ impl Builder<'_> {
 
     fn spreading(
         &self,
-        terms: &[(Rational, Circuit)],
+        terms: &[(Rational, Formula)],
         other: Side,
         sum_on_left: bool,
         sum: Side,
     ) -> Cost {
         let each = terms.iter().map(|(_, term)| {
-            let mut parts: Vec<Part<'_>> = match term {
-                Circuit::Chain(parts) => parts.iter().map(Part::Circuit).collect(),
-                Circuit::Identity(_) => Vec::new(),
-                term => vec![Part::Circuit(term)],
+            let mut parts: Vec<Link<'_>> = match term {
+                Formula::Chain(parts) => parts.iter().map(Link::Formula).collect(),
+                Formula::Identity(_) => Vec::new(),
+                term => vec![Link::Formula(term)],
             };
             parts.insert(
                 if sum_on_left { parts.len() } else { 0 },
-                Part::Ready(other),
+                Link::Ready(other),
             );
             self.best(&parts).cost(0, parts.len() - 1)
         });
@@ -486,18 +486,18 @@ fn adding(terms: usize, rows: usize, cols: usize) -> Cost {
 
 /// The parts of a sum that is a whole stack, every place filled by one term; whether it is turned, and stands on
 /// its side.
-fn stacked(terms: &[(Rational, Circuit)]) -> Option<(bool, Vec<Circuit>)> {
-    let place = |circuit: &Circuit| match circuit {
-        Circuit::Leaf(Factor {
+fn stacked(terms: &[(Rational, Formula)]) -> Option<(bool, Vec<Formula>)> {
+    let place = |circuit: &Formula| match circuit {
+        Formula::Leaf(Factor {
             symbol: Symbol::Inject { stack, part },
             transposed,
             ..
         }) => Some((stack.clone(), *part, *transposed)),
         _ => None,
     };
-    let split = |circuit: &Circuit| {
+    let split = |circuit: &Formula| {
         let parts = match circuit {
-            Circuit::Chain(parts) => parts.clone(),
+            Formula::Chain(parts) => parts.clone(),
             other => vec![other.clone()],
         };
         let (first, last) = (place(&parts[0]), place(&parts[parts.len() - 1]));
@@ -515,7 +515,7 @@ fn stacked(terms: &[(Rational, Circuit)]) -> Option<(bool, Vec<Circuit>)> {
     };
     let one = Rational::from_integer(1);
     let (stack, _, turned, _) = split(&terms.first()?.1)?;
-    let mut places: Vec<Option<Circuit>> = vec![None; stack.len()];
+    let mut places: Vec<Option<Formula>> = vec![None; stack.len()];
     for (x, term) in terms {
         let (other, part, way, inner) = split(term)?;
         if *x != one || other != stack || way != turned || places[part].is_some() {
@@ -523,7 +523,7 @@ fn stacked(terms: &[(Rational, Circuit)]) -> Option<(bool, Vec<Circuit>)> {
         }
         places[part] = Some(inner);
     }
-    let filled: Option<Vec<Circuit>> = places.into_iter().collect();
+    let filled: Option<Vec<Formula>> = places.into_iter().collect();
     filled.map(|parts| (turned, parts))
 }
 
@@ -537,18 +537,18 @@ fn shifted(order: Order, by: usize) -> Order {
     }
 }
 
-impl Circuit {
+impl Formula {
     /// Every term by itself.
-    fn flat(expr: &Expr) -> Circuit {
-        let leaf = |f: &Factor| Circuit::Leaf(f.clone());
+    fn flat(expr: &Expr) -> Formula {
+        let leaf = |f: &Factor| Formula::Leaf(f.clone());
         let one = Rational::from_integer(1);
-        let mut terms: Vec<(Rational, Circuit)> = expr
+        let mut terms: Vec<(Rational, Formula)> = expr
             .terms()
             .map(|(product, x)| {
                 let circuit = match product.len() {
-                    0 => Circuit::Identity(expr.rows().clone()),
+                    0 => Formula::Identity(expr.rows().clone()),
                     1 => leaf(&product[0]),
-                    _ => Circuit::Chain(product.iter().map(leaf).collect()),
+                    _ => Formula::Chain(product.iter().map(leaf).collect()),
                 };
                 (*x, circuit)
             })
@@ -556,7 +556,7 @@ impl Circuit {
         if terms.len() == 1 && terms[0].0 == one {
             return terms.remove(0).1;
         }
-        Circuit::Sum {
+        Formula::Sum {
             rows: expr.rows().clone(),
             cols: expr.cols().clone(),
             terms,

@@ -1,6 +1,6 @@
 //! A plan in words and figures.
 
-use super::{Cost, Op, Operand, Plan, Target};
+use super::{Cost, MatrixOp, Operand, Plan, Target};
 use crate::expr::Expr;
 use serde::Serialize;
 
@@ -75,11 +75,11 @@ impl Plan {
             return word(operand);
         };
         let (text, single) = match &self.steps[*i].op {
-            Op::Product(left, right) => (
+            MatrixOp::Product(left, right) => (
                 format!("{} {}", self.nested(left, true), self.nested(right, true)),
                 false,
             ),
-            Op::Sum(terms) => {
+            MatrixOp::Sum(terms) => {
                 let terms: Vec<_> = terms.iter().map(|(_, t)| self.nested(t, true)).collect();
                 (terms.join(" + "), terms.len() == 1)
             }
@@ -103,7 +103,7 @@ fn word(operand: &Operand) -> String {
     }
 }
 
-fn words(op: &Op) -> String {
+fn words(op: &MatrixOp) -> String {
     // A family's operands are many: the first and the last say which.
     let listed = |words: Vec<String>, between: &str| match words.len() {
         0 => "0".to_string(),
@@ -118,14 +118,14 @@ fn words(op: &Op) -> String {
         }
     };
     match op {
-        Op::Product(left, right) => format!("{} {}", word(left), word(right)),
-        Op::Sum(terms) => listed(terms.iter().map(with_coefficient).collect(), " + "),
-        Op::Beside(terms) => {
+        MatrixOp::Product(left, right) => format!("{} {}", word(left), word(right)),
+        MatrixOp::Sum(terms) => listed(terms.iter().map(with_coefficient).collect(), " + "),
+        MatrixOp::Beside(terms) => {
             format!(
                 "[{}]",
                 listed(terms.iter().map(with_coefficient).collect(), ", ")
             )
         }
-        Op::Below(parts) => format!("[{}]", listed(parts.iter().map(word).collect(), "; ")),
+        MatrixOp::Below(parts) => format!("[{}]", listed(parts.iter().map(word).collect(), "; ")),
     }
 }

@@ -17,10 +17,10 @@
 mod batch;
 mod build;
 mod chain;
-mod circuit;
 mod cost;
 mod explain;
 mod form;
+mod formula;
 
 pub use cost::Cost;
 pub use explain::Explained;
@@ -47,7 +47,7 @@ pub enum Operand {
 
 /// What a step does.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Op {
+pub enum MatrixOp {
     /// The product.
     Product(Operand, Operand),
     /// The sum, with coefficients. Of nothing: zero.
@@ -60,9 +60,9 @@ pub enum Op {
 
 /// A step: it makes one dense matrix.
 #[derive(Clone, Debug)]
-pub struct Step {
+pub struct PlanStep {
     /// What it does.
-    pub op: Op,
+    pub op: MatrixOp,
     /// The rows and columns of what it makes.
     pub shape: [usize; 2],
     /// What it costs.
@@ -99,7 +99,7 @@ pub struct Plan {
     /// The form that it gives.
     pub form: Form,
     /// The steps, each after those that it needs.
-    pub steps: Vec<Step>,
+    pub steps: Vec<PlanStep>,
     /// The results, one a member.
     pub outputs: Vec<Output>,
 }
@@ -201,23 +201,25 @@ impl Operand {
     }
 }
 
-impl Op {
+impl MatrixOp {
     /// What it works on.
     pub(crate) fn operands(&self) -> Box<dyn Iterator<Item = &Operand> + '_> {
         match self {
-            Op::Product(left, right) => Box::new([left, right].into_iter()),
-            Op::Sum(terms) | Op::Beside(terms) => Box::new(terms.iter().map(|(_, o)| o)),
-            Op::Below(parts) => Box::new(parts.iter()),
+            MatrixOp::Product(left, right) => Box::new([left, right].into_iter()),
+            MatrixOp::Sum(terms) | MatrixOp::Beside(terms) => {
+                Box::new(terms.iter().map(|(_, o)| o))
+            }
+            MatrixOp::Below(parts) => Box::new(parts.iter()),
         }
     }
 
-    fn map(&self, f: &dyn Fn(&Operand) -> Operand) -> Op {
+    fn map(&self, f: &dyn Fn(&Operand) -> Operand) -> MatrixOp {
         let both = |terms: &[(Rational, Operand)]| terms.iter().map(|(x, o)| (*x, f(o))).collect();
         match self {
-            Op::Product(left, right) => Op::Product(f(left), f(right)),
-            Op::Sum(terms) => Op::Sum(both(terms)),
-            Op::Beside(terms) => Op::Beside(both(terms)),
-            Op::Below(parts) => Op::Below(parts.iter().map(f).collect()),
+            MatrixOp::Product(left, right) => MatrixOp::Product(f(left), f(right)),
+            MatrixOp::Sum(terms) => MatrixOp::Sum(both(terms)),
+            MatrixOp::Beside(terms) => MatrixOp::Beside(both(terms)),
+            MatrixOp::Below(parts) => MatrixOp::Below(parts.iter().map(f).collect()),
         }
     }
 }

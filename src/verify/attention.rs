@@ -1,7 +1,7 @@
 //! Identities of an attention layer.
 
 use super::bounded::{Bounded, ELEMENTARY, bounded_softmax, gamma, rounded_up, unit};
-use super::evidence::{Evidence, Mask};
+use super::evidence::{Evidence, Visibility};
 use super::stream::through;
 use super::verdict::Comparison;
 use crate::diagram::{Op, Projection, QkNorm, RotaryPositions};
@@ -62,7 +62,7 @@ pub(super) fn scores<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Re
                 let left = left.claimed(found.mat(&[b, h]));
                 for query in 0..e.out.tokens.pos() {
                     for key in 0..e.out.tokens.pos() {
-                        if e.masked(l, b, query, key) != Mask::Seen {
+                        if e.visibility(l, b, query, key) != Visibility::Seen {
                             continue;
                         }
                         let at = (query, key);
@@ -210,17 +210,20 @@ pub(super) fn mask<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Resu
                 unreachable!("four axes")
             };
             let place = |hook| scores_place(e, hook, b, h, (query, key));
-            let mask = e.masked(l, b, query, key);
-            let future = score == -T::INFINITY;
-            cmp.entry(is(future), is(mask == Mask::Hidden), 0.0, || {
-                place(Hook::AttnScores(l))
-            });
-            if mask == Mask::Pad {
+            let visibility = e.visibility(l, b, query, key);
+            let hidden = score == -T::INFINITY;
+            cmp.entry(
+                is(hidden),
+                is(visibility == Visibility::Hidden),
+                0.0,
+                || place(Hook::AttnScores(l)),
+            );
+            if visibility == Visibility::Pad {
                 cmp.entry(score.to_f64(), PAD_SCORE, 0.0, || {
                     place(Hook::AttnScores(l))
                 });
             }
-            if mask == Mask::Hidden {
+            if visibility == Visibility::Hidden {
                 cmp.entry(weight.to_f64(), 0.0, 0.0, || place(Hook::Pattern(l)));
             }
         }

@@ -4,7 +4,7 @@ use super::bounded::Bounded;
 use super::verdict::Comparison;
 use crate::diagram::Op;
 use crate::error::Result;
-use crate::model::{Mask as Keys, Model, RunOutput, places_of};
+use crate::model::{Mask, Model, RunOutput, places_of};
 use crate::names::Hook;
 use crate::op::Place;
 use crate::tensor::{Scalar, Tensor};
@@ -63,29 +63,35 @@ impl<T: Scalar> Evidence<'_, T> {
     }
 
     /// What a key is to a query of layer `l`.
-    pub(super) fn masked(&self, l: usize, sequence: usize, query: usize, key: usize) -> Mask {
+    pub(super) fn visibility(
+        &self,
+        l: usize,
+        sequence: usize,
+        query: usize,
+        key: usize,
+    ) -> Visibility {
         let config = self.model.config();
         let tokens = &self.out.tokens;
         let left_out = !tokens.is_attended(sequence, key) && key != query;
-        let behind = config.mask == Keys::Causal && key > query;
+        let behind = config.mask == Mask::Causal && key > query;
         let pad = |pad: usize| tokens.sequence(sequence)[key] == pad as i64;
         let beyond = |window: usize| {
             let [own, other] = [query, key].map(|p| tokens.position(sequence, p));
             key <= query && other + window <= own
         };
         if config.pad_token.is_some_and(pad) {
-            Mask::Pad
+            Visibility::Pad
         } else if behind || left_out || config.window(l).is_some_and(beyond) {
-            Mask::Hidden
+            Visibility::Hidden
         } else {
-            Mask::Seen
+            Visibility::Seen
         }
     }
 }
 
 /// What a key is to a query.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mask {
+pub(super) enum Visibility {
     Seen,
     Hidden,
     Pad,

@@ -51,19 +51,19 @@ fn rational(x: &Rational) -> Option<u64> {
 
 /// A matrix over the field, row-major.
 #[derive(Clone, Debug, PartialEq)]
-struct Matrix {
+struct FieldMatrix {
     rows: usize,
     cols: usize,
     entries: Vec<u64>,
 }
 
-impl Matrix {
+impl FieldMatrix {
     fn from_fn(rows: usize, cols: usize, mut f: impl FnMut(usize, usize) -> u64) -> Self {
         let entries = (0..rows)
             .flat_map(|i| (0..cols).map(move |j| (i, j)))
             .map(|(i, j)| f(i, j))
             .collect();
-        Matrix {
+        FieldMatrix {
             rows,
             cols,
             entries,
@@ -91,7 +91,7 @@ impl Matrix {
                 }
             }
         }
-        Matrix {
+        FieldMatrix {
             rows: self.rows,
             cols: other.cols,
             entries,
@@ -108,7 +108,7 @@ pub(super) struct Difference {
 }
 
 /// What a random point of the field says.
-pub(super) struct Outcome {
+pub(super) struct FieldVerdict {
     /// The first entry that differs; none where the two sides agree.
     pub difference: Option<Difference>,
     /// How likely different expressions are to agree all the same, at the most.
@@ -118,7 +118,7 @@ pub(super) struct Outcome {
 }
 
 /// Evaluates both sides at a random point. `None` where a coefficient has no value in the field.
-pub(super) fn decide(left: &Expr, right: &Expr, dims: &Dims, seed: u64) -> Option<Outcome> {
+pub(super) fn decide(left: &Expr, right: &Expr, dims: &Dims, seed: u64) -> Option<FieldVerdict> {
     let degree = degree(left, dims).max(degree(right, dims));
     let (small, units) = reduced(left, right, dims, degree);
     let mut point = Point {
@@ -132,7 +132,7 @@ pub(super) fn decide(left: &Expr, right: &Expr, dims: &Dims, seed: u64) -> Optio
     let (a, b) = (point.expression(left)?, point.expression(right)?);
     let mut places = (0..a.rows).flat_map(|i| (0..a.cols).map(move |j| (i, j)));
     let different = places.find(|&(i, j)| a.at(i, j) != b.at(i, j));
-    Some(Outcome {
+    Some(FieldVerdict {
         difference: different.map(|(i, j)| Difference {
             at: (i, j),
             left: a.at(i, j),
@@ -349,16 +349,16 @@ struct Point<'a> {
     /// By what one position turns each pair of queries and keys; empty until it is asked for.
     turns: Vec<Turn>,
     rng: ChaCha8Rng,
-    known: HashMap<Symbol, Matrix>,
+    known: HashMap<Symbol, FieldMatrix>,
 }
 
 impl Point<'_> {
-    fn expression(&mut self, expr: &Expr) -> Option<Matrix> {
+    fn expression(&mut self, expr: &Expr) -> Option<FieldMatrix> {
         let (rows, cols) = (expr.rows().size(self.dims), expr.cols().size(self.dims));
         let mut sum = vec![0; rows * cols];
         for (product, coefficient) in expr.terms() {
             let x = rational(coefficient)?;
-            let mut value: Option<Matrix> = None;
+            let mut value: Option<FieldMatrix> = None;
             for factor in product {
                 let next = self.factor(factor)?;
                 value = Some(match value {
@@ -367,31 +367,31 @@ impl Point<'_> {
                 });
             }
             let one = |i: usize, j: usize| u64::from(i == j);
-            let value = value.unwrap_or_else(|| Matrix::from_fn(rows, cols, one));
+            let value = value.unwrap_or_else(|| FieldMatrix::from_fn(rows, cols, one));
             for (sum, v) in sum.iter_mut().zip(&value.entries) {
                 *sum = add(*sum, mul(x, *v));
             }
         }
-        Some(Matrix {
+        Some(FieldMatrix {
             rows,
             cols,
             entries: sum,
         })
     }
 
-    fn factor(&mut self, factor: &Factor) -> Option<Matrix> {
+    fn factor(&mut self, factor: &Factor) -> Option<FieldMatrix> {
         let value = self.symbol(&factor.symbol)?;
         let value = if factor.inverse {
             // Only diagonal ones have one here, and none of their entries is zero.
             let diagonal = |i, j| if i == j { inverse(value.at(i, j)) } else { 0 };
-            Matrix::from_fn(value.rows, value.cols, diagonal)
+            FieldMatrix::from_fn(value.rows, value.cols, diagonal)
         } else {
             value
         };
         Some(if factor.transposed { value.t() } else { value })
     }
 
-    fn symbol(&mut self, symbol: &Symbol) -> Option<Matrix> {
+    fn symbol(&mut self, symbol: &Symbol) -> Option<FieldMatrix> {
         if let Some(known) = self.known.get(symbol) {
             return Some(known.clone());
         }
@@ -402,7 +402,7 @@ impl Point<'_> {
             for i in 0..rows.rows {
                 let rotation = self.rotation(self.positions[i]);
                 let at = i * rows.cols..(i + 1) * rows.cols;
-                let row = Matrix {
+                let row = FieldMatrix {
                     rows: 1,
                     cols: rows.cols,
                     entries: rows.entries[at.clone()].to_vec(),
@@ -422,7 +422,7 @@ impl Point<'_> {
 
     /// A rotation, of which every pair turns by its own rational point of the circle, so that what is true of all
     /// rotations is true of it.
-    fn rotation(&mut self, n: i64) -> Matrix {
+    fn rotation(&mut self, n: i64) -> FieldMatrix {
         let pairs = self.dims.rotary.as_ref().map_or(&[][..], |r| &r.pairs);
         if self.turns.is_empty() {
             let rng = &mut self.rng;
@@ -439,7 +439,7 @@ impl Point<'_> {
             self.turns = pairs.iter().map(|_| point()).collect();
         }
         let d = self.dims.d_head;
-        let mut matrix = Matrix::from_fn(d, d, |i, j| u64::from(i == j));
+        let mut matrix = FieldMatrix::from_fn(d, d, |i, j| u64::from(i == j));
         for (&(a, b), &turn) in pairs.iter().zip(&self.turns) {
             let (c, s) = turned(turn, n);
             matrix.entries[a * d + a] = c;
@@ -450,27 +450,27 @@ impl Point<'_> {
         matrix
     }
 
-    fn random(&mut self, symbol: &Symbol) -> Matrix {
+    fn random(&mut self, symbol: &Symbol) -> FieldMatrix {
         let (rows, cols) = symbol.spaces();
         let (m, n) = (rows.size(self.dims), cols.size(self.dims));
         let one = |yes: bool| u64::from(yes);
         match symbol {
             Symbol::C => {
                 let mean = P - inverse(n as u64 % P);
-                Matrix::from_fn(m, n, |i, j| add(one(i == j), mean))
+                FieldMatrix::from_fn(m, n, |i, j| add(one(i == j), mean))
             }
-            Symbol::Ones(_) => Matrix::from_fn(m, n, |_, _| 1),
+            Symbol::Ones(_) => FieldMatrix::from_fn(m, n, |_, _| 1),
             Symbol::Unit(space, index) => {
                 let at = self.units[&(space.clone(), *index)];
-                Matrix::from_fn(m, n, |i, _| one(i == at))
+                FieldMatrix::from_fn(m, n, |i, _| one(i == at))
             }
             Symbol::Inject { stack, part } => {
                 let before: usize = stack[..*part].iter().map(|s| s.size(self.dims)).sum();
-                Matrix::from_fn(m, n, |i, j| one(i == before + j))
+                FieldMatrix::from_fn(m, n, |i, j| one(i == before + j))
             }
             s if s.diagonal() => {
                 let rng = &mut self.rng;
-                Matrix::from_fn(m, n, |i, j| match i == j {
+                FieldMatrix::from_fn(m, n, |i, j| match i == j {
                     true => rng.random_range(1..P),
                     false => 0,
                 })
@@ -478,7 +478,7 @@ impl Point<'_> {
             // All that is known of a pattern, or of the tokens, is that every row's sum is 1.
             Symbol::Pattern(_) | Symbol::Tokens => {
                 let rng = &mut self.rng;
-                let mut matrix = Matrix::from_fn(m, n, |_, _| rng.random_range(0..P));
+                let mut matrix = FieldMatrix::from_fn(m, n, |_, _| rng.random_range(0..P));
                 for row in matrix.entries.chunks_exact_mut(n) {
                     let (last, others) = row.split_last_mut().expect("a space is not empty");
                     let sum = others.iter().fold(0, |sum, &x| add(sum, x));
@@ -488,7 +488,7 @@ impl Point<'_> {
             }
             _ => {
                 let rng = &mut self.rng;
-                Matrix::from_fn(m, n, |_, _| rng.random_range(0..P))
+                FieldMatrix::from_fn(m, n, |_, _| rng.random_range(0..P))
             }
         }
     }

@@ -4,7 +4,7 @@ use super::sensitivity::{Sensitivity, log_softmax, run};
 use super::verdict::{BoundKind, Comparison, Finding, Verdict};
 use crate::error::{Error, Result};
 use crate::linalg::{Par, orthogonal_factor, product};
-use crate::model::process::{Outcome, Step};
+use crate::model::process::{Processed, Processing};
 use crate::model::{Model, Tokens, Weights};
 use crate::names::NormSite;
 use crate::tensor::{Scalar, Tensor};
@@ -17,7 +17,7 @@ use rand::{RngExt, SeedableRng};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Invariance {
     /// A processing step.
-    Step(Step),
+    Processing(Processing),
     /// `W_V G`, `b_V G` and `G⁻¹ W_O`, for an invertible `G` a head.
     ValueBasis,
     /// `W_Q G`, `b_Q G` and `W_K G⁻ᵀ`, `b_K G⁻ᵀ`, for an invertible `G` a head.
@@ -42,11 +42,11 @@ const SEED: u64 = 1;
 impl Invariance {
     /// Every invariance that `check` looks at.
     pub const ALL: [Invariance; 9] = [
-        Invariance::Step(Step::FoldLayerNorm),
-        Invariance::Step(Step::CenterWritingWeights),
-        Invariance::Step(Step::CenterUnembed),
-        Invariance::Step(Step::FoldValueBiases),
-        Invariance::Step(Step::RefactorFactoredAttnMatrices),
+        Invariance::Processing(Processing::FoldLayerNorm),
+        Invariance::Processing(Processing::CenterWritingWeights),
+        Invariance::Processing(Processing::CenterUnembed),
+        Invariance::Processing(Processing::FoldValueBiases),
+        Invariance::Processing(Processing::RefactorFactoredAttnMatrices),
         Invariance::ValueBasis,
         Invariance::QueryBasis,
         Invariance::HeadOrder,
@@ -56,7 +56,7 @@ impl Invariance {
     /// The invariance's name.
     pub fn id(self) -> &'static str {
         match self {
-            Invariance::Step(step) => step.name(),
+            Invariance::Processing(step) => step.name(),
             Invariance::ValueBasis => "value_basis",
             Invariance::QueryBasis => "query_basis",
             Invariance::HeadOrder => "head_order",
@@ -67,15 +67,19 @@ impl Invariance {
     /// What the invariance says.
     pub fn statement(self) -> &'static str {
         match self {
-            Invariance::Step(Step::FoldLayerNorm) => "folding the LayerNorms changes no logit",
-            Invariance::Step(Step::CenterWritingWeights) => {
+            Invariance::Processing(Processing::FoldLayerNorm) => {
+                "folding the LayerNorms changes no logit"
+            }
+            Invariance::Processing(Processing::CenterWritingWeights) => {
                 "centring the writing weights changes no logit"
             }
-            Invariance::Step(Step::CenterUnembed) => {
+            Invariance::Processing(Processing::CenterUnembed) => {
                 "centring the unembedding changes no log-probability, the logits by a constant"
             }
-            Invariance::Step(Step::FoldValueBiases) => "folding b_V into b_O changes no logit",
-            Invariance::Step(Step::RefactorFactoredAttnMatrices) => {
+            Invariance::Processing(Processing::FoldValueBiases) => {
+                "folding b_V into b_O changes no logit"
+            }
+            Invariance::Processing(Processing::RefactorFactoredAttnMatrices) => {
                 "refactoring QK and OV by singular values changes no logit"
             }
             Invariance::ValueBasis => "W_V G, G⁻¹ W_O changes no logit",
@@ -93,12 +97,12 @@ impl Invariance {
         let mut changed = model.clone();
         let mut rng = ChaCha8Rng::seed_from_u64(SEED);
         let c = model.config();
-        if c.n_layers == 0 && !matches!(self, Invariance::Step(_)) {
+        if c.n_layers == 0 && !matches!(self, Invariance::Processing(_)) {
             return Ok(Transformed::NotApplicable("the model has no layers"));
         }
         match self {
-            Invariance::Step(step) => {
-                if let Outcome::Skipped(reason) = step.apply(&mut changed)? {
+            Invariance::Processing(step) => {
+                if let Processed::Skipped(reason) = step.apply(&mut changed)? {
                     return Ok(Transformed::NotApplicable(reason));
                 }
             }
@@ -118,6 +122,21 @@ impl Invariance {
             Invariance::QueryBasis if c.rotary() => {
                 return Ok(Transformed::NotApplicable(
                     "positions turn queries and keys, and another basis does not turn with them",
+                ));
+            }
+            Invariance::QueryBasis if c.qk_norm.is_some() => {
+                return Ok(Transformed::NotApplicable(
+                    "queries and keys have norms, and another basis has others",
+                ));
+            }
+            Invariance::HeadOrder if c.alibi_slopes().is_some() => {
+                return Ok(Transformed::NotApplicable(
+                    "each head has its own slope by position, and another place another one",
+                ));
+            }
+            Invariance::HeadOrder if c.qk_norm.is_some_and(|norm| !norm.per_head) => {
+                return Ok(Transformed::NotApplicable(
+                    "a norm of queries and keys goes over all heads, each of which has a w of its own",
                 ));
             }
             Invariance::QueryBasis => {
@@ -246,7 +265,7 @@ impl Invariance {
                 });
             }
         };
-        if self == Invariance::Step(Step::CenterUnembed) {
+        if self == Invariance::Processing(Processing::CenterUnembed) {
             let (before, after) = (log_softmax(before), log_softmax(&after));
             compare("log_probs", &before, &after, sensitivity.log_prob);
         } else {

@@ -24,7 +24,9 @@ mod verdict;
 
 pub use evidence::Evidence;
 pub use invariance::{Invariance, Transformed};
-pub use prove::{Claim, Proof, Proven, assert_holds, compare_on, prove, prove_on};
+pub use prove::{Claim, Proof, Proven, compare_on, prove, prove_on};
+#[doc(hidden)]
+pub use prove::{Given, assert_given, assert_holds};
 pub use run_identity::RunIdentity;
 pub use verdict::{BoundKind, Finding, Measure, Verdict};
 
@@ -72,7 +74,8 @@ pub fn check<T: Scalar>(
     let each = (POSITIONS_AT_A_TIME / tokens.pos().max(1)).max(1);
     let batches = tokens.batch().div_ceil(each);
     let parts = batches + Invariance::ALL.len();
-    let mut collected: Vec<_> = RunIdentity::ALL.iter().map(|_| None).collect();
+    let identities = RunIdentity::ALL;
+    let mut collected: Vec<_> = identities.iter().map(|_| None).collect();
     for i in 0..batches {
         let first = i * each;
         let part = tokens.slice(first, each.min(tokens.batch() - first));
@@ -82,13 +85,13 @@ pub fn check<T: Scalar>(
             out: &out,
             first_sequence: first,
         };
-        for (identity, collected) in RunIdentity::ALL.into_iter().zip(&mut collected) {
+        for (identity, collected) in identities.iter().zip(&mut collected) {
             identity.collect(&evidence, collected)?;
         }
         progress(i + 1, parts);
     }
-    let mut findings: Vec<Finding> = RunIdentity::ALL
-        .into_iter()
+    let mut findings: Vec<Finding> = identities
+        .iter()
         .zip(collected)
         .map(|(identity, collected)| identity.finding(collected))
         .collect();

@@ -1,7 +1,7 @@
 //! The logits as the sum over paths.
 
 use super::bounded::Bounded;
-use super::evidence::{Evidence, compare};
+use super::evidence::Evidence;
 use super::stream::{Chosen, through};
 use super::verdict::Comparison;
 use crate::diagram::Op;
@@ -24,9 +24,7 @@ pub(super) fn path_sum<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> 
             value: rows(&left.value),
             error: rows(&left.error),
         };
-        compare(cmp, &left, &right, |i, j| {
-            e.place("logits", b * pos + i, &[chosen.logits[j]])
-        });
+        chosen.compare(e, cmp, b * pos, (&left, &right));
     }
     Ok(())
 }

@@ -144,18 +144,18 @@ fn without_model(
             by_definition: !symbolic.replaced.is_empty(),
         });
     }
-    let outcome = field::decide(left, right, dims, seed).ok_or_else(|| {
+    let point = field::decide(left, right, dims, seed).ok_or_else(|| {
         Error::Undecided("a coefficient's denominator is a multiple of 2^61 - 1".into())
     })?;
-    let d = &outcome.dims;
+    let d = &point.dims;
     let mlp = d.d_mlp.map_or(String::new(), |n| format!(", d_mlp {n}"));
     let sizes = format!(
         "d_model {}, d_head {}, {} positions, d_vocab {}, d_vocab_out {}{mlp}",
         d.d_model, d.d_head, d.pos, d.d_vocab, d.d_vocab_out
     );
-    Ok(match outcome.difference {
+    Ok(match point.difference {
         None => Proof::ProvedInField {
-            probability_of_error: outcome.error,
+            probability_of_error: point.error,
             sizes,
         },
         Some(difference) => {
@@ -288,10 +288,12 @@ pub fn compare_on<T: Scalar>(
     })
 }
 
-/// What [`assert_identity`](crate::assert_identity) takes for a statement.
+/// What [`assert_identity`](crate::assert_identity) takes for a statement: text, a [`Statement`], or two expressions.
 pub enum Claim {
     /// As text, read with the model's sizes.
     Text(String),
+    /// As it was read, or made.
+    Statement(Statement),
     /// `(left, right)`
     Sides(Expr, Expr),
 }
@@ -302,10 +304,70 @@ impl From<&str> for Claim {
     }
 }
 
+impl From<String> for Claim {
+    fn from(text: String) -> Self {
+        Claim::Text(text)
+    }
+}
+
+impl From<&String> for Claim {
+    fn from(text: &String) -> Self {
+        Claim::Text(text.clone())
+    }
+}
+
+impl From<Statement> for Claim {
+    fn from(statement: Statement) -> Self {
+        Claim::Statement(statement)
+    }
+}
+
+impl From<&Statement> for Claim {
+    fn from(statement: &Statement) -> Self {
+        Claim::Statement(statement.clone())
+    }
+}
+
 impl From<(Expr, Expr)> for Claim {
     fn from((left, right): (Expr, Expr)) -> Self {
         Claim::Sides(left, right)
     }
+}
+
+/// What [`assert_identity`](crate::assert_identity) takes between the model and its last argument: a run, and then a
+/// statement, or the left side of a statement, and then the right one.
+#[doc(hidden)]
+pub trait Given<T: Scalar, Last> {
+    fn claim(&self, last: Last) -> (Option<&RunOutput<T>>, Claim);
+}
+
+impl<T: Scalar, S: Into<Claim>> Given<T, S> for RunOutput<T> {
+    fn claim(&self, statement: S) -> (Option<&RunOutput<T>>, Claim) {
+        (Some(self), statement.into())
+    }
+}
+
+impl<T: Scalar> Given<T, Expr> for Expr {
+    fn claim(&self, right: Expr) -> (Option<&RunOutput<T>>, Claim) {
+        (None, Claim::Sides(self.clone(), right))
+    }
+}
+
+impl<T: Scalar, Last, G: Given<T, Last>> Given<T, Last> for &G {
+    fn claim(&self, last: Last) -> (Option<&RunOutput<T>>, Claim) {
+        (**self).claim(last)
+    }
+}
+
+/// What [`assert_identity`](crate::assert_identity) calls.
+///
+/// # Panics
+/// As [`assert_holds`].
+#[doc(hidden)]
+#[track_caller]
+pub fn assert_given<T: Scalar, Last>(model: &Model<T>, given: &impl Given<T, Last>, last: Last) {
+    let (run, claim) = given.claim(last);
+    assert_holds(model, run, claim);
 }
 
 /// What [`assert_identity`](crate::assert_identity) calls.
@@ -323,6 +385,7 @@ pub fn assert_holds<T: Scalar>(
     let dims = dims(model, run);
     let statement = match claim.into() {
         Claim::Text(text) => Statement::parse(&text, &dims).unwrap_or_else(|e| panic!("{e}")),
+        Claim::Statement(statement) => statement,
         Claim::Sides(left, right) => Statement::equal(left, right),
     };
     let proven = compare_on(&statement, model, run, SEED).unwrap_or_else(|e| panic!("{e}"));
@@ -334,21 +397,26 @@ pub fn assert_holds<T: Scalar>(
     }
 }
 
-/// Asserts that a circuit identity holds of a model's numbers, and of a run's, within the bound that rounding
-/// sets: for tests.
+/// Asserts that a circuit identity holds of a model's numbers, within the bound that rounding sets: for tests.
 ///
-/// The statement is text, or two expressions. A failure says which statement, at which entry, by how much, and how
-/// much was allowed.
+/// It is of the weights alone, or of what a run has kept, which is then named after the model. The statement is text (or
+/// a [`Statement`](crate::expr::Statement)), or two expressions. A failure says which statement, at which entry, by how
+/// much, and how much was allowed.
 ///
 /// ```
-/// use pathsum::expr::{W_O, result, z};
+/// use pathsum::expr::{W_K, W_O, W_Q, W_QK, result, z};
 /// use pathsum::{Head, Run, Tokens, assert_identity, fixture};
 ///
+/// // Of the weights.
 /// let model = fixture::induction::<f64>();
-/// let run = model.run(&Tokens::from_rows(&[[1, 2, 1]]), Run::new().cache("*"))?;
-/// assert_identity!(model, "W_OV[1.0]^T == W_O[1.0]^T W_V[1.0]^T");
-/// assert_identity!(model, run, "resid_post[1] == resid_pre[1] + sum(result[1.*]) + ones b_O[1]");
+/// assert_identity!(model, "W_OV[*.*]^T == W_O[*.*]^T W_V[*.*]^T");
+/// assert_identity!(model, "b_U == 0");
 /// let head = Head { layer: 1, head: 0 };
+/// assert_identity!(model, W_QK(head).t(), W_K(head) * W_Q(head).t());
+///
+/// // Of a run.
+/// let run = model.run(&Tokens::from_rows(&[[1, 2, 1]]), Run::new().cache("*"))?;
+/// assert_identity!(model, run, "resid_post[1] == resid_pre[1] + sum(result[1.*]) + ones b_O[1]");
 /// assert_identity!(model, run, result(head), z(head) * W_O(head));
 /// # Ok::<(), pathsum::Error>(())
 /// ```
@@ -357,11 +425,12 @@ pub fn assert_holds<T: Scalar>(
 /// When the statement is refuted; and when it cannot be read, or speaks of what the run did not keep.
 #[macro_export]
 macro_rules! assert_identity {
-    ($model:expr, $statement:literal $(,)?) => {
+    ($model:expr, $statement:expr $(,)?) => {
         $crate::verify::assert_holds(&$model, None, $statement)
     };
-    ($model:expr, $run:expr, $statement:expr $(,)?) => {
-        $crate::verify::assert_holds(&$model, Some(&$run), $statement)
+    // A run and a statement, or the two sides of one: which, their types say.
+    ($model:expr, $given:expr, $last:expr $(,)?) => {
+        $crate::verify::assert_given(&$model, &$given, $last)
     };
     ($model:expr, $run:expr, $left:expr, $right:expr $(,)?) => {
         $crate::verify::assert_holds(&$model, Some(&$run), ($left, $right))
@@ -703,7 +772,7 @@ mod tests {
             pos_embed: false,
             ..Dims::default()
         };
-        for identity in crate::verify::RunIdentity::ALL {
+        for identity in crate::verify::RunIdentity::<f64>::ALL {
             for statement in identity.statements(&dims).unwrap_or_default() {
                 let proof = prove(&statement, &dims, 0).unwrap().proof;
                 assert!(

@@ -1,161 +1,200 @@
-//! Identities between the values of a run, each with a rigorous bound.
+//! Identities between the values of a run, each with a rigorous bound: the table of them.
 
 use super::evidence::Evidence;
 use super::verdict::{BoundKind, Comparison, Finding, Verdict};
-use super::{attention, mlp, paths, prove, stream};
+use super::{attention, catalogue, mlp, paths, prove, stream};
 use crate::decompose::nonlinear_logits;
 use crate::error::Result;
 use crate::eval::Source;
+use crate::expr::{Dims, Statement};
 use crate::model::Config;
 use crate::tensor::Scalar;
 
-/// An identity between values of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RunIdentity {
-    /// The embeddings are rows of `W_E` and `W_pos`.
-    Embeddings,
-    /// The stream is the sum of what wrote to it.
-    ResidualSum,
-    /// LayerNorm's formula.
-    LayerNorm,
-    /// Queries, keys and values from their weights.
-    Projections,
-    /// Scores from `W_QK`.
-    Scores,
-    /// Where scores are masked.
-    Mask,
-    /// Patterns are softmaxes.
-    Softmax,
-    /// Patterns' rows sum to one.
-    PatternRows,
-    /// A head's `z` from its pattern and values, and its result from those and `W_O`.
-    HeadResults,
-    /// Attention is the sum of its heads.
-    AttnOut,
-    /// Neurons from their weights.
-    Neurons,
-    /// The neurons' function.
-    Activation,
-    /// The MLP is the sum of its neurons.
-    MlpOut,
-    /// The logits are the sum of direct attributions.
-    DirectAttribution,
-    /// The logits are the sum over paths.
-    PathSum,
+/// An identity between values of a run: one of [`RunIdentity::ALL`].
+#[derive(Clone, Copy, Debug)]
+pub struct RunIdentity<T: Scalar> {
+    id: &'static str,
+    says: &'static str,
+    /// Whether there is anything of which it speaks in such a model, else why not.
+    applies: fn(&Config) -> Applies,
+    sides: Sides<T>,
+}
+
+/// What an identity compares.
+#[derive(Clone, Copy, Debug)]
+enum Sides<T: Scalar> {
+    /// What the language of [`crate::expr`] says: linear statements about a run's values.
+    Statements(fn(&Dims) -> Vec<Statement>),
+    /// What is beyond it: masks, softmaxes, scales, the neurons' function, and sums over all paths.
+    Numbers(fn(&Evidence<'_, T>, &mut Comparison) -> Result<()>),
+}
+
+type Applies = Result<(), &'static str>;
+
+fn always(_: &Config) -> Applies {
+    Ok(())
+}
+
+fn with_layers(config: &Config) -> Applies {
+    match config.n_layers {
+        0 => Err("the model has no layers"),
+        _ => Ok(()),
+    }
+}
+
+fn with_mlps(config: &Config) -> Applies {
+    match config.mlp {
+        None => Err("the model has no MLPs"),
+        Some(_) => with_layers(config),
+    }
+}
+
+fn with_linear_logits(config: &Config) -> Applies {
+    nonlinear_logits(config).map_or(Ok(()), Err)
+}
+
+fn with_norms(config: &Config) -> Applies {
+    if config.norm.is_some()
+        || config.embed_norm.is_some()
+        || config.qk_norm.is_some() && config.n_layers > 0
+        || config.mlm_head.is_some()
+        || config.norms_neurons() && config.n_layers > 0
+    {
+        Ok(())
+    } else {
+        Err("the model has no LayerNorm")
+    }
+}
+
+impl<T: Scalar> RunIdentity<T> {
+    /// Every identity, in the order of the forward pass. What is added here is checked, listed and printed.
+    pub const ALL: &'static [RunIdentity<T>] = &[
+        RunIdentity {
+            id: "embeddings",
+            says: "embed = W_E[token], pos_embed = W_pos[position], and the stream begins with their sum",
+            applies: always,
+            sides: Sides::Statements(catalogue::embeddings),
+        },
+        RunIdentity {
+            id: "residual_sum",
+            says: "resid = embed + pos_embed + Σ result[h] + Σ b_O + Σ mlp_out, at every layer",
+            applies: with_layers,
+            sides: Sides::Statements(catalogue::residual_sums),
+        },
+        RunIdentity {
+            id: "layer_norm",
+            says: "scale² = mean((x - mean)²) + eps, normalized = (x - mean) / scale · w + b",
+            applies: with_norms,
+            sides: Sides::Numbers(stream::layer_norm),
+        },
+        RunIdentity {
+            id: "projections",
+            says: "q = x W_Q + b_Q, k = x W_K + b_K, v = x W_V + b_V",
+            applies: with_layers,
+            sides: Sides::Statements(catalogue::projections),
+        },
+        RunIdentity {
+            id: "scores",
+            says: "scores = (x W_QK xᵀ + x W_Q b_Kᵀ + b_Q W_Kᵀ xᵀ + b_Q b_Kᵀ) / attn_scale",
+            applies: with_layers,
+            sides: Sides::Numbers(attention::scores),
+        },
+        RunIdentity {
+            id: "mask",
+            says: "scores are masked after the query and at pad tokens, there only",
+            applies: with_layers,
+            sides: Sides::Numbers(attention::mask),
+        },
+        RunIdentity {
+            id: "softmax",
+            says: "pattern = softmax(scores) over the keys",
+            applies: with_layers,
+            sides: Sides::Numbers(attention::softmax),
+        },
+        RunIdentity {
+            id: "pattern_rows",
+            says: "Σ_key pattern = 1",
+            applies: with_layers,
+            sides: Sides::Numbers(attention::pattern_rows),
+        },
+        RunIdentity {
+            id: "head_results",
+            says: "z[h] = pattern[h] · v[h], result[h] = pattern[h] · v[h] · W_O[h]",
+            applies: with_layers,
+            sides: Sides::Statements(catalogue::head_results),
+        },
+        RunIdentity {
+            id: "attn_out",
+            says: "attn_out = Σ_h result[h] + b_O",
+            applies: with_layers,
+            sides: Sides::Statements(catalogue::attn_outs),
+        },
+        RunIdentity {
+            id: "neurons",
+            says: "pre = x W_in + b_in; gated, pre = x W_gate, pre_linear = x W_in",
+            applies: with_mlps,
+            sides: Sides::Statements(catalogue::neurons),
+        },
+        RunIdentity {
+            id: "activation",
+            says: "post = act_fn(pre); gated, times pre_linear, plus b_in",
+            applies: with_mlps,
+            sides: Sides::Numbers(mlp::activation),
+        },
+        RunIdentity {
+            id: "mlp_out",
+            says: "mlp_out = Σ_i post[i] W_out[i] + b_out",
+            applies: with_mlps,
+            sides: Sides::Statements(catalogue::mlp_outs),
+        },
+        RunIdentity {
+            id: "direct_attribution",
+            says: "logits = Σ components through ln_final and W_U, + b_U",
+            applies: with_linear_logits,
+            sides: Sides::Numbers(stream::direct_attribution),
+        },
+        RunIdentity {
+            id: "path_sum",
+            says: "logits = Σ paths through the heads, patterns and scales frozen",
+            applies: with_linear_logits,
+            sides: Sides::Numbers(paths::path_sum),
+        },
+    ];
 }
 
 /// What has been compared so far, or why nothing is.
 pub(super) type Collected = Option<Result<Comparison, &'static str>>;
 
-const NO_MLPS: &str = "the model has no MLPs";
-const NO_NORMS: &str = "the model has no LayerNorm";
-
-impl RunIdentity {
-    /// Every identity, in the order of the forward pass.
-    pub const ALL: [RunIdentity; 15] = [
-        RunIdentity::Embeddings,
-        RunIdentity::ResidualSum,
-        RunIdentity::LayerNorm,
-        RunIdentity::Projections,
-        RunIdentity::Scores,
-        RunIdentity::Mask,
-        RunIdentity::Softmax,
-        RunIdentity::PatternRows,
-        RunIdentity::HeadResults,
-        RunIdentity::AttnOut,
-        RunIdentity::Neurons,
-        RunIdentity::Activation,
-        RunIdentity::MlpOut,
-        RunIdentity::DirectAttribution,
-        RunIdentity::PathSum,
-    ];
-
+impl<T: Scalar> RunIdentity<T> {
     /// The identity's name.
-    pub fn id(self) -> &'static str {
-        match self {
-            RunIdentity::Embeddings => "embeddings",
-            RunIdentity::ResidualSum => "residual_sum",
-            RunIdentity::LayerNorm => "layer_norm",
-            RunIdentity::Projections => "projections",
-            RunIdentity::Scores => "scores",
-            RunIdentity::Mask => "mask",
-            RunIdentity::Softmax => "softmax",
-            RunIdentity::PatternRows => "pattern_rows",
-            RunIdentity::HeadResults => "head_results",
-            RunIdentity::AttnOut => "attn_out",
-            RunIdentity::Neurons => "neurons",
-            RunIdentity::Activation => "activation",
-            RunIdentity::MlpOut => "mlp_out",
-            RunIdentity::DirectAttribution => "direct_attribution",
-            RunIdentity::PathSum => "path_sum",
-        }
+    pub fn id(&self) -> &'static str {
+        self.id
     }
 
     /// What the identity says.
-    pub fn statement(self) -> &'static str {
-        match self {
-            RunIdentity::Embeddings => "embed = W_E[token], pos_embed = W_pos[position]",
-            RunIdentity::ResidualSum => {
-                "resid = embed + pos_embed + Σ result[h] + Σ b_O + Σ mlp_out, at every layer"
-            }
-            RunIdentity::LayerNorm => {
-                "scale² = mean((x - mean)²) + eps, normalized = (x - mean) / scale · w + b"
-            }
-            RunIdentity::Projections => "q = x W_Q + b_Q, k = x W_K + b_K, v = x W_V + b_V",
-            RunIdentity::Scores => {
-                "scores = (x W_QK xᵀ + x W_Q b_Kᵀ + b_Q W_Kᵀ xᵀ + b_Q b_Kᵀ) / attn_scale"
-            }
-            RunIdentity::Mask => "scores are masked after the query and at pad tokens, there only",
-            RunIdentity::Softmax => "pattern = softmax(scores) over the keys",
-            RunIdentity::PatternRows => "Σ_key pattern = 1",
-            RunIdentity::HeadResults => {
-                "z[h] = pattern[h] · v[h], result[h] = pattern[h] · v[h] · W_O[h]"
-            }
-            RunIdentity::AttnOut => "attn_out = Σ_h result[h] + b_O",
-            RunIdentity::Neurons => {
-                "pre = x W_in + b_in; gated, pre = x W_gate, pre_linear = x W_in"
-            }
-            RunIdentity::Activation => "post = act_fn(pre); gated, times pre_linear, plus b_in",
-            RunIdentity::MlpOut => "mlp_out = Σ_i post[i] W_out[i] + b_out",
-            RunIdentity::DirectAttribution => {
-                "logits = Σ components through ln_final and W_U, + b_U"
-            }
-            RunIdentity::PathSum => {
-                "logits = Σ paths through the heads, patterns and scales frozen"
-            }
-        }
+    pub fn statement(&self) -> &'static str {
+        self.says
     }
 
-    /// Why the identity says nothing about such a model, if so.
-    fn inapplicable(self, config: &Config) -> Option<&'static str> {
-        match self {
-            RunIdentity::LayerNorm
-                if config.norm.is_none() && (!config.norms_neurons() || config.n_layers == 0) =>
-            {
-                Some(NO_NORMS)
-            }
-            RunIdentity::DirectAttribution | RunIdentity::PathSum => nonlinear_logits(config),
-            RunIdentity::Neurons | RunIdentity::Activation | RunIdentity::MlpOut
-                if config.mlp.is_none() =>
-            {
-                Some(NO_MLPS)
-            }
-            RunIdentity::Projections
-            | RunIdentity::Scores
-            | RunIdentity::Mask
-            | RunIdentity::Softmax
-            | RunIdentity::PatternRows
-            | RunIdentity::HeadResults
-            | RunIdentity::AttnOut
-            | RunIdentity::ResidualSum
-            | RunIdentity::Neurons
-            | RunIdentity::Activation
-            | RunIdentity::MlpOut
-                if config.n_layers == 0 =>
-            {
-                Some("the model has no layers")
-            }
-            _ => None,
+    /// What the identity says of a model of these sizes, where the language can say it.
+    ///
+    /// Each is true by the rules, so that `prove` proves it; `check` holds the run's numbers to it.
+    ///
+    /// ```
+    /// use pathsum::expr::Dims;
+    /// use pathsum::verify::{Proof, RunIdentity, prove};
+    /// let dims = Dims::default();
+    /// for identity in RunIdentity::<f64>::ALL {
+    ///     for statement in identity.statements(&dims).unwrap_or_default() {
+    ///         assert!(matches!(prove(&statement, &dims, 0)?.proof, Proof::Proved { .. }));
+    ///     }
+    /// }
+    /// # Ok::<(), pathsum::Error>(())
+    /// ```
+    pub fn statements(&self, dims: &Dims) -> Option<Vec<Statement>> {
+        match self.sides {
+            Sides::Statements(of) => Some(of(dims)),
+            Sides::Numbers(_) => None,
         }
     }
 
@@ -163,43 +202,26 @@ impl RunIdentity {
     ///
     /// # Errors
     /// When the run did not keep a hook that the identity speaks of.
-    pub fn check<T: Scalar>(self, evidence: &Evidence<'_, T>) -> Result<Finding> {
+    pub fn check(&self, evidence: &Evidence<'_, T>) -> Result<Finding> {
         let mut collected = None;
         self.collect(evidence, &mut collected)?;
         Ok(self.finding(collected))
     }
 
     /// Adds one run's comparisons to those collected.
-    pub(super) fn collect<T: Scalar>(
-        self,
-        e: &Evidence<'_, T>,
-        collected: &mut Collected,
-    ) -> Result<()> {
-        if let Some(reason) = self.inapplicable(e.model.config()) {
+    pub(super) fn collect(&self, e: &Evidence<'_, T>, collected: &mut Collected) -> Result<()> {
+        if let Err(reason) = (self.applies)(e.model.config()) {
             *collected = Some(Err(reason));
             return Ok(());
         }
         let mut cmp = Comparison::new(BoundKind::Derived);
-        let dims = Source::run(e.model, e.out, 0).dims();
-        for statement in self.statements(&dims).unwrap_or_default() {
-            prove::compare_numbers(&mut cmp, &statement, e)?;
-        }
-        match self {
-            RunIdentity::LayerNorm => stream::layer_norm(e, &mut cmp)?,
-            RunIdentity::Scores => attention::scores(e, &mut cmp)?,
-            RunIdentity::Mask => attention::mask(e, &mut cmp)?,
-            RunIdentity::Softmax => attention::softmax(e, &mut cmp)?,
-            RunIdentity::PatternRows => attention::pattern_rows(e, &mut cmp)?,
-            RunIdentity::Activation => mlp::activation(e, &mut cmp)?,
-            RunIdentity::DirectAttribution => stream::direct_attribution(e, &mut cmp)?,
-            RunIdentity::PathSum => paths::path_sum(e, &mut cmp)?,
-            RunIdentity::Embeddings
-            | RunIdentity::ResidualSum
-            | RunIdentity::Projections
-            | RunIdentity::HeadResults
-            | RunIdentity::AttnOut
-            | RunIdentity::Neurons
-            | RunIdentity::MlpOut => {}
+        match self.sides {
+            Sides::Statements(of) => {
+                for statement in of(&Source::run(e.model, e.out, 0).dims()) {
+                    prove::compare_numbers(&mut cmp, &statement, e)?;
+                }
+            }
+            Sides::Numbers(compare) => compare(e, &mut cmp)?,
         }
         match collected {
             Some(Ok(before)) => before.merge(cmp),
@@ -209,7 +231,7 @@ impl RunIdentity {
     }
 
     /// The verdict on what was collected.
-    pub(super) fn finding(self, collected: Collected) -> Finding {
+    pub(super) fn finding(&self, collected: Collected) -> Finding {
         let verdict = match collected {
             Some(Ok(cmp)) => cmp.verdict(),
             Some(Err(reason)) => Some(Verdict::NotApplicable {
@@ -221,9 +243,23 @@ impl RunIdentity {
             reason: "there was nothing to compare".into(),
         };
         Finding {
-            id: self.id(),
-            statement: self.statement(),
+            id: self.id,
+            statement: self.says,
             verdict: verdict.unwrap_or_else(nothing),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_is_found_by_its_name() {
+        let mut ids: Vec<_> = RunIdentity::<f64>::ALL.iter().map(|i| i.id).collect();
+        let all = ids.len();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), all);
     }
 }

@@ -59,7 +59,14 @@ impl<T: Scalar> Sensitivity<T> {
 }
 
 pub(super) fn run<T: Scalar>(model: &Model<T>, tokens: &Tokens, par: Par) -> Result<Tensor<T>> {
-    Ok(model.run(tokens, Run::new().par(par))?.logits)
+    let mut logits = model.run(tokens, Run::new().par(par))?.logits;
+    // What is not attended to has none; zeros stand for them here and there.
+    let d = logits.shape()[2].max(1);
+    let seen = tokens.attention_mask().unwrap_or_default().iter();
+    let rows = logits.data_mut().chunks_exact_mut(d).zip(seen);
+    rows.filter(|(_, seen)| !**seen)
+        .for_each(|(row, _)| row.fill(T::ZERO));
+    Ok(logits)
 }
 
 /// The larger, or NaN when either is.
@@ -68,10 +75,8 @@ fn larger(a: f64, b: f64) -> f64 {
 }
 
 fn furthest<T: Scalar>(a: &Tensor<T>, b: &Tensor<T>) -> f64 {
-    a.data()
-        .iter()
-        .zip(b.data())
-        .fold(0.0, |m, (&a, &b)| larger(m, (a - b).abs().to_f64()))
+    let pairs = a.data().iter().zip(b.data());
+    pairs.fold(0.0, |m, (&a, &b)| larger(m, (a - b).abs().to_f64()))
 }
 
 fn perturb<T: Scalar>(model: &Model<T>, relative: T, seed: u64) -> Model<T> {

@@ -151,6 +151,28 @@ impl<T: Scalar> Chosen<T> {
         }
     }
 
+    /// Compares the chosen logits of some positions of the batch, of which there is one at tokens that are attended to alone.
+    pub fn compare(
+        &self,
+        e: &Evidence<'_, T>,
+        cmp: &mut Comparison,
+        first: usize,
+        (left, right): (&Bounded<T>, &Bounded<T>),
+    ) {
+        let pos = e.out.tokens.pos();
+        for i in 0..left.nrows() {
+            let row = first + i;
+            if !e.out.tokens.is_attended(row / pos, row % pos) {
+                continue;
+            }
+            for (j, &logit) in self.logits.iter().enumerate() {
+                let bound = left.error[(i, j)].to_f64() + right.error[(i, j)].to_f64();
+                let (l, r) = (left.value[(i, j)].to_f64(), right.value[(i, j)].to_f64());
+                cmp.entry(l, r, bound, || e.place("logits", row, &[logit]));
+            }
+        }
+    }
+
     /// What the run computed, `[batch · pos, chosen]`, with the bound of doing so from its own last stream.
     pub fn found(&self, e: &Evidence<'_, T>) -> Result<Bounded<T>> {
         // The stream is the components' sum to within rounding.
@@ -223,8 +245,6 @@ pub(super) fn direct_attribution<T: Scalar>(
         value: by_magnitude.value,
         error,
     };
-    compare(cmp, &left, &right, |i, j| {
-        e.place("logits", i, &[chosen.logits[j]])
-    });
+    chosen.compare(e, cmp, 0, (&left, &right));
     Ok(())
 }

@@ -6,7 +6,7 @@ use crate::program::{
 };
 use pathsum::fixture::Fixture;
 use pathsum::format::layout;
-use pathsum::model::process::{Outcome, Step};
+use pathsum::model::process::{Processed, Processing};
 use pathsum::tensor::Dtype;
 use pathsum::{Config, Model, Run, Tensor, TensorFile, Tokens, fixture};
 use serde_json::{Value, json};
@@ -89,21 +89,21 @@ fn process_takes_the_steps_asked_for() {
     let s = Scratch::new();
     let tokens = small_tokens();
     for (model, flag, steps) in [
-        ("model", "", &Step::DEFAULT[..]),
+        ("model", "", &Processing::DEFAULT[..]),
         (
             "model",
             "--steps refactor_factored_attn_matrices",
-            &[Step::RefactorFactoredAttnMatrices],
+            &[Processing::RefactorFactoredAttnMatrices],
         ),
         (
             "model",
             "--steps center_unembed,fold_layer_norm",
-            &[Step::CenterUnembed, Step::FoldLayerNorm],
+            &[Processing::CenterUnembed, Processing::FoldLayerNorm],
         ),
         (
             "fixture:induction",
             "--steps fold_ln",
-            &[Step::FoldLayerNorm],
+            &[Processing::FoldLayerNorm],
         ),
     ] {
         let _ = std::fs::remove_dir_all(s.path("made"));
@@ -118,7 +118,7 @@ fn process_takes_the_steps_asked_for() {
         };
         let mut expected = before.clone();
         for step in steps {
-            assert_eq!(step.apply(&mut expected).unwrap(), Outcome::Done);
+            assert_eq!(step.apply(&mut expected).unwrap(), Processed::Done);
         }
         // The weights of the library, in every bit, and the configuration it began with.
         let found = Model::<f64>::load(s.path("made/here")).unwrap();
@@ -128,7 +128,7 @@ fn process_takes_the_steps_asked_for() {
         let mut files: Vec<_> = entries.map(|e| e.unwrap().file_name()).collect();
         files.sort();
         assert_eq!(files, ["config.json", "model.safetensors"]);
-        if model == "model" && !steps.contains(&Step::CenterUnembed) {
+        if model == "model" && !steps.contains(&Processing::CenterUnembed) {
             let (found, before) = (found.logits(&tokens), before.logits(&tokens));
             assert_close(&found.unwrap(), &before.unwrap(), ROUNDING);
         }
@@ -169,7 +169,7 @@ fn process_may_write_over_its_own_model() {
     let s = Scratch::new();
     s.ok("process model model --steps center_unembed");
     let mut expected = small_model();
-    Step::CenterUnembed.apply(&mut expected).unwrap();
+    Processing::CenterUnembed.apply(&mut expected).unwrap();
     assert_eq!(Model::<f64>::load(s.path("model")).unwrap(), expected);
 }
 

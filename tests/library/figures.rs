@@ -8,7 +8,7 @@ use pathsum::decompose::{
 };
 use pathsum::eval::{Circuit, Source};
 use pathsum::linalg::{Par, cosines, product};
-use pathsum::model::process::Step;
+use pathsum::model::process::Processing;
 use pathsum::names::NormSite;
 use pathsum::{Head, Hook, Model, Run, RunOutput, Tensor, TensorFile, Tokens};
 use std::path::PathBuf;
@@ -39,7 +39,7 @@ impl Reference {
 
     /// The weights processed as TransformerLens does when it loads a model.
     fn processed(mut self) -> Self {
-        for step in Step::DEFAULT {
+        for step in Processing::DEFAULT {
             step.apply(&mut self.model).unwrap();
         }
         self

@@ -7,7 +7,7 @@ use pathsum::intervene::{
     SweepResult, intervene, path_patch,
 };
 use pathsum::metric::{Answers, Kl, Metric, Standard, mean, per_sequence};
-use pathsum::model::process::Step;
+use pathsum::model::process::Processing;
 use pathsum::strategies::{configs, models_and_tokens_of, models_of};
 use pathsum::{
     Cache, Config, Head, Hook, Model, Par, Run, Scalar, Tensor, TensorFile, Tokens, fixture,
@@ -24,7 +24,7 @@ const FIGURE: f64 = 1e-9;
 fn processed(name: &str) -> Option<(Model<f64>, serde_json::Value, PathBuf)> {
     let (folder, figures) = reference::folder(name)?;
     let mut model = Model::load(&folder).unwrap();
-    for step in Step::DEFAULT {
+    for step in Processing::DEFAULT {
         step.apply(&mut model).unwrap();
     }
     Some((model, figures, folder))

@@ -3,6 +3,7 @@
 
 mod circuits;
 mod common;
+mod errors;
 mod factored;
 mod figures;
 mod fits;

@@ -9,7 +9,7 @@ use faer::MatRef;
 use pathsum::decompose::{
     By, Component, Logit, Stack, direct_logit_attribution, layer_norm_stack, residual_stack,
 };
-use pathsum::model::process::{Outcome, Step};
+use pathsum::model::process::{Processed, Processing};
 use pathsum::model::{ActFn, Mask, NormKind, NormWeight};
 use pathsum::names::NormSite;
 use pathsum::strategies::{
@@ -48,9 +48,6 @@ fn reason(id: &str, c: &Config, tokens: &Tokens) -> Option<&'static str> {
         | "head_results" | "attn_out" | "neurons" | "activation" | "mlp_out" => {
             (!layers).then_some("the model has no layers")
         }
-        "fold_layer_norm" if c.gated() && c.norm == Some(NormKind::LN) => {
-            Some("gated neurons have no bias that the norms' b could be folded into")
-        }
         "fold_layer_norm" => match c.norm.map(|norm| norm.weight) {
             Some(NormWeight::Plain | NormWeight::OnePlus) => None,
             Some(NormWeight::Absent) => Some("the norms are LNPre: there are no w and b to fold"),
@@ -84,7 +81,7 @@ fn every_finding_is_as_expected<T: Scalar>(model: &Model<T>, tokens: &Tokens) ->
     let findings = verify::check(model, tokens, Par::Seq, &mut |_, _| {}).unwrap();
     prop_assert_eq!(
         findings.len(),
-        RunIdentity::ALL.len() + Invariance::ALL.len()
+        RunIdentity::<T>::ALL.len() + Invariance::ALL.len()
     );
     for finding in findings {
         let expected = reason(finding.id, model.config(), tokens);
@@ -657,13 +654,13 @@ fn an_attribution_to_a_difference_is_the_difference_of_attributions() {
 // ---- Processing ------------------------------------------------------------------------------------
 
 /// A step on the parameters in plain loops; `None` for the one that has no formula for its entries.
-fn naive_step(step: Step, c: &Config, r: Rounding, p: &mut Params) -> Option<()> {
+fn naive_step(step: Processing, c: &Config, r: Rounding, p: &mut Params) -> Option<()> {
     match step {
-        Step::FoldLayerNorm => process::fold_layer_norm(c, r, p),
-        Step::CenterWritingWeights => process::center_writing_weights(c, r, p),
-        Step::CenterUnembed => process::center_unembed(r, p),
-        Step::FoldValueBiases => process::fold_value_biases(c, r, p),
-        Step::RefactorFactoredAttnMatrices => return None,
+        Processing::FoldLayerNorm => process::fold_layer_norm(c, r, p),
+        Processing::CenterWritingWeights => process::center_writing_weights(c, r, p),
+        Processing::CenterUnembed => process::center_unembed(r, p),
+        Processing::FoldValueBiases => process::fold_value_biases(c, r, p),
+        Processing::RefactorFactoredAttnMatrices => return None,
     }
     Some(())
 }
@@ -683,7 +680,7 @@ fn is_the_parameters<T: Scalar>(model: &Model<T>, expected: &Params) -> TestCase
 /// is enough: a second time, which by its formula changes nothing, changes nothing but by rounding.
 fn steps_are_their_formulas<T: Scalar>(model: &Model<T>) -> TestCaseResult {
     let (c, r) = (model.config(), Rounding::of::<T>());
-    for step in Step::DEFAULT {
+    for step in Processing::DEFAULT {
         let mut changed = model.clone();
         let mut expected = params(model);
         let outcome = step.apply(&mut changed).unwrap();
@@ -691,10 +688,17 @@ fn steps_are_their_formulas<T: Scalar>(model: &Model<T>) -> TestCaseResult {
         prop_assert_eq!(changed.config(), c);
         match reason_of_step(step, c) {
             Some(reason) => {
-                prop_assert_eq!(outcome, Outcome::Skipped(reason));
+                prop_assert_eq!(outcome, Processed::Skipped(reason));
                 prop_assert_eq!(&changed, model);
             }
-            None => prop_assert_eq!(outcome, Outcome::Done),
+            None if step == Processing::FoldLayerNorm
+                && c.norm == Some(NormKind::LN)
+                && c.gated()
+                && c.n_layers > 0 =>
+            {
+                prop_assert!(matches!(outcome, Processed::Partly(_)), "{outcome:?}");
+            }
+            None => prop_assert_eq!(outcome, Processed::Done),
         }
         is_the_parameters(&changed, &expected)?;
 
@@ -717,14 +721,14 @@ fn steps_are_their_formulas<T: Scalar>(model: &Model<T>) -> TestCaseResult {
     }
     // One after another, as TransformerLens applies them.
     let (mut changed, mut expected) = (model.clone(), params(model));
-    for step in Step::DEFAULT {
+    for step in Processing::DEFAULT {
         step.apply(&mut changed).unwrap();
         naive_step(step, c, r, &mut expected).expect("a step with a formula");
     }
     is_the_parameters(&changed, &expected)
 }
 
-fn reason_of_step(step: Step, c: &Config) -> Option<&'static str> {
+fn reason_of_step(step: Processing, c: &Config) -> Option<&'static str> {
     reason(step.name(), c, &Tokens::new(0, 1, Vec::new()))
 }
 
@@ -766,12 +770,12 @@ fn rows<T: Scalar>(W: MatRef<'_, T>, b: Option<&[T]>) -> Vec<Vec<f64>> {
 fn refactored_is_balanced<T: Scalar>(model: &Model<T>) -> TestCaseResult {
     let (c, r) = (model.config(), Rounding::of::<T>());
     let mut changed = model.clone();
-    let outcome = Step::RefactorFactoredAttnMatrices.apply(&mut changed);
+    let outcome = Processing::RefactorFactoredAttnMatrices.apply(&mut changed);
     if c.rotary() || c.groups < c.n_heads {
-        prop_assert!(matches!(outcome, Ok(Outcome::Skipped(_))));
+        prop_assert!(matches!(outcome, Ok(Processed::Skipped(_))));
         return Ok(());
     }
-    prop_assert_eq!(outcome.unwrap(), Outcome::Done);
+    prop_assert_eq!(outcome.unwrap(), Processed::Done);
     let mut folded = params(model);
     process::fold_value_biases(c, r, &mut folded);
     // Orthogonal factors of [m, k] matrices and what follows from them are off by γ of a small multiple

@@ -5,7 +5,7 @@
 
 use crate::common::reference;
 use pathsum::decompose::{Composition, composition_scores};
-use pathsum::model::process::Step;
+use pathsum::model::process::Processing;
 use pathsum::{Config, Model, Par, Run, Scalar, Tensor, TensorFile, Tokens};
 use std::path::{Path, PathBuf};
 
@@ -142,7 +142,7 @@ fn processed_weights() {
     const TOLERANCE: f64 = 1e-12;
     for folder in folders() {
         let mut model = Model::<f64>::load(&folder).unwrap();
-        for step in Step::DEFAULT {
+        for step in Processing::DEFAULT {
             step.apply(&mut model).unwrap();
         }
         let file = TensorFile::open(folder.join("processed.safetensors")).unwrap();

@@ -3,7 +3,7 @@
 use crate::common::{outcome, sound, untrained, with_fields};
 use crate::reference;
 use pathsum::fixture::Fixture;
-use pathsum::model::process::Step;
+use pathsum::model::process::Processing;
 use pathsum::strategies::models_of;
 use pathsum::study::{Outcome, Story, View, brackets, palindrome, sorted_list};
 use pathsum::task::{Brackets, Palindromes, Task};
@@ -169,7 +169,7 @@ fn palindrome_on_the_reference() {
         (&pairs.nonpalindromic, Some(20), &looks.self_first),
     ] {
         let mut processed = model.clone();
-        for step in Step::DEFAULT {
+        for step in Processing::DEFAULT {
             step.apply(&mut processed).unwrap();
         }
         let out = processed.run(tokens, Run::new().cache(Hook::Pattern(0)));

@@ -30,7 +30,7 @@ pub fn count(config: &Config) -> u128 {
     };
     let biases = heads + 1 + if ln { heads } else { 0 };
     let mlp = if config.mlp.is_none() { 0 } else { 2 };
-    let mut count = ways(config.n_layers).saturating_mul(if config.rotary() { 1 } else { 2 });
+    let mut count = ways(config.n_layers).saturating_mul(if config.pos_embed() { 2 } else { 1 });
     for l in 0..config.n_layers {
         let from_layer = ways(config.n_layers - l - 1).saturating_mul(biases + mlp);
         count = count.saturating_add(from_layer);

@@ -18,6 +18,7 @@ pub use scores::{ScoreTable, ScoreTerm, score_table};
 pub use search::{Certificate, Top};
 pub use sums::{LogitPaths, Sum};
 
+use super::logits::plain_stream;
 use crate::error::{Error, Result};
 use crate::linalg::{Par, product_into};
 use crate::model::{Cache, Config, Model};
@@ -215,7 +216,8 @@ impl<'a, T: Scalar> Paths<'a, T> {
     /// `par` says whether this and what is then asked of the paths is split over threads, by head.
     ///
     /// # Errors
-    /// When the cache lacks one of [`Paths::hooks`], or there is no such sequence.
+    /// When the cache lacks one of [`Paths::hooks`], there is no such sequence, or the model's stream is no plain sum behind
+    /// one norm.
     ///
     /// # Cost
     /// A copy of `W_V` where there are norms, and of one row a bias.
@@ -226,6 +228,7 @@ impl<'a, T: Scalar> Paths<'a, T> {
         par: Par,
     ) -> Result<Self> {
         let c = model.config();
+        plain_stream(c)?;
         let embed = cache.require(Hook::Embed)?;
         let &[batch, pos, d] = embed.shape() else {
             unreachable!("a stream is [batch, pos, d]")
@@ -260,7 +263,7 @@ impl<'a, T: Scalar> Paths<'a, T> {
             WrittenValue::Rows(rows(Hook::Embed)?),
             T::ZERO,
         );
-        if !c.rotary() {
+        if c.pos_embed() {
             let pos_embed = WrittenValue::Rows(rows(Hook::PosEmbed)?);
             write(Start::PosEmbed, 0, pos_embed, T::ZERO);
         }

@@ -2,6 +2,7 @@
 
 use super::{row, times};
 use crate::decompose::{By, Component, Stack, layer_norm_stack, residual_stack};
+use crate::diagram::NormPlace;
 use crate::error::{Error, Result};
 use crate::model::{Cache, Model};
 use crate::names::{Head, Hook, NormSite};
@@ -109,8 +110,20 @@ pub fn score_table<T: Scalar>(
             heads: c.n_heads,
         });
     }
+    if c.qk_norm.is_some() || c.score_cap.is_some() || c.alibi_slopes().is_some() {
+        let reason = "scores are no products of queries and keys as they are projected alone";
+        return Err(Error::NotCovered(reason));
+    }
     let stack = residual_stack(model, cache, Hook::ResidPre(head.layer), By::Head)?;
-    let stack = layer_norm_stack(model, cache, stack, Hook::Scale(NormSite::Ln1(head.layer)))?;
+    let site = NormSite::Ln1(head.layer);
+    // Attention of post-norm blocks, and where norms stand behind alone, reads the stream itself.
+    let stack = match model
+        .norm_at(site)
+        .filter(|_| c.norm_place != NormPlace::Stream)
+    {
+        Some(_) => layer_norm_stack(model, cache, stack, Hook::Scale(site))?,
+        None => stack,
+    };
     let &[_, batch, pos, _] = stack.values.shape() else {
         unreachable!("a stack has four axes")
     };

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::intervene::{Change, Each, Grid, Scope, Site, Sweep, SweepResult};
 use crate::linalg::Par;
 use crate::metric::{Answers, Metric, Standard, per_sequence};
-use crate::model::process::Step;
+use crate::model::process::Processing;
 use crate::model::{Model, Run, RunOutput, Tokens};
 use crate::names::{Head, Hook};
 use crate::study::circuit::circuit;
@@ -42,7 +42,7 @@ impl<'a> Lab<'a> {
             });
         }
         let mut model = model.clone();
-        for step in Step::DEFAULT {
+        for step in Processing::DEFAULT {
             step.apply(&mut model)?;
         }
         let run = Run::new().par(par).cache("*.hook_scale");

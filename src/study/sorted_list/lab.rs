@@ -3,7 +3,7 @@
 use super::circuits::order;
 use crate::error::{Error, Result};
 use crate::metric::{Answers, Metric, Standard};
-use crate::model::process::Step;
+use crate::model::process::Processing;
 use crate::model::{Model, Run, RunOutput, Tokens};
 use crate::names::{Head, Hook};
 use crate::tensor::Tensor;
@@ -40,7 +40,7 @@ impl<'a> Lab<'a> {
     pub fn new(model: &Model<f64>, tokens: &'a Tokens) -> Result<Self> {
         let (values, length) = check(model, tokens)?;
         let mut model = model.clone();
-        for step in Step::DEFAULT {
+        for step in Processing::DEFAULT {
             step.apply(&mut model)?;
         }
         Ok(Lab {

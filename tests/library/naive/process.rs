@@ -59,10 +59,11 @@ fn readers(c: &Config) -> Vec<(String, Vec<(String, String)>)> {
 /// `b += ln.b W`, `W = ln.w W` less its mean over what it reads; then `ln.w = 1`, `ln.b = 0`.
 pub fn fold_layer_norm(c: &Config, r: Rounding, params: &mut Params) {
     let Some(kind) = c.norm else { return };
-    if kind.bias && c.gated() {
-        return;
-    }
     for (norm, readers) in readers(c) {
+        // Gated neurons have no bias for a `b`.
+        if kind.bias && c.gated() && norm.ends_with("ln2") {
+            continue;
+        }
         let Some(w) = params.get(&format!("{norm}.w")) else {
             continue;
         };

@@ -5,16 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// A circuit as it will be computed: chains of factors, and sums of chains.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Circuit {
+pub(super) enum Formula {
     Leaf(Factor),
     Identity(Space),
     /// Two or more that meet, from left to right.
-    Chain(Vec<Circuit>),
+    Chain(Vec<Formula>),
     /// Terms with their coefficients; none at all is zero.
     Sum {
         rows: Space,
         cols: Space,
-        terms: Vec<(Rational, Circuit)>,
+        terms: Vec<(Rational, Formula)>,
     },
 }
 
@@ -24,76 +24,76 @@ type Polynomial = BTreeMap<Product, Rational>;
 /// With more terms than this, looking for what they share takes longer than it could gain.
 const MAX_TERMS: usize = 512;
 
-impl Circuit {
+impl Formula {
     /// The circuit of an expression.
     ///
     /// `A B + A C` becomes `A (B + C)`, and `B D + B E + C D + C E` becomes `(B + C) (D + E)`: what terms
     /// share is computed once.
-    pub fn of(expr: &Expr) -> Circuit {
+    pub fn of(expr: &Expr) -> Formula {
         let terms = expr.terms().map(|(p, c)| (p.clone(), *c)).collect();
         factorised(terms, expr.rows(), expr.cols())
     }
 
     pub fn rows(&self) -> Space {
         match self {
-            Circuit::Leaf(factor) => factor.spaces().0,
-            Circuit::Identity(space) => space.clone(),
-            Circuit::Chain(parts) => parts[0].rows(),
-            Circuit::Sum { rows, .. } => rows.clone(),
+            Formula::Leaf(factor) => factor.spaces().0,
+            Formula::Identity(space) => space.clone(),
+            Formula::Chain(parts) => parts[0].rows(),
+            Formula::Sum { rows, .. } => rows.clone(),
         }
     }
 
     pub fn cols(&self) -> Space {
         match self {
-            Circuit::Leaf(factor) => factor.spaces().1,
-            Circuit::Identity(space) => space.clone(),
-            Circuit::Chain(parts) => parts[parts.len() - 1].cols(),
-            Circuit::Sum { cols, .. } => cols.clone(),
+            Formula::Leaf(factor) => factor.spaces().1,
+            Formula::Identity(space) => space.clone(),
+            Formula::Chain(parts) => parts[parts.len() - 1].cols(),
+            Formula::Sum { cols, .. } => cols.clone(),
         }
     }
 }
 
 /// The parts as one chain; `space` is what the identity is of, if they are nothing else.
-pub(super) fn chain(parts: Vec<Circuit>, space: &Space) -> Circuit {
+pub(super) fn chain(parts: Vec<Formula>, space: &Space) -> Formula {
     let mut flat = Vec::new();
     for part in parts {
         match part {
-            Circuit::Chain(inner) => flat.extend(inner),
-            Circuit::Identity(_) => {}
+            Formula::Chain(inner) => flat.extend(inner),
+            Formula::Identity(_) => {}
             other => flat.push(other),
         }
     }
     match flat.len() {
-        0 => Circuit::Identity(space.clone()),
+        0 => Formula::Identity(space.clone()),
         1 => flat.remove(0),
-        _ => Circuit::Chain(flat),
+        _ => Formula::Chain(flat),
     }
 }
 
-fn product(factors: &[Factor], rows: &Space) -> Circuit {
-    chain(factors.iter().cloned().map(Circuit::Leaf).collect(), rows)
+fn product(factors: &[Factor], rows: &Space) -> Formula {
+    chain(factors.iter().cloned().map(Formula::Leaf).collect(), rows)
 }
 
-fn sum(terms: Vec<(Rational, Circuit)>, rows: &Space, cols: &Space) -> Circuit {
+fn sum(terms: Vec<(Rational, Formula)>, rows: &Space, cols: &Space) -> Formula {
     let one = Rational::from_integer(1);
     let mut flat = Vec::new();
     for (x, term) in terms {
         match term {
-            Circuit::Sum { terms, .. } => flat.extend(terms.into_iter().map(|(y, t)| (x * y, t))),
+            Formula::Sum { terms, .. } => flat.extend(terms.into_iter().map(|(y, t)| (x * y, t))),
             other => flat.push((x, other)),
         }
     }
     if flat.len() == 1 && flat[0].0 == one {
         return flat.remove(0).1;
     }
-    Circuit::Sum {
+    Formula::Sum {
         rows: rows.clone(),
         cols: cols.clone(),
         terms: flat,
     }
 }
 
-fn factorised(terms: Polynomial, rows: &Space, cols: &Space) -> Circuit {
+fn factorised(terms: Polynomial, rows: &Space, cols: &Space) -> Formula {
     let flat = |terms: &Polynomial| {
         let all = terms.iter().map(|(p, c)| (*c, product(p, rows))).collect();
         sum(all, rows, cols)
