@@ -17,7 +17,7 @@ pub(crate) struct Masks<'a> {
     /// Whether those after the query are hidden: their score is `-inf`.
     pub causal: bool,
     /// `[batch, pos]`: whether a key is a pad. It scores [`PAD_SCORE`], whatever the causal mask says, as a hook on
-    /// TransformerLens's scores would have it.
+    /// TransformerLens's scores would have it, unless it is left out.
     pub pads: Option<&'a [bool]>,
     /// How many keys a query sees at most, its own included: those further back are hidden.
     pub window: Option<usize>,
@@ -193,14 +193,6 @@ impl<T: Scalar> Attention<'_, T> {
                 outside.for_each(|(_, score)| *score = -T::INFINITY);
             }
         }
-        if let Some(attended) = self.masks.attended {
-            let mask = &attended.mask[b * pos..(b + 1) * pos];
-            for (&query, row) in self.queries.iter().zip(scores.chunks_exact_mut(pos)) {
-                let keys = row.iter_mut().zip(mask).enumerate();
-                let hidden = keys.filter(|(key, (_, seen))| !**seen && *key != query);
-                hidden.for_each(|(_, (score, _))| *score = -T::INFINITY);
-            }
-        }
         if self.masks.causal {
             for (query, row) in self.queries.iter().zip(scores.chunks_exact_mut(pos)) {
                 row[query + 1..].fill(-T::INFINITY);
@@ -212,6 +204,15 @@ impl<T: Scalar> Attention<'_, T> {
                 for (score, _) in row.iter_mut().zip(pads).filter(|(_, pad)| **pad) {
                     *score = T::from_f64(PAD_SCORE);
                 }
+            }
+        }
+        // A key that is left out is not there, whatever its token is.
+        if let Some(attended) = self.masks.attended {
+            let mask = &attended.mask[b * pos..(b + 1) * pos];
+            for (&query, row) in self.queries.iter().zip(scores.chunks_exact_mut(pos)) {
+                let keys = row.iter_mut().zip(mask).enumerate();
+                let hidden = keys.filter(|(key, (_, seen))| !**seen && *key != query);
+                hidden.for_each(|(_, (score, _))| *score = -T::INFINITY);
             }
         }
     }

@@ -8,7 +8,7 @@ use pathsum::intervene::{
 };
 use pathsum::metric::{Answers, Kl, Metric, Standard, mean, per_sequence};
 use pathsum::model::process::Processing;
-use pathsum::strategies::{configs, models_and_tokens_of, models_of};
+use pathsum::strategies::{configs, masked_tokens_of, models_and_tokens_of, models_of};
 use pathsum::{
     Cache, Config, Head, Hook, Model, Par, Run, Scalar, Tensor, TensorFile, Tokens, fixture,
 };
@@ -203,11 +203,13 @@ impl Metric for Spread {
     }
 }
 
-const SITES: [Site; 14] = [
+const SITES: [Site; 16] = [
     Site::ResidPre,
     Site::Q,
     Site::K,
     Site::V,
+    Site::RotQ,
+    Site::RotK,
     Site::AttnScores,
     Site::Pattern,
     Site::Z,
@@ -254,7 +256,7 @@ fn largest(values: &[Vec<f64>]) -> f64 {
 fn axes_of(site: Site) -> Vec<Vec<Each>> {
     use Each::{Head, Key, Layer, Neuron, Position};
     match site {
-        Site::Q | Site::K | Site::V | Site::Z | Site::Result => {
+        Site::Q | Site::K | Site::V | Site::RotQ | Site::RotK | Site::Z | Site::Result => {
             vec![
                 vec![Head],
                 vec![Head, Position],
@@ -293,31 +295,58 @@ fn bound(in_f64: &[Vec<f64>], in_f32: &[Vec<f64>]) -> f64 {
     MARGIN * measured * f64::EPSILON / f32::EPSILON as f64
 }
 
+/// A sweep of a model: what is changed, where, and where answers are read.
+type Swept = (Change, usize, usize, Vec<usize>, u64);
+
+fn sweeps(pos: usize) -> impl Strategy<Value = Swept> {
+    let reads = proptest::collection::vec(0..pos, 1..=3);
+    (changes(), 0..SITES.len(), 0..4usize, reads, 0..1000u64)
+}
+
+fn a_sweep_is_its_runs(
+    model: &Model<f64>,
+    tokens: &Tokens,
+    (change, site, axes, reads, seed): Swept,
+) -> Result<(), TestCaseError> {
+    let site = SITES[site];
+    let all = axes_of(site);
+    let by = &all[axes % all.len()];
+    prop_assume!(tokens.batch() > 1 || !matches!(change, Change::Resample { .. }));
+    let (config, pos) = (model.config(), tokens.pos());
+    let Ok(grid) = Grid::new(config, pos, site, by, &Scope::default(), &change) else {
+        return Ok(());
+    };
+    let answers = Answers::at(tokens.batch(), &reads);
+    let other = other_tokens(config, tokens, seed);
+    is_its_runs(model, [tokens, &other], &answers, &grid)
+}
+
 #[test]
 fn a_sweep_equals_the_runs_one_by_one() {
-    let with_source = with_layers().prop_flat_map(|(model, tokens)| {
-        let reads = proptest::collection::vec(0..tokens.pos(), 1..=3);
-        let model_and_tokens = Just((model, tokens));
-        (
-            model_and_tokens,
-            changes(),
-            0..SITES.len(),
-            0..4usize,
-            reads,
-            0..1000u64,
-        )
+    let swept = with_layers().prop_flat_map(|(model, tokens)| {
+        let sweep = sweeps(tokens.pos());
+        (Just(model), Just(tokens), sweep)
     });
-    proptest!(cases(192), |(((model, tokens), change, site, axes, reads, seed) in with_source)| {
-        let site = SITES[site];
-        let all = axes_of(site);
-        let by = &all[axes % all.len()];
-        prop_assume!(tokens.batch() > 1 || !matches!(change, Change::Resample { .. }));
-        let Ok(grid) = Grid::new(model.config(), tokens.pos(), site, by, &Scope::default(), &change) else {
-            return Ok(());
-        };
-        let answers = Answers::at(tokens.batch(), &reads);
-        let other = other_tokens(model.config(), &tokens, seed);
-        is_its_runs(&model, [&tokens, &other], &answers, &grid)?;
+    proptest!(cases(192), |((model, tokens, sweep) in swept)| {
+        a_sweep_is_its_runs(&model, &tokens, sweep)?;
+    });
+}
+
+/// Answers are read where no sequence's token is left out: there are none elsewhere.
+#[test]
+fn a_sweep_equals_the_runs_one_by_one_where_tokens_are_left_out() {
+    let deep = configs().prop_filter("no layers", |c| c.n_layers > 0);
+    let drawn = deep.prop_flat_map(|c| (models_of::<f64>(&c), masked_tokens_of(&c, 1..=4)));
+    let swept = drawn.prop_flat_map(|(model, tokens)| {
+        let sweep = sweeps(tokens.pos());
+        (Just(model), Just(tokens), sweep)
+    });
+    proptest!(cases(96), |((model, tokens, sweep) in swept)| {
+        let (pos, reads) = (tokens.pos(), &sweep.3);
+        let places = (0..tokens.batch()).flat_map(|s| (0..pos).map(move |p| (s, p)));
+        let seen = places.map(|(s, p)| reads.contains(&p) || tokens.is_attended(s, p));
+        let tokens = tokens.clone().attended(seen.collect()).unwrap();
+        a_sweep_is_its_runs(&model, &tokens, sweep)?;
     });
 }
 
