@@ -271,24 +271,22 @@ fn heads_that_look_nowhere_write_nothing() {
             );
             return Ok(());
         }
+        // Before a norm of what they write, where there is one.
+        let has_sum = model.config().hooks().contains(&Hook::AttnSum(0));
+        let written = match has_sum {
+            true => "*.attn.hook_out",
+            false => "*.hook_attn_out",
+        };
         // With each head's result and without: two ways through the code.
-        for keep in [
-            blind().cache("*"),
-            blind()
-                .cache("*.hook_z")
-                .cache("*.attn.hook_out")
-                .cache("*.hook_attn_out"),
-        ] {
+        for keep in [blind().cache("*"), blind().cache("*.hook_z").cache(written)] {
             let cache = run(&model, &tokens, keep).cache;
             for (l, block) in model.weights().blocks.iter().enumerate() {
                 prop_assert_eq!(cache[Hook::Z(l)].max_abs(), 0.0);
-                // Before a norm of what they write, where there is one.
-                let written = cache.get(Hook::AttnSum(l));
-                for row in written
-                    .unwrap_or_else(|| &cache[Hook::AttnOut(l)])
-                    .data()
-                    .chunks(model.config().d_model)
-                {
+                let written = match has_sum {
+                    true => Hook::AttnSum(l),
+                    false => Hook::AttnOut(l),
+                };
+                for row in cache[written].data().chunks(model.config().d_model) {
                     prop_assert_eq!(row, block.attn.b_O.data());
                 }
             }
@@ -430,7 +428,7 @@ fn results_do_not_depend_on_how_a_batch_is_split() {
         (models_of::<f64>(&many), tokens_of(&many, 1..=72))
     });
     let split = Cell::new(0);
-    for_all(60, cases, |(model, tokens)| {
+    for_all(32, cases, |(model, tokens)| {
         split.set(split.get() + ways_to_run_agree(&model, &tokens)? - 1);
         ways_to_run_agree(&model.cast::<f32>(), &tokens)?;
         Ok(())
