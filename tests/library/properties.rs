@@ -482,8 +482,11 @@ fn a_causal_model_does_not_see_later_tokens() {
             for p in 0..keep {
                 // Where a query sees nothing but pads, it looks at the pads after it too: TransformerLens
                 // gives those -1e5, not -inf.
-                let pad = |t: &i64| model.config().pad_token.is_some_and(|pad| *t == pad as i64);
-                if own.sequence(0)[..=p].iter().all(pad) {
+                let c = model.config();
+                let pad = |t: &i64| c.pad_token.is_some_and(|pad| *t == pad as i64);
+                let windows = c.windows.iter().flatten().copied().min();
+                let first = windows.map_or(0, |window| (p + 1).saturating_sub(window));
+                if own.sequence(0)[first..=p].iter().all(pad) {
                     continue;
                 }
                 let row =
