@@ -265,6 +265,18 @@ impl Features {
 /// `d_head` is drawn for itself, so that `n_heads * d_head` is mostly not `d_model`, and `d_head` may
 /// exceed it.
 pub fn configs() -> impl Strategy<Value = Config> {
+    configs_with(option::weighted(0.6, features()))
+}
+
+/// Those of [`configs`] that have none of the features that toy models do not have: what paths and attributions by source
+/// are for.
+pub fn toy_configs() -> impl Strategy<Value = Config> {
+    configs_with(Just(None))
+}
+
+fn configs_with(
+    features: impl Strategy<Value = Option<Features>>,
+) -> impl Strategy<Value = Config> {
     // Past sixteen, a row is longer than the widest vector there is in f32.
     let sizes = (
         0..=3usize,
@@ -292,7 +304,6 @@ pub fn configs() -> impl Strategy<Value = Config> {
         any::<bool>(),
         option::weighted(0.4, rotary()),
     );
-    let features = option::weighted(0.6, features());
     let drawn = (sizes, vocabulary, norm, attention, act_fn, features);
     drawn.prop_map(
         |(sizes, vocabulary, (norm, eps), attention, (act_fn, gated, rotary), features)| {

@@ -8,7 +8,9 @@ use pathsum::intervene::{
 };
 use pathsum::metric::{Answers, Kl, Metric, Standard, mean, per_sequence};
 use pathsum::model::process::Processing;
-use pathsum::strategies::{configs, masked_tokens_of, models_and_tokens_of, models_of};
+use pathsum::strategies::{
+    configs, masked_tokens_of, models_and_tokens_of, models_of, toy_configs,
+};
 use pathsum::{
     Cache, Config, Head, Hook, Model, Par, Run, Scalar, Tensor, TensorFile, Tokens, fixture,
 };
@@ -208,8 +210,6 @@ const SITES: [Site; 16] = [
     Site::Q,
     Site::K,
     Site::V,
-    Site::RotQ,
-    Site::RotK,
     Site::AttnScores,
     Site::Pattern,
     Site::Z,
@@ -220,6 +220,8 @@ const SITES: [Site; 16] = [
     Site::Post,
     Site::MlpOut,
     Site::ResidPost,
+    Site::RotQ,
+    Site::RotK,
 ];
 
 /// Every cell's values, by one run from the tokens each.
@@ -447,8 +449,9 @@ fn padded(dir: &str, n_ctx: usize, d_head: usize) -> Config {
 #[test]
 fn a_sweep_over_padded_sequences_equals_the_runs_one_by_one() {
     let batch = 130;
+    // Nothing is turned.
     let place = (
-        0..SITES.len(),
+        0..SITES.len() - 2,
         0..2usize,
         proptest::collection::vec(0..24usize, 1..=3),
         changes(),
@@ -750,7 +753,10 @@ fn interventions_are_made_in_the_order_of_the_forward_pass() {
 
 #[test]
 fn patching_all_paths_is_patching_the_sender() {
-    let sender = (with_layers(), changes(), 0..5usize, 0..1000u64);
+    // What a change of the sender is to a reader behind another norm depends on all the rest.
+    let deep = toy_configs().prop_filter("no layers", |c| c.n_layers > 0);
+    let deep = deep.prop_flat_map(|c| models_and_tokens_of::<f64>(&c));
+    let sender = (deep, changes(), 0..5usize, 0..1000u64);
     proptest!(cases(96), |(((model, tokens), change, sender, seed) in sender)| {
         prop_assume!(tokens.batch() > 1 || !matches!(change, Change::Resample { .. }));
         let c = model.config();
@@ -782,7 +788,7 @@ fn patching_all_paths_is_patching_the_sender() {
 /// input is that of the run with the sender changed.
 #[test]
 fn one_path_is_the_receivers_own_input_changed() {
-    let shallow = configs().prop_filter("two layers of heads alone", |c| {
+    let shallow = toy_configs().prop_filter("two layers of heads alone", |c| {
         c.n_layers == 2 && c.mlp.is_none()
     });
     let pairs = shallow.prop_flat_map(|c| models_and_tokens_of::<f64>(&c));
