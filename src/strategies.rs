@@ -47,14 +47,14 @@
 //! ```
 
 use crate::model::{
-    ActFn, Config, Mask, MlpKind, Model, NormKind, Pairing, Positions, RotaryPositions,
-    RotaryScaling, Tokens, Weights,
+    ActFn, Config, Mask, MlpKind, Model, NormKind, NormPlace, NormWeight, Order, Pairing,
+    Positions, QkNorm, RotaryPositions, RotaryScaling, Tokens, Weights,
 };
 use crate::tensor::{Scalar, Tensor};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
-use proptest::sample::select;
+use proptest::sample::{Index, select};
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 use std::ops::RangeInclusive;
@@ -67,11 +67,13 @@ const PADS: u32 = 2;
 /// Against how many others.
 const OTHERS: u32 = 5;
 
-const ACT_FNS: [ActFn; 8] = [
+const ACT_FNS: [ActFn; 10] = [
     ActFn::Relu,
     ActFn::Gelu,
     ActFn::GeluNew,
     ActFn::GeluFast,
+    ActFn::GeluBloom,
+    ActFn::QuickGelu,
     ActFn::GeluPytorchTanh,
     ActFn::Silu,
     ActFn::Solu,
@@ -87,11 +89,205 @@ const NORMS: [Option<NormKind>; 6] = [
     None,
 ];
 
-/// Configurations: every combination of options, and sizes that a test can run by the hundred.
+/// How often a feature that few models have is drawn, among models that may have any of them.
+const FEATURE: f64 = 0.35;
+
+/// What language models have and toy models mostly do not. Where features exclude each other the first one stays.
+#[derive(Clone, Debug)]
+struct Features {
+    embed_norm: Option<NormKind>,
+    token_types: usize,
+    /// In the place of learned or rotary positions.
+    positions: Option<Positions>,
+    /// In the place of other rotary positions, in layers with a window.
+    windowed_rotary: Option<RotaryDraw>,
+    norm_place: NormPlace,
+    order: Order,
+    qk_norm: Option<QkNorm>,
+    windows: Option<Vec<Option<usize>>>,
+    score_cap: Option<f64>,
+    logit_cap: Option<f64>,
+    mlm_head: Option<ActFn>,
+    gate_bias: bool,
+}
+
+/// Rotary positions for heads of any width.
+#[derive(Clone, Debug)]
+struct RotaryDraw {
+    share: Index,
+    neighbours: bool,
+    base: f64,
+    scaling: RotaryScaling,
+    f32_angles: bool,
+}
+
+impl RotaryDraw {
+    /// Those of heads of this width, if there is anything to turn.
+    fn of(self, d_head: usize) -> Option<RotaryPositions> {
+        let pairs = 1 + self.share.index((d_head / 2).max(1));
+        let cut = |factors: Vec<f64>| factors.into_iter().cycle().take(pairs).collect();
+        let scaling = match self.scaling {
+            RotaryScaling::ByLength {
+                short,
+                long,
+                original,
+                scale,
+            } => RotaryScaling::ByLength {
+                short: cut(short),
+                long: cut(long),
+                original,
+                scale,
+            },
+            other => other,
+        };
+        let rotary = RotaryPositions {
+            dim: 2 * pairs,
+            base: self.base,
+            pairing: match self.neighbours {
+                true => Pairing::Neighbours,
+                false => Pairing::Halves,
+            },
+            scaling,
+            f32_angles: self.f32_angles,
+        };
+        (d_head > 1).then_some(rotary)
+    }
+}
+
+fn rotary() -> impl Strategy<Value = RotaryDraw> {
+    let by_parts = RotaryScaling::ByParts {
+        factor: 8.0,
+        low: 1.0,
+        high: 4.0,
+        original: 16.0,
+    };
+    let factors = |range| vec(range, 3);
+    let by_length = (factors(0.8..2.0), factors(2.0..8.0), 1..=7usize, 0.8..1.5);
+    let scaling = prop_oneof![
+        Just(RotaryScaling::None),
+        Just(RotaryScaling::Linear(3.0)),
+        Just(by_parts),
+        by_length.prop_map(|(short, long, original, scale)| RotaryScaling::ByLength {
+            short,
+            long,
+            original,
+            scale,
+        }),
+    ];
+    let kinds = (any::<bool>(), any::<bool>());
+    (any::<Index>(), kinds, 2.0..100.0, scaling).prop_map(
+        |(share, (neighbours, f32_angles), base, scaling)| RotaryDraw {
+            f32_angles,
+            share,
+            neighbours,
+            base,
+            scaling,
+        },
+    )
+}
+
+fn features() -> impl Strategy<Value = Features> {
+    let norm = || select(NORMS.into_iter().flatten().collect::<Vec<_>>());
+    let now_and_then = |n: usize| prop_oneof![6 => Just(0), 3 => 1..=n];
+    let embedding = (
+        option::weighted(FEATURE, norm()),
+        now_and_then(3),
+        option::weighted(FEATURE, select(vec![Positions::Alibi, Positions::None])),
+        option::weighted(2.0 * FEATURE, rotary()),
+    );
+    use NormPlace::{Around, Before, Output, Stream};
+    let block = (
+        prop_oneof![4 => Just(Before), 2 => select(vec![Around, Output, Stream])],
+        prop_oneof![
+            1 => Just(Order::Sequential),
+            1 => select(vec![Order::Parallel, Order::SharedNorm])
+        ],
+    );
+    let qk_norm = (norm(), any::<bool>()).prop_map(|(kind, per_head)| QkNorm { kind, per_head });
+    let attention = (
+        option::weighted(FEATURE, qk_norm),
+        option::weighted(2.0 * FEATURE, vec(option::weighted(0.7, 1..=4usize), 3)),
+        option::weighted(FEATURE, 0.3..3.0),
+    );
+    let smooth = ACT_FNS.into_iter().filter(|f| !f.looks_across());
+    let end = (
+        option::weighted(FEATURE, 0.3..3.0),
+        option::weighted(FEATURE, select(smooth.collect::<Vec<_>>())),
+        any::<bool>(),
+    );
+    (embedding, block, attention, end).prop_map(|(embedding, block, attention, end)| {
+        let (embed_norm, token_types, positions, windowed_rotary) = embedding;
+        let (norm_place, order) = block;
+        let (qk_norm, windows, score_cap) = attention;
+        let (logit_cap, mlm_head, gate_bias) = end;
+        Features {
+            embed_norm,
+            token_types,
+            positions,
+            windowed_rotary,
+            norm_place,
+            order,
+            qk_norm,
+            windows,
+            score_cap,
+            logit_cap,
+            mlm_head,
+            gate_bias,
+        }
+    })
+}
+
+impl Features {
+    /// A configuration with these features, but for those that it cannot have.
+    fn with(self, mut c: Config) -> Config {
+        c.embed_norm = self.embed_norm;
+        c.token_types = self.token_types;
+        if let Some(positions) = self.positions {
+            c.positions = positions;
+        }
+        c.norm_place = self.norm_place;
+        if c.norm_place == NormPlace::Before && c.mlp.is_some() {
+            c.order = self.order;
+        }
+        c.qk_norm = self.qk_norm;
+        let windows = self.windows.filter(|_| c.mask == Mask::Causal);
+        c.windows = windows.unwrap_or_default();
+        c.windows.truncate(c.n_layers);
+        if c.windows.iter().all(Option::is_none) {
+            c.windows.clear();
+        }
+        if c.rotary() && !c.windows.is_empty() {
+            c.windowed_rotary = self.windowed_rotary.and_then(|r| r.of(c.d_head));
+        }
+        c.score_cap = self.score_cap;
+        c.logit_cap = self.logit_cap;
+        c.mlm_head = self.mlm_head;
+        c.mlp = c.mlp.map(|mlp| MlpKind {
+            gate_bias: mlp.gated && self.gate_bias,
+            ..mlp
+        });
+        c
+    }
+}
+
+/// Configurations: every combination of options, and sizes that a test can run by the hundred. Two fifths of them have
+/// none of the features that toy models do not have.
 ///
 /// `d_head` is drawn for itself, so that `n_heads * d_head` is mostly not `d_model`, and `d_head` may
 /// exceed it.
 pub fn configs() -> impl Strategy<Value = Config> {
+    configs_with(option::weighted(0.6, features()))
+}
+
+/// Those of [`configs`] that have none of the features that toy models do not have: what paths and attributions by source
+/// are for.
+pub fn toy_configs() -> impl Strategy<Value = Config> {
+    configs_with(Just(None))
+}
+
+fn configs_with(
+    features: impl Strategy<Value = Option<Features>>,
+) -> impl Strategy<Value = Config> {
     // Past sixteen, a row is longer than the widest vector there is in f32.
     let sizes = (
         0..=3usize,
@@ -112,33 +308,22 @@ pub fn configs() -> impl Strategy<Value = Config> {
         select(vec![Mask::Causal, Mask::All]),
         option::of(0.5..4.0),
         any::<bool>(),
-        any::<prop::sample::Index>(),
-    );
-    let by_parts = RotaryScaling::ByParts {
-        factor: 8.0,
-        low: 1.0,
-        high: 4.0,
-        original: 16.0,
-    };
-    let scaling = vec![RotaryScaling::None, RotaryScaling::Linear(3.0), by_parts];
-    let rotary = (
-        any::<prop::sample::Index>(),
-        any::<bool>(),
-        2.0..100.0,
-        select(scaling),
+        any::<Index>(),
     );
     let act_fn = (
         select(ACT_FNS.to_vec()),
         any::<bool>(),
-        option::weighted(0.4, rotary),
+        option::weighted(0.4, rotary()),
     );
-    (sizes, vocabulary, norm, attention, act_fn).prop_map(
-        |(sizes, vocabulary, (norm, eps), attention, (act_fn, gated, rotary))| {
+    let drawn = (sizes, vocabulary, norm, attention, act_fn, features);
+    drawn.prop_map(
+        |(sizes, vocabulary, (norm, eps), attention, (act_fn, gated, rotary), features)| {
             let (n_layers, d_model, n_heads, d_head, d_mlp) = sizes;
             let (n_ctx, d_vocab, d_vocab_out, pad_token) = vocabulary;
             let (mask, attn_scale, scale_attn_by_inverse_layer_idx, groups) = attention;
             let divisors: Vec<usize> = (1..=n_heads).filter(|n| n_heads % n == 0).collect();
-            Config {
+            let rotary = rotary.and_then(|r| r.of(d_head));
+            let config = Config {
                 n_layers,
                 d_model,
                 n_ctx,
@@ -147,23 +332,7 @@ pub fn configs() -> impl Strategy<Value = Config> {
                 groups: *groups.get(&divisors),
                 d_vocab,
                 d_vocab_out,
-                positions: rotary
-                    .filter(|_| d_head > 1)
-                    .map_or(Positions::Learned, |r| {
-                        let (share, neighbours, base, scaling) = r;
-                        let pairs = 1 + share.index(d_head / 2);
-                        Positions::Rotary(RotaryPositions {
-                            dim: 2 * pairs,
-                            base,
-                            pairing: if neighbours {
-                                Pairing::Neighbours
-                            } else {
-                                Pairing::Halves
-                            },
-                            scaling,
-                            f32_angles: false,
-                        })
-                    }),
+                positions: rotary.map_or(Positions::Learned, Positions::Rotary),
                 norm,
                 eps,
                 mask,
@@ -177,6 +346,10 @@ pub fn configs() -> impl Strategy<Value = Config> {
                 }),
                 pad_token,
                 ..Config::default()
+            };
+            match features {
+                Some(features) => features.with(config),
+                None => config,
             }
         },
     )
@@ -184,8 +357,8 @@ pub fn configs() -> impl Strategy<Value = Config> {
 
 /// Models of a configuration: every parameter random, none of them trivial, biases included.
 ///
-/// Queries, keys, values, neurons and what is written to the stream are of size one or so, LayerNorms'
-/// `w` lie around one, and the scores of a row spread enough for patterns to be neither uniform nor
+/// Queries, keys, values, neurons and what is written to the stream are of size one or so, norms' `w` lie around what
+/// multiplies by one, and the scores of a row spread enough for patterns to be neither uniform nor
 /// one-hot. Every tensor has a mean that is not zero, so that centring it does something.
 ///
 /// The values come from a seed: shrinking makes them tamer, not fewer. To shrink the sizes, draw the
@@ -218,10 +391,44 @@ pub fn tokens_of(
         Some(pad) => prop_oneof![PADS => Just(pad as i64), OTHERS => any_token].boxed(),
         None => any_token.boxed(),
     };
+    let types = config.token_types.max(1) as i64;
     // Ids for the largest batch, of which a smaller one takes fewer: shrinking needs no new draw.
-    (batch, 1..=config.n_ctx, vec(token, most)).prop_map(|(batch, pos, mut ids)| {
+    let ids = (vec(token, most), vec(0..types, most));
+    (batch, 1..=config.n_ctx, ids).prop_map(|(batch, pos, (mut ids, mut types))| {
         ids.truncate(batch * pos);
-        Tokens::new(batch, pos, ids)
+        types.truncate(batch * pos);
+        let tokens = Tokens::new(batch, pos, ids).typed(types);
+        tokens.expect("as many types as tokens")
+    })
+}
+
+/// As [`tokens_of`], of which some are left out of most sequences (see [`Tokens::attended`]): before those that are
+/// attended to, after them, or between them. Those left out have logits that are no numbers.
+///
+/// # Panics
+/// When `batch` is empty.
+pub fn masked_tokens_of(
+    config: &Config,
+    batch: RangeInclusive<usize>,
+) -> impl Strategy<Value = Tokens> + use<> {
+    let most = *batch.end();
+    let between = vec(any::<bool>(), config.n_ctx);
+    let mask = (0..4usize, any::<Index>(), between);
+    (tokens_of(config, batch), vec(mask, most)).prop_map(|(tokens, masks)| {
+        let pos = tokens.pos();
+        let of_sequence = |(how, at, between): &(usize, Index, Vec<bool>)| {
+            let at = at.index(pos);
+            let seen = |p: usize| match how {
+                0 => true,
+                1 => p >= at,
+                2 => p <= at,
+                _ => p == at || between[p],
+            };
+            (0..pos).map(seen).collect::<Vec<_>>()
+        };
+        let mask = masks[..tokens.batch()].iter().flat_map(of_sequence);
+        let mask = mask.collect();
+        tokens.attended(mask).expect("every sequence has a token")
     })
 }
 
@@ -254,17 +461,24 @@ fn weights<T: Scalar>(config: &Config, seed: u64, spread: f64, size: f64) -> Wei
             None => ("0", name),
         };
         let layer: usize = layer.parse().expect("a layer");
-        let is_w = crate::model::norm_of_scale(name).is_some();
+        let norm = crate::model::norm_of_scale(name).and_then(|site| c.norm_at(site));
         // Where it is centred, and its standard deviation.
         let (center, deviation) = match parameter {
-            "embed.W_E" | "pos_embed.W_pos" => (0.0, 0.5f64.sqrt()),
+            "embed.W_E" | "pos_embed.W_pos" | "token_type_embed.W_token_type" => {
+                (0.0, 0.5f64.sqrt())
+            }
             "attn.W_Q" | "attn.W_K" => (0.0, query(layer)),
             "attn.b_Q" | "attn.b_K" => (0.0, query(layer) * root(c.d_model) / 2.0),
-            "attn.W_V" | "mlp.W_in" | "mlp.W_gate" | "unembed.W_U" => (0.0, 1.0 / root(c.d_model)),
+            "attn.W_V" | "mlp.W_in" | "mlp.W_gate" | "mlm_head.W" | "unembed.W_U" => {
+                (0.0, 1.0 / root(c.d_model))
+            }
             "attn.W_O" => (0.0, size / root(c.n_heads * c.d_head)),
             "mlp.W_out" => (0.0, size / root(shape[0])),
-            _ if is_w => (1.0, 0.25),
-            _ => (0.0, 0.3),
+            _ => match norm.map(|norm| norm.weight) {
+                Some(NormWeight::Plain | NormWeight::Absent) => (1.0, 0.25),
+                Some(NormWeight::OnePlus) => (0.0, 0.25),
+                None => (0.0, 0.3),
+            },
         };
         // A uniform distribution's deviation is its half-width over the root of three.
         let half = deviation * root(3);
@@ -302,10 +516,11 @@ mod tests {
     }
 
     #[test]
-    fn every_config_is_one_that_a_file_may_hold() {
+    fn every_config_is_one_that_a_model_may_have() {
         let mut runner = TestRunner::deterministic();
-        for _ in 0..200 {
+        for _ in 0..400 {
             let config = draw(configs(), &mut runner);
+            config.check().unwrap();
             assert_eq!(Config::from_json(&config.to_json()).unwrap(), config);
         }
     }
@@ -332,6 +547,76 @@ mod tests {
         any("pads", &|c| c.pad_token.is_some());
         any("causal", &|c| c.mask == Mask::Causal);
         any("scaled by layer", &|c| c.scale_attn_by_inverse_layer_idx);
+        any("none of the rarer features", &|c| {
+            let plain = Config {
+                n_layers: c.n_layers,
+                d_model: c.d_model,
+                n_ctx: c.n_ctx,
+                n_heads: c.n_heads,
+                groups: c.groups,
+                d_head: c.d_head,
+                d_vocab: c.d_vocab,
+                d_vocab_out: c.d_vocab_out,
+                positions: c.positions.clone(),
+                norm: c.norm,
+                eps: c.eps,
+                mask: c.mask,
+                attn_scale: c.attn_scale,
+                scale_attn_by_inverse_layer_idx: c.scale_attn_by_inverse_layer_idx,
+                mlp: c.mlp,
+                pad_token: c.pad_token,
+                ..Config::default()
+            };
+            *c == plain && !matches!(c.positions, Positions::Alibi | Positions::None)
+        });
+        any("a norm of the embeddings", &|c| c.embed_norm.is_some());
+        any("token types", &|c| c.token_types > 1);
+        any("one token type", &|c| c.token_types == 1);
+        any("positions by ALiBi", &|c| c.positions == Positions::Alibi);
+        any("ALiBi of three heads", &|c| {
+            c.positions == Positions::Alibi && c.n_heads == 3
+        });
+        any("no positions", &|c| c.positions == Positions::None);
+        any("angles by length", &|c| {
+            let by_length = |r: &RotaryPositions| {
+                let original = match r.scaling {
+                    RotaryScaling::ByLength { original, .. } => original,
+                    _ => return false,
+                };
+                original < c.n_ctx
+            };
+            matches!(&c.positions, Positions::Rotary(r) if by_length(r))
+        });
+        any("angles of windows", &|c| c.windowed_rotary.is_some());
+        for place in [
+            NormPlace::Before,
+            NormPlace::Around,
+            NormPlace::Output,
+            NormPlace::Stream,
+        ] {
+            any("place of norms", &|c| {
+                c.norm_place == place && c.norm.is_some() && c.n_layers > 1
+            });
+        }
+        any("norms of the stream without MLPs", &|c| {
+            c.norm_place == NormPlace::Stream && c.norm.is_some() && c.mlp.is_none()
+        });
+        for order in [Order::Sequential, Order::Parallel, Order::SharedNorm] {
+            any("order", &|c| c.order == order && c.norm.is_some());
+        }
+        for per_head in [true, false] {
+            any("norms of queries and keys", &|c| {
+                c.n_heads > 1 && c.qk_norm.is_some_and(|norm| norm.per_head == per_head)
+            });
+        }
+        any("windows in some layers", &|c| {
+            c.windows.contains(&None) && c.windows.iter().any(|w| w.is_some_and(|w| w < c.n_ctx))
+        });
+        any("capped scores", &|c| c.score_cap.is_some());
+        any("capped logits", &|c| c.logit_cap.is_some());
+        any("a dense layer before the unembedding", &|c| {
+            c.mlm_head.is_some()
+        });
         for act_fn in ACT_FNS {
             any("act_fn", &|c| c.act_fn() == Some(act_fn));
         }
@@ -388,15 +673,25 @@ mod tests {
     #[test]
     fn tokens_fit_their_model_and_hold_pads() {
         let mut runner = TestRunner::deterministic();
-        let mut all_pads = 0;
+        let (mut all_pads, mut typed) = (0, 0);
+        let (mut left, mut right, mut between) = (0, 0, 0);
         for _ in 0..200 {
             let config = draw(configs(), &mut runner);
             let tokens = draw(tokens_of(&config, 2..=3), &mut runner);
             tokens.check(&config).unwrap();
             assert!((2..=3).contains(&tokens.batch()));
+            typed += usize::from(tokens.token_types().is_some());
+            let masked = draw(masked_tokens_of(&config, 2..=3), &mut runner);
+            masked.check(&config).unwrap();
+            let first = |p: usize| masked.is_attended(0, p);
+            let last = masked.pos() - 1;
+            left += usize::from(!first(0) && first(last));
+            right += usize::from(first(0) && !first(last));
+            between += usize::from(first(0) && first(last) && !(0..last).all(first));
             let pad = |t: &i64| config.pad_token.is_some_and(|pad| *t == pad as i64);
             all_pads += usize::from(tokens.pos() > 1 && tokens.sequence(0).iter().all(pad));
         }
-        assert!(all_pads > 0);
+        assert!(all_pads > 0 && typed > 0);
+        assert!(left > 0 && right > 0 && between > 0);
     }
 }

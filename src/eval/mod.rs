@@ -133,7 +133,14 @@ impl<'a, T: Scalar> Source<'a, T> {
         let attn = |l: usize| &w.blocks[l].attn;
         Ok(match *symbol {
             Symbol::WE => Matrix::View(w.W_E.mat(&[])),
-            Symbol::WPos => Matrix::View(w.W_pos.mat(&[]).subrows(0, dims.pos)),
+            Symbol::WPos => match self.run {
+                // Those of the places that the others leave to each token.
+                Some((out, b)) if out.tokens.attention_mask().is_some() => {
+                    let of = |p: usize, j: usize| w.W_pos[[out.tokens.position(b, p), j]];
+                    Matrix::Owned(Mat::from_fn(dims.pos, dims.d_model, of))
+                }
+                _ => Matrix::View(w.W_pos.mat(&[]).subrows(0, dims.pos)),
+            },
             Symbol::WU => Matrix::View(w.W_U.mat(&[])),
             Symbol::BU => row(&w.b_U, &[]),
             Symbol::C => Matrix::Centring(dims.d_model),

@@ -1,6 +1,6 @@
 //! Spaces: what the rows and columns of a matrix are indexed by; and how large they are in a model.
 
-use crate::diagram::{Config, NormKind, NormPlace, Order, RotaryScaling};
+use crate::diagram::{Config, NormKind, NormPlace, Order, RotaryPositions, RotaryScaling};
 use crate::names::{Head, NormSite};
 use std::fmt;
 
@@ -104,7 +104,8 @@ pub struct Dims {
     pub gate_bias: bool,
     /// Whether positions have an embedding, which is added to the tokens'.
     pub pos_embed: bool,
-    /// What of queries and keys is turned by their positions; `None` where nothing is, or where more is done to them.
+    /// What of queries and keys is turned by their positions; `None` where nothing is, where more is done to them, or
+    /// where it is not the same in all layers.
     pub rotary: Option<Rotary>,
     /// Where in a block the norms stand.
     pub norm_place: NormPlace,
@@ -244,6 +245,20 @@ impl Dims {
 }
 
 impl Config {
+    /// What is turned in every layer, where that is the same in all, and turned only.
+    fn rotary_of_all(&self) -> Option<Rotary> {
+        let turned = |rotary: &RotaryPositions| match rotary.scaling {
+            RotaryScaling::ByLength { .. } => None,
+            RotaryScaling::None | RotaryScaling::Linear(_) | RotaryScaling::ByParts { .. } => {
+                Some(rotary.pairs())
+            }
+        };
+        let of_layer = |l| self.rotary_at(l).and_then(turned);
+        let pairs = of_layer(0)?;
+        let same = (1..self.n_layers).all(|l| of_layer(l).as_ref() == Some(&pairs));
+        same.then_some(Rotary { pairs })
+    }
+
     /// The sizes that an expression is read with.
     pub fn dims(&self) -> Dims {
         Dims {
@@ -260,14 +275,7 @@ impl Config {
             gated: self.gated(),
             gate_bias: self.gate_bias(),
             pos_embed: self.pos_embed(),
-            rotary: self.rotary_at(0).and_then(|rotary| match rotary.scaling {
-                RotaryScaling::ByLength { .. } => None,
-                RotaryScaling::None | RotaryScaling::Linear(_) | RotaryScaling::ByParts { .. } => {
-                    Some(Rotary {
-                        pairs: rotary.pairs(),
-                    })
-                }
-            }),
+            rotary: self.rotary_of_all(),
             norm_place: self.norm_place,
             order: self.order,
             embed_norm: self.embed_norm,

@@ -17,7 +17,7 @@ pub(crate) struct Masks<'a> {
     /// Whether those after the query are hidden: their score is `-inf`.
     pub causal: bool,
     /// `[batch, pos]`: whether a key is a pad. It scores [`PAD_SCORE`], whatever the causal mask says, as a hook on
-    /// TransformerLens's scores would have it.
+    /// TransformerLens's scores would have it, unless it is left out.
     pub pads: Option<&'a [bool]>,
     /// How many keys a query sees at most, its own included: those further back are hidden.
     pub window: Option<usize>,
@@ -193,14 +193,6 @@ impl<T: Scalar> Attention<'_, T> {
                 outside.for_each(|(_, score)| *score = -T::INFINITY);
             }
         }
-        if let Some(attended) = self.masks.attended {
-            let mask = &attended.mask[b * pos..(b + 1) * pos];
-            for (&query, row) in self.queries.iter().zip(scores.chunks_exact_mut(pos)) {
-                let keys = row.iter_mut().zip(mask).enumerate();
-                let hidden = keys.filter(|(key, (_, seen))| !**seen && *key != query);
-                hidden.for_each(|(_, (score, _))| *score = -T::INFINITY);
-            }
-        }
         if self.masks.causal {
             for (query, row) in self.queries.iter().zip(scores.chunks_exact_mut(pos)) {
                 row[query + 1..].fill(-T::INFINITY);
@@ -214,14 +206,21 @@ impl<T: Scalar> Attention<'_, T> {
                 }
             }
         }
+        // A key that is left out is not there, whatever its token is.
+        if let Some(attended) = self.masks.attended {
+            let mask = &attended.mask[b * pos..(b + 1) * pos];
+            for (&query, row) in self.queries.iter().zip(scores.chunks_exact_mut(pos)) {
+                let keys = row.iter_mut().zip(mask).enumerate();
+                let hidden = keys.filter(|(key, (_, seen))| !**seen && *key != query);
+                hidden.for_each(|(_, (score, _))| *score = -T::INFINITY);
+            }
+        }
     }
 }
 
 /// `cap tanh(x / cap)`
 pub(crate) fn capped<T: Scalar>(x: T, cap: T) -> T {
-    let two = T::from_f64(2.0);
-    // tanh y = 1 - 2 / (e^2y + 1)
-    cap * (T::ONE - two / ((two * (x / cap)).exp_lane() + T::ONE))
+    cap * (x / cap).tanh_lane()
 }
 
 /// From the derivative by what is capped to that by what it was before, where it is not masked.

@@ -77,9 +77,12 @@ impl<T: Scalar> Clean<'_, T> {
     }
 }
 
-/// How many positions of each sequence matter: those up to its last token that is no pad, or its last answer.
+/// How many positions of each sequence matter: those up to its last token that is no pad, or its last answer. Where
+/// tokens are left out all do: of angles that go by the sequence's length, those of the others depend on how many there
+/// are.
 fn lengths(config: &Config, tokens: &Tokens, answers: &[usize]) -> Vec<usize> {
-    let Some(pad) = config.pad_token.map(|pad| pad as i64) else {
+    let pad = config.pad_token.map(|pad| pad as i64);
+    let Some(pad) = pad.filter(|_| tokens.attention_mask().is_none()) else {
         return vec![tokens.pos(); tokens.batch()];
     };
     let causal = config.mask == Mask::Causal;

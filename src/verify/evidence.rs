@@ -79,9 +79,11 @@ impl<T: Scalar> Evidence<'_, T> {
             let [own, other] = [query, key].map(|p| tokens.position(sequence, p));
             key <= query && other + window <= own
         };
-        if config.pad_token.is_some_and(pad) {
+        if left_out {
+            Visibility::Hidden
+        } else if config.pad_token.is_some_and(pad) {
             Visibility::Pad
-        } else if behind || left_out || config.window(l).is_some_and(beyond) {
+        } else if behind || config.window(l).is_some_and(beyond) {
             Visibility::Hidden
         } else {
             Visibility::Seen

@@ -4,7 +4,7 @@ use super::bounded::{Bounded, gamma, rounded_up, unit};
 use super::evidence::{Evidence, compare};
 use super::verdict::Comparison;
 use crate::decompose::{By, Logit, Stack, direct_logit_attribution, stack_of};
-use crate::diagram::Op;
+use crate::diagram::{NormPlace, Op, Value};
 use crate::error::Result;
 use crate::names::Hook;
 use crate::names::NormSite;
@@ -34,6 +34,80 @@ fn stack_sum<T: Scalar>(stack: &Stack<T>) -> Bounded<T> {
     }
 }
 
+/// The sum of the stream's components at its end, and a bound on how far the run's own may be from it.
+fn end_of_stream<T: Scalar>(e: &Evidence<'_, T>) -> Result<Bounded<T>> {
+    let stack = last_stack(e)?;
+    let mut sum = stack_sum(&stack);
+    let c = e.model.config();
+    if c.embed_norm.is_some() || c.norm.is_some() && c.norm_place == NormPlace::Stream {
+        // Norms take off what components have in common: before them these may be far larger than behind.
+        let end = e.model.diagram.value(c.end_of_stream());
+        let (sizes, roundings) = written(e, end.expect("every model has it"))?;
+        let n = stack.labels.len() + roundings;
+        // The run's own is off by as much as the components are.
+        let both = (gamma::<T>(n) + gamma::<T>(n)) * rounded_up::<T>(n + 4);
+        let sizes = sizes.rows();
+        sum.error = Mat::from_fn(sizes.nrows(), sizes.ncols(), |i, j| {
+            sum.error[(i, j)] + both * sizes[(i, j)]
+        });
+    }
+    Ok(match run_end_of_stream(e) {
+        Some(own) => sum.claimed(own.rows()),
+        None => sum,
+    })
+}
+
+/// What the run has at the end of its stream; without layers that is nothing, unless it has another name.
+fn run_end_of_stream<'a, T: Scalar>(e: &Evidence<'a, T>) -> Option<&'a Tensor<T>> {
+    let end = e.model.config().end_of_stream();
+    let own = e.out.cache.get(end);
+    own.or_else(|| e.out.cache.get(e.model.diagram.same_as(end)?))
+}
+
+/// The moduli of all that has been written to a value of the stream, each through the norms that it passes, and how many
+/// roundings it meets on its way at most.
+fn written<T: Scalar>(e: &Evidence<'_, T>, value: Value) -> Result<(Tensor<T>, usize)> {
+    let diagram = &e.model.diagram;
+    let step = &diagram.steps[diagram.made_by(value)];
+    match step.op {
+        Op::Sum | Op::Same => {
+            let mut reads = step.reads.iter().map(|&(part, _)| written(e, part));
+            let first = reads.next().expect("a sum has parts")?;
+            reads.try_fold(first, |(mut sum, roundings), part| {
+                let (sizes, own) = part?;
+                let entries = sum.data_mut().iter_mut().zip(sizes.data());
+                entries.for_each(|(sum, &x)| *sum += x);
+                Ok((sum, roundings.max(own) + 1))
+            })
+        }
+        Op::Norm(site @ (NormSite::Embed | NormSite::Ln1(_) | NormSite::Ln2(_))) => {
+            let (mut sizes, roundings) = written(e, step.reads[0].0)?;
+            let norm = e.model.norm_at(site).expect("a norm of this model");
+            let scale = e.value(Hook::Scale(site))?;
+            let d = e.model.config().d_model;
+            let rows = sizes.data_mut().chunks_exact_mut(d).zip(scale.data());
+            for (row, &scale) in rows {
+                let mean = match norm.kind.centred {
+                    true => row.iter().copied().sum::<T>() / T::from_f64(d as f64),
+                    false => T::ZERO,
+                };
+                for (i, x) in row.iter_mut().enumerate() {
+                    let w = norm.w().map_or(T::ONE, |w| w[i].abs());
+                    let b = norm.b().map_or(T::ZERO, |b| b[i].abs());
+                    *x = (*x + mean) / scale.abs() * w + b;
+                }
+            }
+            // Two sums over the features, and what is done to an entry.
+            Ok((sizes, roundings + 2 * d + 10))
+        }
+        _ => {
+            let x = e.value(diagram.values[value])?;
+            let sizes = x.data().iter().map(|x| x.abs()).collect();
+            Ok((Tensor::from_vec(x.shape(), sizes), 0))
+        }
+    }
+}
+
 /// The components of the stream at its end.
 fn last_stack<T: Scalar>(e: &Evidence<'_, T>) -> Result<Stack<T>> {
     let end = e.model.diagram.value(e.model.config().end_of_stream());
@@ -53,11 +127,12 @@ pub(super) fn layer_norm<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -
         let norm = e.model.norm_at(site).expect("a norm of this model");
         let (scale_hook, normalized_hook) = (Hook::Scale(site), site.output());
         let width = e.model.config().norm_width(site);
-        // Without layers the stream has no hook.
         let input = diagram.values[step.reads[0].0];
-        let x = match e.out.cache.get(input) {
+        // Without layers the stream has no hook.
+        let without_hook = || run_end_of_stream(e).filter(|_| e.model.config().n_layers == 0);
+        let x = match e.out.cache.get(input).or_else(without_hook) {
             Some(x) => Bounded::exact(rows_of(x, width)),
-            None => stack_sum(&last_stack(e)?),
+            None => end_of_stream(e)?,
         };
         // Of queries and keys a row is a head's, or all heads'.
         let rows = x.nrows() / (e.out.tokens.batch() * e.out.tokens.pos());
@@ -176,10 +251,7 @@ impl<T: Scalar> Chosen<T> {
     /// What the run computed, `[batch · pos, chosen]`, with the bound of doing so from its own last stream.
     pub fn found(&self, e: &Evidence<'_, T>) -> Result<Bounded<T>> {
         // The stream is the components' sum to within rounding.
-        let mut stream = stack_sum(&last_stack(e)?);
-        if let Some(last) = e.out.cache.get(e.model.config().end_of_stream()) {
-            stream = stream.claimed(last.rows());
-        }
+        let stream = end_of_stream(e)?;
         let normalized = match (e.model.norm_at(NormSite::Final), final_scale(e)?) {
             (Some(norm), Some(scale)) => through(&norm, &stream, scale, true),
             _ => stream,

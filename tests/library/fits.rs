@@ -11,7 +11,7 @@ use pathsum::decompose::{
 use pathsum::linalg::{Par, affine_fit, cosines, least_squares, pca};
 use pathsum::model::NormWeight;
 use pathsum::names::NormSite;
-use pathsum::strategies::{configs, models_and_tokens_of};
+use pathsum::strategies::{models_and_tokens_of, toy_configs};
 use pathsum::{Head, Hook, Model, Scalar, Tokens, fixture};
 use proptest::prelude::*;
 use rand::rngs::ChaCha8Rng;
@@ -379,7 +379,7 @@ fn fits_of_norms() {
 /// the two patterns; and a source's weight is the length of what is written of it.
 #[test]
 fn attributions_by_source() {
-    let models = configs().prop_filter("has layers", |c| c.n_layers > 0);
+    let models = toy_configs().prop_filter("has layers", |c| c.n_layers > 0);
     let models = models.prop_flat_map(|c| models_and_tokens_of::<f64>(&c));
     proptest!(cases(64), |((model, tokens) in models)| {
         check_attributions(&model, &tokens);

@@ -8,7 +8,9 @@ use pathsum::intervene::{
 };
 use pathsum::metric::{Answers, Kl, Metric, Standard, mean, per_sequence};
 use pathsum::model::process::Processing;
-use pathsum::strategies::{configs, models_and_tokens_of, models_of};
+use pathsum::strategies::{
+    configs, masked_tokens_of, models_and_tokens_of, models_of, toy_configs,
+};
 use pathsum::{
     Cache, Config, Head, Hook, Model, Par, Run, Scalar, Tensor, TensorFile, Tokens, fixture,
 };
@@ -203,7 +205,7 @@ impl Metric for Spread {
     }
 }
 
-const SITES: [Site; 14] = [
+const SITES: [Site; 16] = [
     Site::ResidPre,
     Site::Q,
     Site::K,
@@ -218,6 +220,8 @@ const SITES: [Site; 14] = [
     Site::Post,
     Site::MlpOut,
     Site::ResidPost,
+    Site::RotQ,
+    Site::RotK,
 ];
 
 /// Every cell's values, by one run from the tokens each.
@@ -254,7 +258,7 @@ fn largest(values: &[Vec<f64>]) -> f64 {
 fn axes_of(site: Site) -> Vec<Vec<Each>> {
     use Each::{Head, Key, Layer, Neuron, Position};
     match site {
-        Site::Q | Site::K | Site::V | Site::Z | Site::Result => {
+        Site::Q | Site::K | Site::V | Site::RotQ | Site::RotK | Site::Z | Site::Result => {
             vec![
                 vec![Head],
                 vec![Head, Position],
@@ -293,31 +297,58 @@ fn bound(in_f64: &[Vec<f64>], in_f32: &[Vec<f64>]) -> f64 {
     MARGIN * measured * f64::EPSILON / f32::EPSILON as f64
 }
 
+/// A sweep of a model: what is changed, where, and where answers are read.
+type Swept = (Change, usize, usize, Vec<usize>, u64);
+
+fn sweeps(pos: usize) -> impl Strategy<Value = Swept> {
+    let reads = proptest::collection::vec(0..pos, 1..=3);
+    (changes(), 0..SITES.len(), 0..4usize, reads, 0..1000u64)
+}
+
+fn a_sweep_is_its_runs(
+    model: &Model<f64>,
+    tokens: &Tokens,
+    (change, site, axes, reads, seed): Swept,
+) -> Result<(), TestCaseError> {
+    let site = SITES[site];
+    let all = axes_of(site);
+    let by = &all[axes % all.len()];
+    prop_assume!(tokens.batch() > 1 || !matches!(change, Change::Resample { .. }));
+    let (config, pos) = (model.config(), tokens.pos());
+    let Ok(grid) = Grid::new(config, pos, site, by, &Scope::default(), &change) else {
+        return Ok(());
+    };
+    let answers = Answers::at(tokens.batch(), &reads);
+    let other = other_tokens(config, tokens, seed);
+    is_its_runs(model, [tokens, &other], &answers, &grid)
+}
+
 #[test]
 fn a_sweep_equals_the_runs_one_by_one() {
-    let with_source = with_layers().prop_flat_map(|(model, tokens)| {
-        let reads = proptest::collection::vec(0..tokens.pos(), 1..=3);
-        let model_and_tokens = Just((model, tokens));
-        (
-            model_and_tokens,
-            changes(),
-            0..SITES.len(),
-            0..4usize,
-            reads,
-            0..1000u64,
-        )
+    let swept = with_layers().prop_flat_map(|(model, tokens)| {
+        let sweep = sweeps(tokens.pos());
+        (Just(model), Just(tokens), sweep)
     });
-    proptest!(cases(192), |(((model, tokens), change, site, axes, reads, seed) in with_source)| {
-        let site = SITES[site];
-        let all = axes_of(site);
-        let by = &all[axes % all.len()];
-        prop_assume!(tokens.batch() > 1 || !matches!(change, Change::Resample { .. }));
-        let Ok(grid) = Grid::new(model.config(), tokens.pos(), site, by, &Scope::default(), &change) else {
-            return Ok(());
-        };
-        let answers = Answers::at(tokens.batch(), &reads);
-        let other = other_tokens(model.config(), &tokens, seed);
-        is_its_runs(&model, [&tokens, &other], &answers, &grid)?;
+    proptest!(cases(192), |((model, tokens, sweep) in swept)| {
+        a_sweep_is_its_runs(&model, &tokens, sweep)?;
+    });
+}
+
+/// Answers are read where no sequence's token is left out: there are none elsewhere.
+#[test]
+fn a_sweep_equals_the_runs_one_by_one_where_tokens_are_left_out() {
+    let deep = configs().prop_filter("no layers", |c| c.n_layers > 0);
+    let drawn = deep.prop_flat_map(|c| (models_of::<f64>(&c), masked_tokens_of(&c, 1..=4)));
+    let swept = drawn.prop_flat_map(|(model, tokens)| {
+        let sweep = sweeps(tokens.pos());
+        (Just(model), Just(tokens), sweep)
+    });
+    proptest!(cases(96), |((model, tokens, sweep) in swept)| {
+        let (pos, reads) = (tokens.pos(), &sweep.3);
+        let places = (0..tokens.batch()).flat_map(|s| (0..pos).map(move |p| (s, p)));
+        let seen = places.map(|(s, p)| reads.contains(&p) || tokens.is_attended(s, p));
+        let tokens = tokens.clone().attended(seen.collect()).unwrap();
+        a_sweep_is_its_runs(&model, &tokens, sweep)?;
     });
 }
 
@@ -418,8 +449,9 @@ fn padded(dir: &str, n_ctx: usize, d_head: usize) -> Config {
 #[test]
 fn a_sweep_over_padded_sequences_equals_the_runs_one_by_one() {
     let batch = 130;
+    // Nothing is turned.
     let place = (
-        0..SITES.len(),
+        0..SITES.len() - 2,
         0..2usize,
         proptest::collection::vec(0..24usize, 1..=3),
         changes(),
@@ -721,7 +753,10 @@ fn interventions_are_made_in_the_order_of_the_forward_pass() {
 
 #[test]
 fn patching_all_paths_is_patching_the_sender() {
-    let sender = (with_layers(), changes(), 0..5usize, 0..1000u64);
+    // What a change of the sender is to a reader behind another norm depends on all the rest.
+    let deep = toy_configs().prop_filter("no layers", |c| c.n_layers > 0);
+    let deep = deep.prop_flat_map(|c| models_and_tokens_of::<f64>(&c));
+    let sender = (deep, changes(), 0..5usize, 0..1000u64);
     proptest!(cases(96), |(((model, tokens), change, sender, seed) in sender)| {
         prop_assume!(tokens.batch() > 1 || !matches!(change, Change::Resample { .. }));
         let c = model.config();
@@ -753,7 +788,7 @@ fn patching_all_paths_is_patching_the_sender() {
 /// input is that of the run with the sender changed.
 #[test]
 fn one_path_is_the_receivers_own_input_changed() {
-    let shallow = configs().prop_filter("two layers of heads alone", |c| {
+    let shallow = toy_configs().prop_filter("two layers of heads alone", |c| {
         c.n_layers == 2 && c.mlp.is_none()
     });
     let pairs = shallow.prop_flat_map(|c| models_and_tokens_of::<f64>(&c));

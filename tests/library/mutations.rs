@@ -1347,7 +1347,7 @@ fn departs_from_the_step<T: Scalar>(
             process::center_writing_weights(c, r, &mut expected)
         }
         Invariance::Processing(Processing::CenterUnembed) => {
-            process::center_unembed(r, &mut expected)
+            process::center_unembed(c, r, &mut expected)
         }
         Invariance::Processing(Processing::FoldValueBiases) => {
             process::fold_value_biases(c, r, &mut expected)

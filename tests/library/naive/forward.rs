@@ -1,8 +1,10 @@
-//! The forward pass, hook by hook, written from the formulas of TransformerLens 2.
+//! The forward pass, hook by hook, written from the formulas of TransformerLens 2 and, where it has none, from the
+//! definitions in `transformers` and in the papers.
 
 use super::{Num, Params, Rounding, Value};
 use pathsum::model::{
-    ActFn, Mask, NormKind, NormWeight, Pairing, Positions, RotaryPositions, RotaryScaling,
+    ActFn, Mask, NormKind, NormPlace, NormWeight, Order, Pairing, Positions, RotaryPositions,
+    RotaryScaling,
 };
 use pathsum::names::NormSite;
 use pathsum::{Config, Hook, Tokens};
@@ -20,14 +22,24 @@ pub struct Reference {
     pub logits: Value,
 }
 
+/// Sequences of one length, all of whose tokens are there.
+#[derive(Clone)]
+struct Whole {
+    /// `[batch][pos]`, as are the kinds.
+    ids: Vec<Vec<i64>>,
+    types: Vec<Vec<i64>>,
+}
+
 struct Pass<'a> {
     c: &'a Config,
     params: &'a Params,
     r: Rounding,
     edits: &'a [(Hook, Edit)],
+    tokens: Whole,
     hooks: Vec<(Hook, Value)>,
 }
 
+/// The pass. Sequences of which some tokens are left out are each run alone, without these.
 pub fn forward(
     config: &Config,
     params: &Params,
@@ -35,17 +47,84 @@ pub fn forward(
     r: Rounding,
     edits: &[(Hook, Edit)],
 ) -> Reference {
-    let mut pass = Pass {
-        c: config,
-        params,
-        r,
-        edits,
-        hooks: Vec::new(),
+    let run = |tokens: Whole| {
+        let mut pass = Pass {
+            c: config,
+            params,
+            r,
+            edits,
+            tokens,
+            hooks: Vec::new(),
+        };
+        let logits = pass.run();
+        Reference {
+            hooks: pass.hooks,
+            logits,
+        }
     };
-    let logits = pass.run(tokens);
+    let (batch, pos) = (tokens.batch(), tokens.pos());
+    let types = tokens.token_types();
+    let of = |s: usize, p: usize| (tokens.sequence(s)[p], types.map_or(0, |t| t[s * pos + p]));
+    let sequence = |s: usize, kept: &[usize]| -> (Vec<i64>, Vec<i64>) {
+        kept.iter().map(|&p| of(s, p)).unzip()
+    };
+    let Some(mask) = tokens.attention_mask() else {
+        let all: Vec<usize> = (0..pos).collect();
+        let (ids, types) = (0..batch).map(|s| sequence(s, &all)).unzip();
+        return run(Whole { ids, types });
+    };
+    let kept: Vec<Vec<usize>> = (0..batch)
+        .map(|s| (0..pos).filter(|p| mask[s * pos + p]).collect())
+        .collect();
+    let alone = kept.iter().enumerate().map(|(s, kept)| {
+        let (ids, types) = sequence(s, kept);
+        run(Whole {
+            ids: vec![ids],
+            types: vec![types],
+        })
+    });
+    put_back(&alone.collect::<Vec<_>>(), &kept, pos)
+}
+
+/// The values of sequences that were each run alone, at the places of their tokens in a batch.
+fn put_back(alone: &[Reference], kept: &[Vec<usize>], pos: usize) -> Reference {
+    let place = |s: usize, p: usize| kept[s].iter().position(|&k| k == p);
+    // Along the axes from 1 on, or of scores and patterns from 2 on, that count positions.
+    let at_tokens = |of: &dyn Fn(usize) -> Value,
+                     positions: std::ops::Range<usize>,
+                     left: &dyn Fn(usize) -> Num| {
+        let mut shape = of(0).shape.clone();
+        shape[0] = alone.len();
+        positions.clone().for_each(|axis| shape[axis] = pos);
+        let values: Vec<Value> = (0..alone.len()).map(of).collect();
+        Value::from_fn(&shape, |at| {
+            let mut own = at.to_vec();
+            own[0] = 0;
+            for axis in positions.clone() {
+                match place(at[0], at[axis]) {
+                    Some(p) => own[axis] = p,
+                    None => return left(axis),
+                }
+            }
+            values[at[0]].at(&own)
+        })
+    };
+    let hooks = alone[0].hooks.iter().enumerate().map(|(i, (hook, _))| {
+        let of = |s: usize| alone[s].hooks[i].1.clone();
+        // What stands at a query that is left out is nobody's business; a key that is left out is not seen.
+        let value = match hook {
+            Hook::AttnScores(_) | Hook::Pattern(_) => at_tokens(&of, 2..4, &|axis| match axis {
+                2 => Num::any(),
+                _ if matches!(hook, Hook::Pattern(_)) => Num::exact(0.0),
+                _ => Num::exact(f64::NEG_INFINITY),
+            }),
+            _ => at_tokens(&of, 1..2, &|_| Num::any()),
+        };
+        (*hook, value)
+    });
     Reference {
-        hooks: pass.hooks,
-        logits,
+        hooks: hooks.collect(),
+        logits: at_tokens(&|s| alone[s].logits.clone(), 1..2, &|_| Num::none()),
     }
 }
 
@@ -53,6 +132,14 @@ impl<'a> Pass<'a> {
     fn param(&self, name: &str) -> &'a Value {
         let params = self.params;
         params.get(name).unwrap_or_else(|| panic!("no {name}"))
+    }
+
+    fn batch(&self) -> usize {
+        self.tokens.ids.len()
+    }
+
+    fn pos(&self) -> usize {
+        self.tokens.ids[0].len()
     }
 
     /// Changes a value as the edits on this hook say, and keeps it.
@@ -72,139 +159,220 @@ impl<'a> Pass<'a> {
         value
     }
 
-    fn run(&mut self, tokens: &Tokens) -> Value {
+    fn run(&mut self) -> Value {
         let (c, r) = (self.c, self.r);
-        let (batch, pos) = (tokens.batch(), tokens.pos());
-        let stream = [batch, pos, c.d_model];
-
-        let W_E = self.param("embed.W_E");
-        let embed = Value::from_fn(&stream, |at| {
-            W_E.at(&[tokens.sequence(at[0])[at[1]] as usize, at[2]])
-        });
-        let embed = self.visit(Hook::Embed, embed);
-        let plus = |a: &Value, b: &Value| Value::from_fn(&stream, |at| r.add(a.at(at), b.at(at)));
-        let mut resid = match c.positions {
-            Positions::Rotary(_) | Positions::Alibi | Positions::None => embed,
-            Positions::Learned => {
-                let W_pos = self.param("pos_embed.W_pos");
-                let pos_embed = Value::from_fn(&stream, |at| W_pos.at(&[at[1], at[2]]));
-                let pos_embed = self.visit(Hook::PosEmbed, pos_embed);
-                plus(&embed, &pos_embed)
-            }
-        };
-        for l in 0..c.n_layers {
-            resid = self.visit(Hook::ResidPre(l), resid);
-            let hooks = (
-                Hook::Scale(NormSite::Ln1(l)),
-                Hook::Normalized(NormSite::Ln1(l)),
-            );
-            let x = self.norm(&resid, &format!("blocks.{l}.ln1"), hooks);
-            let attn_out = self.attention(l, &x, tokens);
-            let attn_out = self.visit(Hook::AttnOut(l), attn_out);
-            resid = plus(&resid, &attn_out);
-            if c.mlp.is_some() {
-                resid = self.visit(Hook::ResidMid(l), resid);
-                let hooks = (
-                    Hook::Scale(NormSite::Ln2(l)),
-                    Hook::Normalized(NormSite::Ln2(l)),
-                );
-                let x = self.norm(&resid, &format!("blocks.{l}.ln2"), hooks);
-                let mlp_out = self.mlp(l, &x);
-                let mlp_out = self.visit(Hook::MlpOut(l), mlp_out);
-                resid = plus(&resid, &mlp_out);
-            }
-            resid = self.visit(Hook::ResidPost(l), resid);
+        let resid = self.embed();
+        let mut resid = (0..c.n_layers).fold(resid, |resid, l| self.block(l, resid));
+        // The blocks of a model like BERT end with a norm.
+        if c.norm_place != NormPlace::Stream {
+            resid = self.norm(NormSite::Final, &resid);
         }
-        let hooks = (
-            Hook::Scale(NormSite::Final),
-            Hook::Normalized(NormSite::Final),
-        );
-        let x = self.norm(&resid, "ln_final", hooks);
-        self.linear(&x, "unembed.W_U", "unembed.b_U")
+        if let Some(act_fn) = c.mlm_head {
+            let pre = self.linear(&resid, "mlm_head.W", Some("mlm_head.b"));
+            let mut post = self.visit(Hook::MlmHeadPre, pre);
+            let entries = post.data.iter_mut();
+            entries.for_each(|x| *x = activate(r, act_fn, *x));
+            let post = self.visit(Hook::MlmHeadPost, post);
+            let kind = c.norm.unwrap_or(NormKind::LN);
+            resid = self.norm_of(kind, NormSite::MlmHead, &post);
+        }
+        let mut logits = self.linear(&resid, "unembed.W_U", Some("unembed.b_U"));
+        if let Some(cap) = c.logit_cap {
+            let entries = logits.data.iter_mut();
+            entries.for_each(|x| *x = capped(r, cap, *x));
+        }
+        logits
     }
 
-    /// The norm of this name, where the model has norms.
-    fn norm(&mut self, x: &Value, name: &str, hooks: (Hook, Hook)) -> Value {
+    /// The stream before the first block.
+    fn embed(&mut self) -> Value {
+        let (c, tokens) = (self.c, self.tokens.clone());
+        let stream = [self.batch(), self.pos(), c.d_model];
+        let rows = |table: &Value, of: &dyn Fn(usize, usize) -> usize| {
+            Value::from_fn(&stream, |at| table.at(&[of(at[0], at[1]), at[2]]))
+        };
+        let W_E = self.param("embed.W_E");
+        let embed = rows(W_E, &|s, p| tokens.ids[s][p] as usize);
+        let mut sum = self.visit(Hook::Embed, embed);
+        if c.positions == Positions::Learned {
+            let pos_embed = rows(self.param("pos_embed.W_pos"), &|_, p| p);
+            let pos_embed = self.visit(Hook::PosEmbed, pos_embed);
+            sum = self.plus(&sum, &pos_embed);
+        }
+        if c.token_types > 0 {
+            let W = self.param("token_type_embed.W_token_type");
+            let types = rows(W, &|s, p| tokens.types[s][p] as usize);
+            let types = self.visit(Hook::TokenTypeEmbed, types);
+            sum = self.plus(&sum, &types);
+        }
+        let Some(kind) = c.embed_norm else { return sum };
+        let sum = self.visit(Hook::EmbedSum, sum);
+        self.norm_of(kind, NormSite::Embed, &sum)
+    }
+
+    /// From the stream before a block to that behind it.
+    fn block(&mut self, l: usize, resid: Value) -> Value {
+        use NormPlace::{Around, Before, Output, Stream};
+        let c = self.c;
+        let resid = self.visit(Hook::ResidPre(l), resid);
+        let read_through_a_norm = matches!(c.norm_place, Before | Around);
+        let written_through_a_norm = matches!(c.norm_place, Around | Output) && c.norm.is_some();
+        let in_parallel = c.order != Order::Sequential;
+
+        let attn_in = match read_through_a_norm {
+            true => self.norm(NormSite::Ln1(l), &resid),
+            false => resid.clone(),
+        };
+        let attn_out = self.attention(l, &attn_in);
+        let attn_out = match written_through_a_norm {
+            true => {
+                let sum = self.visit(Hook::AttnSum(l), attn_out);
+                self.norm(NormSite::Ln1Post(l), &sum)
+            }
+            false => self.visit(Hook::AttnOut(l), attn_out),
+        };
+        let mut after = self.plus(&resid, &attn_out);
+        if c.mlp.is_some() {
+            // What the MLP reads, and what its output is added to.
+            let (read, to) = match in_parallel {
+                true => (resid, after),
+                false => {
+                    after = self.visit(Hook::ResidMid(l), after);
+                    if c.norm_place == Stream {
+                        after = self.norm(NormSite::Ln1(l), &after);
+                    }
+                    (after.clone(), after)
+                }
+            };
+            let mlp_in = match (c.order, read_through_a_norm) {
+                (Order::SharedNorm, _) => attn_in,
+                (_, true) => self.norm(NormSite::Ln2(l), &read),
+                (_, false) => read,
+            };
+            let mlp_out = self.mlp(l, &mlp_in);
+            let mlp_out = match written_through_a_norm {
+                true => {
+                    let sum = self.visit(Hook::MlpSum(l), mlp_out);
+                    self.norm(NormSite::Ln2Post(l), &sum)
+                }
+                false => self.visit(Hook::MlpOut(l), mlp_out),
+            };
+            after = self.plus(&to, &mlp_out);
+        }
+        after = self.visit(Hook::ResidPost(l), after);
+        if c.norm_place == Stream && c.norm.is_some() {
+            // Without an MLP the block has one norm.
+            let last = match c.mlp {
+                Some(_) => NormSite::Ln2(l),
+                None => NormSite::Ln1(l),
+            };
+            after = self.norm(last, &after);
+            after = self.visit(Hook::NormalizedResidPost(l), after);
+        }
+        after
+    }
+
+    fn plus(&self, a: &Value, b: &Value) -> Value {
+        Value::from_fn(&a.shape, |at| self.r.add(a.at(at), b.at(at)))
+    }
+
+    /// The norm of this place, where the model has norms.
+    fn norm(&mut self, site: NormSite, x: &Value) -> Value {
         match self.c.norm {
-            Some(kind) => self.norm_of(kind, x, name, hooks),
+            Some(kind) => self.norm_of(kind, site, x),
             None => x.clone(),
         }
     }
 
-    /// `scale = sqrt(mean((x - mean)²) + eps)`, `(x - mean) / scale · w + b`; in RMSNorm no mean is taken off.
-    fn norm_of(
-        &mut self,
-        kind: NormKind,
-        x: &Value,
-        name: &str,
-        (scale, normalized): (Hook, Hook),
-    ) -> Value {
+    /// `scale = sqrt(mean((x - mean)²) + eps)`, `(x - mean) / scale · w + b`; in RMSNorm no mean is taken off. A row is
+    /// what stands at a position; of queries and keys, what a head has there, unless the norm goes over all heads.
+    fn norm_of(&mut self, kind: NormKind, site: NormSite, x: &Value) -> Value {
         let r = self.r;
-        let &[batch, pos, d] = x.shape.as_slice() else {
-            panic!("{:?}", x.shape)
+        let over_all_heads = self.c.qk_norm.is_some_and(|norm| !norm.per_head);
+        let mut scale_shape = x.shape.clone();
+        let mut d = scale_shape.pop().expect("rows");
+        if scale_shape.len() == 3 && over_all_heads {
+            d *= std::mem::replace(&mut scale_shape[2], 1);
+        }
+        scale_shape.push(1);
+        let name = match site {
+            NormSite::Embed => "embed.ln".to_string(),
+            NormSite::Ln1(l) => format!("blocks.{l}.ln1"),
+            NormSite::Q(l) => format!("blocks.{l}.attn.q_norm"),
+            NormSite::K(l) => format!("blocks.{l}.attn.k_norm"),
+            NormSite::Ln1Post(l) => format!("blocks.{l}.ln1_post"),
+            NormSite::Ln2(l) => format!("blocks.{l}.ln2"),
+            NormSite::Neurons(l) => format!("blocks.{l}.mlp.ln"),
+            NormSite::Ln2Post(l) => format!("blocks.{l}.ln2_post"),
+            NormSite::Final => "ln_final".to_string(),
+            NormSite::MlmHead => "mlm_head.ln".to_string(),
         };
         let rows = x.data.chunks_exact(d);
-        let centered = match kind.centred {
-            true => Value {
-                shape: x.shape.clone(),
-                data: rows.flat_map(|row| r.centered(row)).collect(),
-            },
-            false => x.clone(),
+        let rows: Vec<Vec<Num>> = match kind.centred {
+            true => rows.map(|row| r.centered(row)).collect(),
+            false => rows.map(<[Num]>::to_vec).collect(),
         };
         // The constant is rounded once to the model's precision.
         let eps = Num {
             x: self.c.eps,
             e: self.c.eps * r.u,
         };
-        let scales = Value::from_fn(&[batch, pos, 1], |at| {
-            let entries = (0..d).map(|i| centered.at(&[at[0], at[1], i]));
-            let squares = r.dot(Num::exact(0.0), entries.map(|x| (x, x)));
+        let scale = |row: &Vec<Num>| {
+            let squares = r.dot(Num::exact(0.0), row.iter().map(|&x| (x, x)));
             let mean = r.div(squares, Num::exact(d as f64));
             r.sqrt(r.add(mean, eps))
-        });
-        let scales = self.visit(scale, scales);
-        let mut out = Value::from_fn(&x.shape, |at| {
-            r.div(centered.at(at), scales.at(&[at[0], at[1], 0]))
-        });
-        if kind.weight != NormWeight::Absent {
-            let w = self.param(&format!("{name}.w"));
-            let w = |i: &[usize]| match kind.weight {
-                NormWeight::OnePlus => r.add(Num::exact(1.0), w.at(i)),
-                _ => w.at(i),
+        };
+        let scales = Value {
+            shape: scale_shape,
+            data: rows.iter().map(scale).collect(),
+        };
+        let scales = self.visit(Hook::Scale(site), scales);
+        let w = (kind.weight != NormWeight::Absent).then(|| self.param(&format!("{name}.w")));
+        let b = kind.bias.then(|| self.param(&format!("{name}.b")));
+        let entry = |x: Num, scale: Num, i: usize| {
+            let out = r.div(x, scale);
+            let Some(w) = w else { return out };
+            let w = match kind.weight {
+                NormWeight::OnePlus => r.add(Num::exact(1.0), w.at(&[i])),
+                _ => w.at(&[i]),
             };
-            let b = kind.bias.then(|| self.param(&format!("{name}.b")));
-            out = Value::from_fn(&x.shape, |at| {
-                let i = &at[2..];
-                let b = b.map_or(Num::exact(0.0), |b| b.at(i));
-                r.dot(b, [(out.at(at), w(i))].into_iter())
-            });
-        }
-        self.visit(normalized, out)
+            let b = b.map_or(Num::exact(0.0), |b| b.at(&[i]));
+            r.dot(b, [(out, w)].into_iter())
+        };
+        let entries = rows.iter().zip(&scales.data).flat_map(|(row, &scale)| {
+            let entries = row.iter().enumerate();
+            entries
+                .map(move |(i, &x)| entry(x, scale, i))
+                .collect::<Vec<_>>()
+        });
+        let out = Value {
+            shape: x.shape.clone(),
+            data: entries.collect(),
+        };
+        let output = match site {
+            NormSite::Embed => Hook::FullEmbed,
+            NormSite::Ln1Post(l) => Hook::AttnOut(l),
+            NormSite::Ln2Post(l) => Hook::MlpOut(l),
+            site => Hook::Normalized(site),
+        };
+        self.visit(output, out)
     }
 
-    /// `x W + b`
-    fn linear(&self, x: &Value, W: &str, b: &str) -> Value {
-        let (W, b) = (self.param(W), self.param(b));
+    /// `x W + b`, of rows of numbers.
+    fn linear(&self, x: &Value, W: &str, b: Option<&str>) -> Value {
+        let (W, b) = (self.param(W), b.map(|b| self.param(b)));
         let shape = [x.shape[0], x.shape[1], W.shape[1]];
         Value::from_fn(&shape, |at| {
             let pairs = (0..W.shape[0]).map(|i| (x.at(&[at[0], at[1], i]), W.at(&[i, at[2]])));
-            self.r.dot(b.at(&at[2..]), pairs)
+            let b = b.map_or(Num::exact(0.0), |b| b.at(&at[2..]));
+            self.r.dot(b, pairs)
         })
     }
 
-    /// `x W`
-    fn linear_without_bias(&self, x: &Value, W: &str) -> Value {
-        let W = self.param(W);
-        let shape = [x.shape[0], x.shape[1], W.shape[1]];
-        Value::from_fn(&shape, |at| {
-            let pairs = (0..W.shape[0]).map(|i| (x.at(&[at[0], at[1], i]), W.at(&[i, at[2]])));
-            self.r.dot(Num::exact(0.0), pairs)
-        })
-    }
-
-    fn attention(&mut self, l: usize, x: &Value, tokens: &Tokens) -> Value {
+    fn attention(&mut self, l: usize, x: &Value) -> Value {
         let (c, r) = (self.c, self.r);
-        let (batch, pos) = (tokens.batch(), tokens.pos());
+        let (batch, pos) = (self.batch(), self.pos());
+        let window = c.windows.get(l).copied().flatten();
         let of = |name: &str| format!("blocks.{l}.attn.{name}");
         let zero = Num::exact(0.0);
 
@@ -225,9 +393,19 @@ impl<'a> Pass<'a> {
         let k = project(Hook::K(l), 'K');
         let v = project(Hook::V(l), 'V');
 
+        let (q, k) = match c.qk_norm {
+            None => (q, k),
+            Some(norm) => (
+                self.norm_of(norm.kind, NormSite::Q(l), &q),
+                self.norm_of(norm.kind, NormSite::K(l), &k),
+            ),
+        };
         let (q, k) = match &c.positions {
             Positions::Learned | Positions::Alibi | Positions::None => (q, k),
             Positions::Rotary(rotary) => {
+                // Layers that see a part of the sequence may have angles of their own.
+                let own = c.windowed_rotary.as_ref().filter(|_| window.is_some());
+                let rotary = own.unwrap_or(rotary);
                 let q = turned(r, rotary, &q);
                 let q = self.visit(Hook::RotQ(l), q);
                 let k = turned(r, rotary, &k);
@@ -244,19 +422,35 @@ impl<'a> Pass<'a> {
             e: divisor.abs() * r.u,
         };
         let square = [batch, c.n_heads, pos, pos];
+        let tokens = self.tokens.clone();
         let scores = Value::from_fn(&square, |at| {
             let &[s, h, query, key] = at else {
                 unreachable!()
             };
-            if c.pad_token == Some(tokens.sequence(s)[key] as usize) {
+            if c.pad_token == Some(tokens.ids[s][key] as usize) {
                 return Num::exact(-1e5);
             }
-            if c.mask == Mask::Causal && key > query {
+            // Keys after the query are hidden, and those as far back as the window is long.
+            let after = c.mask == Mask::Causal && key > query;
+            let before = window.is_some_and(|window| key < query && query - key >= window);
+            if after || before {
                 return Num::exact(f64::NEG_INFINITY);
             }
             let pairs =
                 (0..c.d_head).map(|j| (q.at(&[s, query, h, j]), k.at(&[s, key, group(h), j])));
-            r.div(r.dot(zero, pairs), divisor)
+            let mut score = r.div(r.dot(zero, pairs), divisor);
+            if c.positions == Positions::Alibi {
+                let slope = slope(c.n_heads, h);
+                let slope = Num {
+                    x: slope,
+                    e: slope * r.u,
+                };
+                score = r.add(score, r.mul(slope, Num::exact(key as f64)));
+            }
+            match c.score_cap {
+                Some(cap) => capped(r, cap, score),
+                None => score,
+            }
         });
         let scores = self.visit(Hook::AttnScores(l), scores);
 
@@ -296,13 +490,18 @@ impl<'a> Pass<'a> {
         let of = |name: &str| format!("blocks.{l}.mlp.{name}");
         let act_fn = self.c.act_fn().expect("a model with MLPs has one");
         let gated = self.c.mlp.is_some_and(|mlp| mlp.gated);
+        let biased = self.c.mlp.is_some_and(|mlp| mlp.gated && mlp.gate_bias);
         let pre = match gated {
-            true => self.linear_without_bias(x, &of("W_gate")),
-            false => self.linear(x, &of("W_in"), &of("b_in")),
+            true => self.linear(
+                x,
+                &of("W_gate"),
+                biased.then_some("b_gate").map(&of).as_deref(),
+            ),
+            false => self.linear(x, &of("W_in"), Some(&of("b_in"))),
         };
         let pre = self.visit(Hook::Pre(l), pre);
         let pre_linear = gated.then(|| {
-            let value = self.linear_without_bias(x, &of("W_in"));
+            let value = self.linear(x, &of("W_in"), biased.then_some("b_in").map(&of).as_deref());
             self.visit(Hook::PreLinear(l), value)
         });
 
@@ -322,37 +521,71 @@ impl<'a> Pass<'a> {
             let b_in = self.param(&of("b_in"));
             post = Value::from_fn(&post.shape, |at| {
                 let product = (post.at(at), pre_linear.at(at));
-                r.dot(b_in.at(&at[2..]), [product].into_iter())
+                let b_in = if biased {
+                    Num::new(0.0, 0.0)
+                } else {
+                    b_in.at(&at[2..])
+                };
+                r.dot(b_in, [product].into_iter())
             });
         }
         if act_fn == ActFn::SoluLn {
             post = self.visit(Hook::Mid(l), post);
-            let hooks = (
-                Hook::Scale(NormSite::Neurons(l)),
-                Hook::Normalized(NormSite::Neurons(l)),
-            );
             // A LayerNorm, whatever the others are.
             let kind = match self.c.norm {
                 Some(NormKind::LN) => NormKind::LN,
                 _ => NormKind::LN_PRE,
             };
-            post = self.norm_of(kind, &post, &of("ln"), hooks);
+            post = self.norm_of(kind, NormSite::Neurons(l), &post);
         }
         let post = self.visit(Hook::Post(l), post);
-        self.linear(&post, &of("W_out"), &of("b_out"))
+        self.linear(&post, &of("W_out"), Some(&of("b_out")))
     }
+}
+
+/// ALiBi's slope of a head of so many: powers of `2^(-8/n)` where their number `n` is a power of two; else those of the
+/// power of two below, and then every other one of those of the power of two above.
+///
+/// Source: `get_slopes` of Press et al., "Train Short, Test Long" (2021).
+fn slope(heads: usize, head: usize) -> f64 {
+    let of_power = |n: usize, i: usize| 2f64.powf(-8.0 * (i + 1) as f64 / n as f64);
+    let mut below = 1;
+    while 2 * below <= heads {
+        below *= 2;
+    }
+    match head < below {
+        true => of_power(below, head),
+        false => of_power(2 * below, 2 * (head - below)),
+    }
+}
+
+/// `cap tanh(x / cap)`
+///
+/// Its slope is at most one, which carries the error. The evaluation adds two roundings of the quotient `y`, of which
+/// `|y tanh'(y)| <= |tanh y|` is left, three units in the last place of the function, and the roundings of the product
+/// and of the cap in it: all relative to the result.
+fn capped(r: Rounding, cap: f64, n: Num) -> Num {
+    let value = cap * (n.x / cap).tanh();
+    let own = (2.0 + 6.0 + 2.0) * r.u * (value.abs() + n.e);
+    Num::new(value, n.e + own + r.tiny)
 }
 
 /// Queries or keys, each turned by its position. Angles are known to a rounding in f64, a sine and a cosine to that, to
 /// two units in the last place of f64, and to a rounding.
 fn turned(r: Rounding, rotary: &RotaryPositions, x: &Value) -> Value {
     let half = rotary.dim / 2;
-    let angle = |f: usize| {
+    let length = x.shape[1];
+    // What cosines and sines are multiplied by, before they are rounded.
+    let scale = match &rotary.scaling {
+        RotaryScaling::ByLength { scale, .. } => *scale,
+        _ => 1.0,
+    };
+    let unrounded = |f: usize| {
         let plain = rotary.base.powf(-((2 * f) as f64) / rotary.dim as f64);
-        match rotary.scaling {
+        match &rotary.scaling {
             RotaryScaling::None => plain,
             RotaryScaling::Linear(factor) => plain / factor,
-            RotaryScaling::ByParts {
+            &RotaryScaling::ByParts {
                 factor,
                 low,
                 high,
@@ -368,7 +601,23 @@ fn turned(r: Rounding, rotary: &RotaryPositions, x: &Value) -> Value {
                     (1.0 - smooth) * plain / factor + smooth * plain
                 }
             }
-            RotaryScaling::ByLength { .. } => unreachable!("no model here has it"),
+            RotaryScaling::ByLength {
+                short,
+                long,
+                original,
+                ..
+            } => {
+                let factors = if length > *original { long } else { short };
+                1.0 / (factors[f] * rotary.base.powf((2 * f) as f64 / rotary.dim as f64))
+            }
+        }
+    };
+    let angle = |f: usize| {
+        let angle = unrounded(f);
+        if rotary.f32_angles {
+            f64::from(angle as f32)
+        } else {
+            angle
         }
     };
     Value::from_fn(&x.shape, |at| {
@@ -385,8 +634,8 @@ fn turned(r: Rounding, rotary: &RotaryPositions, x: &Value) -> Value {
         };
         let turn = p as f64 * angle(f);
         let off = |x: f64| Num {
-            x,
-            e: r.u * x.abs() + 8.0 * (turn + 1.0) * f64::EPSILON,
+            x: scale * x,
+            e: scale * (r.u * x.abs() + 8.0 * (turn + 1.0) * f64::EPSILON),
         };
         let own = (x.at(at), off(turn.cos()));
         let other = (x.at(&[s, p, h, partner]), off(sign * turn.sin()));

@@ -25,6 +25,32 @@ impl Num {
         Num { x, e: 0.0 }
     }
 
+    /// A number that is nobody's business.
+    pub fn any() -> Num {
+        Num {
+            x: 0.0,
+            e: f64::NEG_INFINITY,
+        }
+    }
+
+    /// No number, which is what is expected.
+    pub fn none() -> Num {
+        Num {
+            x: f64::NAN,
+            e: f64::NEG_INFINITY,
+        }
+    }
+
+    /// Whether a number may be an evaluation of this: within its two bounds.
+    fn covers(self, found: f64) -> bool {
+        if self.e == f64::NEG_INFINITY {
+            return !self.x.is_nan() || found.is_nan();
+        }
+        // A masked score is infinite; otherwise no number is a difference, whatever the bound.
+        let number = found.is_finite() && self.x.is_finite();
+        number && (found - self.x).abs() <= 2.0 * self.e || self.x.is_infinite() && found == self.x
+    }
+
     fn new(x: f64, e: f64) -> Num {
         // The bound is itself computed in f64, in far fewer than 1/√ε operations.
         let own = 1.0 + f64::EPSILON.sqrt();
@@ -200,12 +226,7 @@ impl Value {
     pub fn differs<T: Scalar>(&self, found: &Tensor<T>) -> Option<String> {
         assert_eq!(self.shape, found.shape());
         let mut pairs = found.data().iter().zip(&self.data).enumerate();
-        let wrong = pairs.find(|(_, (f, n))| {
-            let f = f.to_f64();
-            // A masked score is infinite; otherwise no number is a difference, whatever the bound.
-            let number = f.is_finite() && n.x.is_finite();
-            !(number && (f - n.x).abs() <= 2.0 * n.e || n.x.is_infinite() && f == n.x)
-        });
+        let wrong = pairs.find(|(_, (f, n))| !n.covers(f.to_f64()));
         wrong.map(|(flat, (f, n))| {
             format!(
                 "{:?}: {f} where {:e} ± {:e} is expected",
