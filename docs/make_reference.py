@@ -23,6 +23,9 @@ Needs: pip install torch 'transformers==4.57.*' safetensors numpy
 `transformers` computes norms, softmaxes, rotations, slopes and soft caps in float32 whatever the model's type. Here
 the names `torch.float32`, `torch.float` and `Tensor.float` mean float64 while a model is built and run, and every
 operation of the forward pass is watched: one that yields anything narrower than float64 is an error.
+
+What a model keeps in float32 as its own constants stays as it is, computed with in float64: Gemma-3's scale of the
+embeddings, GPT-J's scale of the scores and its frequencies. pathsum has the same constants.
 """
 
 import argparse
@@ -212,6 +215,23 @@ def built_in_float64(model_class):
         model_class.__init__ = original
 
 
+def keep_constants(model):
+    """Gives a model that was built in float64 the constants that it keeps in float32."""
+    import torch
+
+    for module in model.modules():
+        name = type(module).__name__
+        if name == "Gemma3TextScaledWordEmbedding":
+            module.embed_scale = module.embed_scale.to(torch.float32).to(torch.float64)
+        if name.startswith("GPTJ") and hasattr(module, "scale_attn"):
+            module.scale_attn = torch.as_tensor(module.scale_attn).to(torch.float32).to(torch.float64)
+            positions, width = module.embed_positions.shape
+            frequencies = 10000.0 ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
+            frequencies = frequencies.to(torch.float32).to(torch.float64)
+            angles = torch.outer(torch.arange(positions, dtype=torch.float64), frequencies)
+            module.embed_positions = torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
 def watch_for_narrow_floats():
     """A dispatch mode that refuses every operation whose result is a float narrower than float64."""
     import torch
@@ -271,6 +291,7 @@ def load(folder):
     if missing:
         raise Refused(f"{folder} lacks {len(missing)} tensors, such as {missing[0]}")
     model.eval()
+    keep_constants(model)
     for name, value in [*model.named_parameters(), *model.named_buffers()]:
         if value.is_floating_point() and value.dtype != torch.float64:
             raise Refused(f"{name} is {value.dtype} after loading, not float64")

@@ -47,6 +47,7 @@
 //! | | with |
 //! |---|---|
 //! | load a model, run it, look at activations | [`Model::load`], [`Model::run`] with a [`Run`], [`Cache`] by [`Hook`] |
+//! | read and write text, and go on with one | [`text::Tokenizer`], [`Model::continuation`] |
 //! | change an activation on the way | [`Run::hook`]; as a value that can be swept, [`intervene`] |
 //! | compute a circuit, `W_E W_OV[1.0] W_U` | [`eval::Circuit`]; [`expr`] for the grammar, [`plan`] for the cost |
 //! | split the stream, or a logit, into what was added to it | [`decompose`] |
@@ -71,14 +72,15 @@
 //! - `train` (with `tasks`): training models of them, [`train`].
 //! - `studies` (with `tasks`): the published analyses, [`study`].
 //! - `report` (with `studies`): a study's story as a page.
+//! - `text`: the tokenizers of models' folders, [`text`].
 //! - `fixtures`: the trained models that [`fixture`] embeds, 2 MB.
-//! - `cli` (default): the program, with `train`, `report` and `fixtures`.
+//! - `cli` (default): the program, with `train`, `report`, `text` and `fixtures`.
 //! - `proptest`: strategies for random configurations, models and tokens, for property tests.
 //! - `nalgebra`: conversions between [`Tensor`] and nalgebra's matrices.
 
 // Without a feature there is nothing to link to.
 #![cfg_attr(
-    not(all(feature = "studies", feature = "train")),
+    not(all(feature = "studies", feature = "text", feature = "train")),
     allow(rustdoc::broken_intra_doc_links)
 )]
 
@@ -108,6 +110,8 @@ pub mod study;
 #[cfg(feature = "tasks")]
 pub mod task;
 pub mod tensor;
+#[cfg(feature = "text")]
+pub mod text;
 #[cfg(feature = "train")]
 pub mod train;
 pub mod verify;

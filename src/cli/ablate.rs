@@ -78,7 +78,7 @@ fn ablate<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
     let change = args.change()?;
     let model = args.model.load::<T>()?;
     let config = model.config();
-    let batch = args.sequences.read(common, config)?;
+    let batch = args.sequences.read(common, &args.model, config)?;
     let tokens = &batch.tokens;
     let answers = args.reading.answers(&batch)?;
     let grid = args

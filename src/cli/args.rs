@@ -11,6 +11,7 @@ use pathsum::format::open_weights;
 use pathsum::model::{Config, Model, Tokens};
 use pathsum::plan::Form;
 use pathsum::tensor::Dtype;
+use pathsum::text::Tokenizer;
 use pathsum::{Precision, Run, Scalar};
 use std::path::{Path, PathBuf};
 
@@ -142,6 +143,31 @@ impl ModelArg {
         Ok(Model::load_with_config(path, config)?)
     }
 
+    /// The tokenizer beside the model.
+    pub fn tokenizer(&self) -> Result<Tokenizer> {
+        let path = Path::new(&self.model);
+        let folder = match path.is_dir() {
+            true => path,
+            false => path.parent().unwrap_or(path),
+        };
+        if !Tokenizer::is_in(folder) {
+            bail!(
+                "{}: has no tokenizer, expected tokenizer.json, or vocab.json and merges.txt, in the model's folder",
+                self.model
+            );
+        }
+        Ok(Tokenizer::open(folder)?)
+    }
+
+    /// The same, where there is one.
+    pub fn tokenizer_if_any(&self) -> Result<Option<Tokenizer>> {
+        let path = Path::new(&self.model);
+        match path.is_dir() && Tokenizer::is_in(path) {
+            true => Ok(Some(Tokenizer::open(path)?)),
+            false => Ok(None),
+        }
+    }
+
     /// The least precision that holds every value of the model's file.
     pub fn precision(&self) -> Result<Precision> {
         if self.model.starts_with("fixture:") {
@@ -191,7 +217,9 @@ impl CircuitArg {
         if !self.sequences.given() {
             return f(&Circuit::parse(&self.expr, &model)?);
         }
-        let (tokens, _) = self.sequences.read_one(common, model.config())?;
+        let (tokens, _) = self
+            .sequences
+            .read_one(common, &self.model, model.config())?;
         let dims = Dims {
             pos: tokens.pos(),
             ..model.config().dims()

@@ -76,7 +76,10 @@ pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
 
 fn attribute<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
     let model = args.model.load::<T>()?;
-    let tokens = args.sequences.read(common, model.config())?.tokens;
+    let tokens = args
+        .sequences
+        .read(common, &args.model, model.config())?
+        .tokens;
     let positions = args.at.of("--at: position", tokens.pos())?;
     let (whole, components) = components(args, common, &model, &tokens, &positions)?;
     let listed = components.iter();

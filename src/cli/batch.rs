@@ -1,10 +1,11 @@
 //! Sequences for a model, from a file or typed, and what is right for them.
 
-use super::args::Common;
+use super::args::{Common, ModelArg};
 use anyhow::{Context, Result, anyhow, bail};
 use pathsum::metric::Answers;
 use pathsum::model::Config;
 use pathsum::task::{BuiltIn, Task};
+use pathsum::text::Special;
 use pathsum::{TensorFile, Tokens};
 use std::path::{Path, PathBuf};
 
@@ -18,21 +19,83 @@ pub struct SequenceArgs {
     /// no task; with --tokens the number, from 0, of one of the file's. May be given several times
     #[arg(long, value_name = "SEQUENCE")]
     sequence: Vec<String>,
+    #[command(flatten)]
+    texts: TextArgs,
+}
+
+/// Texts, for a model whose folder has a tokenizer.
+#[derive(clap::Args)]
+pub struct TextArgs {
+    /// A text, for a model whose folder has a tokenizer. May be given several times
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["tokens", "sequence"])]
+    prompt: Vec<String>,
+    /// A file whose text is a sequence
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["tokens", "sequence", "prompt"])]
+    text: Option<PathBuf>,
+    /// Begin texts with the beginning-of-text token alone, whatever the tokenizer's files say
+    #[arg(long, conflicts_with = "no_bos")]
+    bos: bool,
+    /// Leave texts without special tokens, whatever the tokenizer's files say
+    #[arg(long)]
+    no_bos: bool,
+}
+
+impl TextArgs {
+    /// Whether there is any.
+    pub fn given(&self) -> bool {
+        !self.prompt.is_empty() || self.text.is_some()
+    }
+
+    /// The special tokens that texts get.
+    pub fn special(&self) -> Special {
+        match (self.bos, self.no_bos) {
+            (true, _) => Special::Beginning,
+            (_, true) => Special::None,
+            _ => Special::AsFiles,
+        }
+    }
+
+    /// The texts.
+    pub fn read(&self) -> Result<Vec<String>> {
+        match &self.text {
+            Some(path) => {
+                let text = std::fs::read_to_string(path);
+                Ok(vec![text.with_context(|| path.display().to_string())?])
+            }
+            None => Ok(self.prompt.clone()),
+        }
+    }
+
+    /// Their tokens.
+    fn batch(&self, common: &Common, model: &ModelArg, config: &Config) -> Result<Batch> {
+        let tokenizer = model.tokenizer()?;
+        let texts = self.read()?;
+        let tokens = tokenizer.batch(&texts, self.special());
+        let tokens = common.limited(tokens.context("--prompt")?);
+        tokens.check(config).context("--prompt")?;
+        Ok(Batch {
+            name: texts[..tokens.batch()].join("; "),
+            source: LabelSource::Typed(None, None),
+            chosen: (0..tokens.batch()).collect(),
+            tokens,
+        })
+    }
 }
 
 impl SequenceArgs {
     /// Whether there are any.
     pub fn given(&self) -> bool {
-        self.tokens.is_some() || !self.sequence.is_empty()
+        self.tokens.is_some() || !self.sequence.is_empty() || self.texts.given()
     }
 
-    /// Reads those that were asked for, for a model of this configuration.
-    pub fn read(&self, common: &Common, config: &Config) -> Result<Batch> {
+    /// Reads those that were asked for, for a model and its configuration.
+    pub fn read(&self, common: &Common, model: &ModelArg, config: &Config) -> Result<Batch> {
         match &self.tokens {
+            _ if self.texts.given() => self.texts.batch(common, model, config),
             Some(path) => Batch::read(path, common, config)?.choose(&self.sequence),
-            None if self.sequence.is_empty() => {
-                bail!("no sequences were given, expected --tokens FILE or --sequence SEQUENCE")
-            }
+            None if self.sequence.is_empty() => bail!(
+                "no sequences were given, expected --prompt TEXT, --tokens FILE or --sequence SEQUENCE"
+            ),
             None => {
                 let task = task_of(config);
                 Batch::typed(&self.sequence, task.as_deref(), common, config)
@@ -41,24 +104,35 @@ impl SequenceArgs {
     }
 
     /// Reads those that were asked for, in the words of a task.
-    pub fn read_of(&self, task: &dyn Task, common: &Common, config: &Config) -> Result<Batch> {
+    pub fn read_of(
+        &self,
+        task: &dyn Task,
+        common: &Common,
+        model: &ModelArg,
+        config: &Config,
+    ) -> Result<Batch> {
         match self.tokens {
             None if !self.sequence.is_empty() => {
                 Batch::typed(&self.sequence, Some(task), common, config)
             }
-            _ => self.read(common, config),
+            _ => self.read(common, model, config),
         }
     }
 
     /// Reads the one that was asked for, the first unless --sequence says otherwise, and its number.
-    pub fn read_one(&self, common: &Common, config: &Config) -> Result<(Tokens, usize)> {
+    pub fn read_one(
+        &self,
+        common: &Common,
+        model: &ModelArg,
+        config: &Config,
+    ) -> Result<(Tokens, usize)> {
         if self.sequence.len() > 1 {
             bail!(
                 "--sequence {}: one sequence is looked at here",
                 self.sequence[1]
             );
         }
-        let batch = self.read(common, config)?;
+        let batch = self.read(common, model, config)?;
         Ok((batch.tokens.slice(0, 1), batch.chosen[0]))
     }
 }

@@ -36,7 +36,10 @@ pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
 
 fn execute<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
     let model = args.model.load::<T>()?;
-    let tokens = args.sequences.read(common, model.config())?.tokens;
+    let tokens = args
+        .sequences
+        .read(common, &args.model, model.config())?
+        .tokens;
     let mut run = Run::new();
     for name in &args.names {
         run = run.cache(name.parse::<HookPattern>()?);

@@ -34,7 +34,12 @@ pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
 fn check<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
     let model = args.model.load::<T>()?;
     let (tokens, source) = match args.sequences.given() {
-        true => (args.sequences.read(common, model.config())?.tokens, "given"),
+        true => (
+            args.sequences
+                .read(common, &args.model, model.config())?
+                .tokens,
+            "given",
+        ),
         false => (common.limited(verify::default_tokens(&model)), "random"),
     };
     let bar = progress(common, "checking", 1);

@@ -39,7 +39,10 @@ pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
 
 fn execute<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
     let model = args.model.load::<T>()?;
-    let tokens = args.sequences.read(common, model.config())?.tokens;
+    let tokens = args
+        .sequences
+        .read(common, &args.model, model.config())?
+        .tokens;
     let bar = progress(common, "embedding", tokens.batch());
     let mut embeddings = model.sentence_embeddings(&tokens, &|n| bar.inc(n as u64))?;
     bar.finish_and_clear();

@@ -11,7 +11,9 @@ mod convert;
 mod direction;
 mod embed;
 mod eval;
+mod generate;
 mod info;
+mod loss;
 mod merge;
 mod output;
 mod patch;
@@ -27,6 +29,7 @@ mod study;
 mod sweep;
 mod task;
 mod train;
+mod words;
 
 use anyhow::Result;
 use args::Common;
@@ -57,6 +60,8 @@ enum Command {
     Convert(convert::Args),
     Process(process::Args),
     Run(run::Args),
+    Generate(generate::Args),
+    Loss(loss::Args),
     Cache(cache::Args),
     Embed(embed::Args),
     Check(check::Args),
@@ -126,6 +131,8 @@ fn dispatch(cli: &Cli) -> Result<ExitCode> {
         Command::Convert(args) => convert::run(args, common),
         Command::Process(args) => process::run(args, common),
         Command::Run(args) => run::run(args, common),
+        Command::Generate(args) => generate::run(args, common),
+        Command::Loss(args) => loss::run(args, common),
         Command::Cache(args) => cache::run(args, common),
         Command::Embed(args) => embed::run(args, common),
         Command::Check(args) => check::run(args, common),

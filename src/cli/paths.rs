@@ -74,7 +74,9 @@ pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
 
 fn show<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
     let model = args.model.load::<T>()?;
-    let (tokens, sequence) = args.sequences.read_one(common, model.config())?;
+    let (tokens, sequence) = args
+        .sequences
+        .read_one(common, &args.model, model.config())?;
     let position = position(args.position, tokens.pos())?;
     match (args.score, args.key, args.logit) {
         (Some(head), Some(key), _) => {

@@ -40,7 +40,7 @@ pub struct Args {
 pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
     let (proven, note) = match (&args.model, common.dtype()) {
         (None, _) if args.sequences.given() => {
-            bail!("--tokens and --sequence are for a model: expected --model MODEL with them")
+            bail!("sequences are for a model: expected --model MODEL with them")
         }
         (None, _) => {
             let dims = Dims::default();
@@ -59,13 +59,13 @@ pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
 
 /// The verdict, and what there is to add to it.
 fn on_model<T: Scalar>(args: &Args, model: &str, common: &Common) -> Result<(Proven, String)> {
-    let model = ModelArg {
+    let from = ModelArg {
         model: model.to_string(),
         config: args.config.clone(),
     };
-    let model = model.load::<T>()?;
+    let model = from.load::<T>()?;
     let tokens = match args.sequences.given() {
-        true => args.sequences.read(common, model.config())?.tokens,
+        true => args.sequences.read(common, &from, model.config())?.tokens,
         false => common.limited(verify::default_tokens(&model)),
     };
     let dims = Dims {

@@ -108,7 +108,8 @@ fn asked(
                 anyhow!("--all: the inputs of {} are too many to list", task.name())
             })?)
         } else if args.sequences.given() {
-            args.sequences.read_of(task, common, config)?.tokens
+            let read = (args.sequences).read_of(task, common, &args.model, config)?;
+            read.tokens
         } else {
             common.limited(task.tokens(DRAWN, 0))
         };

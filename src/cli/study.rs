@@ -190,7 +190,7 @@ pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
         (Some(folder), _) => From::Folder(folder.clone()),
         (_, Some(path)) => From::Labels(LabelTable::open(path)?),
         _ if args.sequences.given() => {
-            From::Tokens(args.sequences.read(common, model.config())?.tokens)
+            From::Tokens(args.sequences.read(common, &from, model.config())?.tokens)
         }
         _ => From::Nothing,
     };

@@ -3,6 +3,8 @@
 mod apply;
 mod cache;
 mod forward;
+mod generate;
+mod loss;
 mod pool;
 pub mod process;
 mod run;
@@ -16,6 +18,8 @@ pub use crate::diagram::{
 };
 pub use cache::Cache;
 pub(crate) use forward::{Sequences, places_of};
+pub use generate::{Continuation, Sampling};
+pub use loss::Loss;
 pub(crate) use run::STRETCH;
 pub use run::{Run, RunOutput};
 pub(crate) use tape::Tape;
