@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// The rooms, from the ground up. Each imports only from those before it in the list.
-const LAYERS: [&str; 27] = [
+const LAYERS: [&str; 28] = [
     "error",
     "names",
     "diagram",
@@ -16,6 +16,7 @@ const LAYERS: [&str; 27] = [
     "op",
     "model",
     "format",
+    "text",
     "fixture",
     "strategies",
     "eval",

@@ -8,6 +8,7 @@ mod cache;
 mod check;
 mod compose;
 mod convert;
+mod diff;
 mod direction;
 mod embed;
 mod eval;
@@ -65,6 +66,7 @@ enum Command {
     Cache(cache::Args),
     Embed(embed::Args),
     Check(check::Args),
+    Diff(diff::Args),
     Eval(eval::Args),
     Plan(plan::Args),
     Prove(prove::Args),
@@ -136,6 +138,7 @@ fn dispatch(cli: &Cli) -> Result<ExitCode> {
         Command::Cache(args) => cache::run(args, common),
         Command::Embed(args) => embed::run(args, common),
         Command::Check(args) => check::run(args, common),
+        Command::Diff(args) => diff::run(args, common),
         Command::Eval(args) => eval::run(args, common),
         Command::Plan(args) => plan::run(args, common),
         Command::Prove(args) => prove::run(args, common),

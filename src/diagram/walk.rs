@@ -42,6 +42,24 @@ impl Diagram {
         found.expect("every value is given by a step")
     }
 
+    /// What a value is made of: what its step reads, and what the step gives before it.
+    pub fn made_of(&self, hook: Hook) -> Vec<Hook> {
+        let Some(value) = self.value(hook) else {
+            return Vec::new();
+        };
+        let step = &self.steps[self.made_by(value)];
+        let given = step.gives.iter().copied().take_while(|&own| own != value);
+        let all = step.reads.iter().map(|&(read, _)| read).chain(given);
+        all.map(|value| self.values[value]).collect()
+    }
+
+    /// What the logits are made of.
+    pub fn made_of_logits(&self) -> Option<Hook> {
+        let step = self.steps.iter().find(|step| step.op == Op::Unembed)?;
+        let (value, _) = *step.reads.first()?;
+        Some(self.values[value])
+    }
+
     /// The axis of a value along which only the positions that are read need be there.
     pub fn axis_read(&self, hook: Hook) -> Option<usize> {
         let value = self.value(hook)?;

@@ -9,4 +9,4 @@ mod torch;
 mod transformer_lens;
 
 pub use folder::{layout, open_checkpoint, open_weights};
-pub use hugging_face::family_of;
+pub use hugging_face::{family_of, module_hooks};

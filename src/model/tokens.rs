@@ -12,6 +12,8 @@ use std::sync::Arc;
 
 /// The tensors' names in files.
 const NAME: &str = "tokens";
+/// As Hugging Face calls them.
+const INPUTS: &str = "input_ids";
 const MASK: &str = "attention_mask";
 const TYPES: &str = "token_type_ids";
 
@@ -179,20 +181,26 @@ impl Tokens {
 
     /// Seeded random tokens of a model's vocabulary, of its full context.
     pub fn random(config: &Config, batch: usize, seed: u64) -> Self {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let ids = (0..batch * config.n_ctx)
-            .map(|_| rng.random_range(0..config.d_vocab as i64))
-            .collect();
-        Tokens::new(batch, config.n_ctx, ids)
+        Self::random_of_length(config, (batch, config.n_ctx), seed)
     }
 
-    /// Reads `tokens`, `[batch, pos]` integers, of a safetensors file, and where they are there `attention_mask` and
+    /// As [`Tokens::random`], of another length: `(batch, pos)`.
+    pub fn random_of_length(config: &Config, (batch, pos): (usize, usize), seed: u64) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let ids = (0..batch * pos)
+            .map(|_| rng.random_range(0..config.d_vocab as i64))
+            .collect();
+        Tokens::new(batch, pos, ids)
+    }
+
+    /// Reads `tokens` (or `input_ids`), `[batch, pos]` integers, of a safetensors file, and where they are there `attention_mask` and
     /// `token_type_ids` of the same shape; one sequence may be `[pos]`.
     ///
     /// # Errors
     /// When there is no such tensor, or one is of another type, rank or shape.
     pub fn from_file(file: &TensorFile) -> Result<Self> {
-        let (shape, ids) = file.integer(NAME)?;
+        let other = file.names().any(|name| name == INPUTS) && !file.has(NAME);
+        let (shape, ids) = file.integer(if other { INPUTS } else { NAME })?;
         let mut tokens = match *shape.as_slice() {
             [batch, pos] => Tokens::new(batch, pos, ids),
             [pos] => Tokens::new(1, pos, ids),

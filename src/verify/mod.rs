@@ -10,6 +10,7 @@
 mod attention;
 mod bounded;
 mod catalogue;
+mod dump;
 mod evidence;
 mod field;
 mod invariance;
@@ -22,6 +23,7 @@ mod sensitivity;
 mod stream;
 mod verdict;
 
+pub use dump::{Compared, compare_dump};
 pub use evidence::Evidence;
 pub use invariance::{Invariance, Transformed};
 pub use prove::{Claim, Proof, Proven, compare_on, prove, prove_on};
@@ -43,10 +45,18 @@ pub fn default_tokens<T: Scalar>(model: &Model<T>) -> Tokens {
     // Enough positions for every position and, likely, every token of a small model to occur; few
     // enough for a large one to be checked in a minute.
     const SEQUENCES: usize = 16;
+    const LONGEST: usize = 64;
+    // A check keeps every value of the run.
+    const MEMORY: usize = 1 << 30;
     const SEED: u64 = 0;
     let config = model.config();
-    let sequences = (POSITIONS_AT_A_TIME / config.n_ctx).clamp(1, SEQUENCES);
-    Tokens::random(config, sequences, SEED)
+    let pos = config.n_ctx.min(LONGEST);
+    let shapes = config.hooks().into_iter();
+    let entries = shapes.map(|hook| config.hook_shape(hook, 1, pos).iter().product::<usize>());
+    let bytes = entries.sum::<usize>() * size_of::<T>();
+    let most = SEQUENCES.min(POSITIONS_AT_A_TIME / pos);
+    let sequences = (MEMORY / bytes.max(1)).clamp(1, most.max(1));
+    Tokens::random_of_length(config, (sequences, pos), SEED)
 }
 
 /// Checks every identity of a model on a batch: those between the values of a run on all of it, the

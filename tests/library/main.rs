@@ -23,5 +23,6 @@ mod scrub;
 #[cfg(feature = "report")]
 mod stories;
 mod task;
+mod text;
 mod train;
 mod user;

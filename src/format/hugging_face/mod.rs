@@ -3,6 +3,7 @@
 
 mod families;
 mod family;
+mod modules;
 mod rope;
 mod weights;
 mod write;
@@ -14,6 +15,7 @@ use crate::format::files::{CONFIG, open_fields};
 use crate::model::{Model, Weights};
 use crate::tensor::{Scalar, TensorFile};
 use family::{Family, Storage, names};
+pub use modules::module_hooks;
 use serde_json::{Map, Value};
 use std::path::Path;
 pub(super) use write::write;
