@@ -13,11 +13,11 @@ use std::path::{Path, PathBuf};
 #[derive(clap::Args)]
 pub struct SequenceArgs {
     /// A safetensors file with `tokens`, [batch, pos]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "text"])]
     tokens: Option<PathBuf>,
     /// A sequence in the words of the model's task ("3 1 4 …", "(())"), or by its tokens' numbers where the model is of
     /// no task; with --tokens the number, from 0, of one of the file's. May be given several times
-    #[arg(long, value_name = "SEQUENCE")]
+    #[arg(long, value_name = "SEQUENCE", conflicts_with_all = ["prompt", "text"])]
     sequence: Vec<String>,
     #[command(flatten)]
     texts: TextArgs,
@@ -27,10 +27,10 @@ pub struct SequenceArgs {
 #[derive(clap::Args)]
 pub struct TextArgs {
     /// A text, for a model whose folder has a tokenizer. May be given several times
-    #[arg(long, value_name = "TEXT", conflicts_with_all = ["tokens", "sequence"])]
+    #[arg(long, value_name = "TEXT")]
     prompt: Vec<String>,
     /// A file whose text is a sequence
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["tokens", "sequence", "prompt"])]
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
     text: Option<PathBuf>,
     /// Begin texts with the beginning-of-text token alone, whatever the tokenizer's files say
     #[arg(long, conflicts_with = "no_bos")]

@@ -14,7 +14,7 @@ pub struct Compared {
     pub name: String,
     /// Which value it is; none for the logits.
     pub hook: Option<Hook>,
-    /// The largest difference of a row, as a share of the row's length.
+    /// The largest difference of a row, as a share of its length or of the rows' mean length, whichever is larger.
     pub error: f64,
     /// What rounding may make of it in the dump's precision.
     pub tolerance: f64,
@@ -32,8 +32,8 @@ impl Compared {
     }
 }
 
-/// How many roundings of the dump's precision an operation may be off, as a share of a row's length: what sums of some
-/// thousand terms that cancel a little come to. Half of what the smallest mistakes make that are worth finding.
+/// How many roundings of the dump's precision an operation may be off, as a share of a row's length: more than sums of some
+/// thousand terms that cancel a little come to.
 const ROUNDINGS: f64 = 64.0;
 
 /// Compares a dump's values, each under a hook, with what the model makes *of the dump's own values before it*: where two
@@ -80,16 +80,15 @@ pub fn compare_dump<T: Scalar>(
     let mut depth: HashMap<Hook, f64> = HashMap::new();
     let coarsest = theirs.values().map(|(_, _, unit)| *unit);
     let coarsest = coarsest.fold(0.0, f64::max);
-    let made_of =
-        |hook: Hook, depth: &HashMap<Hook, f64>, theirs: &HashMap<_, (String, _, _)>| {
-            let before = model.diagram.made_of(hook);
-            let steps = before.iter().map(|b| depth.get(b).copied().unwrap_or(0.0));
-            let names = before
-                .iter()
-                .filter_map(|b| theirs.get(b))
-                .map(|(name, ..)| name.clone());
-            (1.0 + steps.fold(0.0, f64::max), names.collect::<Vec<_>>())
-        };
+    let made_of = |hook: Hook, depth: &HashMap<Hook, f64>, theirs: &HashMap<_, (String, _, _)>| {
+        let before = model.diagram.made_of(hook);
+        let steps = before.iter().map(|b| depth.get(b).copied().unwrap_or(0.0));
+        let names = before
+            .iter()
+            .filter_map(|b| theirs.get(b))
+            .map(|(name, ..)| name.clone());
+        (1.0 + steps.fold(0.0, f64::max), names.collect::<Vec<_>>())
+    };
     let out = model.run(
         tokens,
         Run::new().hook("*", |value, hook| {
@@ -141,7 +140,8 @@ fn unit_of(dtype: Option<Dtype>) -> f64 {
     }
 }
 
-/// The largest difference of a row, as a share of its length, and where that is.
+/// The largest difference of a row, as a share of its length or of the rows' mean length, whichever is larger, and where
+/// that is.
 fn furthest<T: Scalar>(
     ours: &Tensor<T>,
     theirs: &Tensor<T>,
@@ -150,12 +150,12 @@ fn furthest<T: Scalar>(
 ) -> (f64, Vec<usize>) {
     let shape = ours.shape();
     let d = shape[shape.len() - 1].max(1);
-    let mut worst = (0.0, Vec::new());
-    let rows = ours
+    let mut rows = Vec::new();
+    let pairs = ours
         .data()
         .chunks_exact(d)
         .zip(theirs.data().chunks_exact(d));
-    for (i, (a, b)) in rows.enumerate() {
+    for (i, (a, b)) in pairs.enumerate() {
         let mut place = ours.place(i * d);
         place.pop();
         if !tokens.is_attended(place[0], place[position_axis]) {
@@ -171,9 +171,14 @@ fn furthest<T: Scalar>(
             off += (a - b) * (a - b);
             size += a * a;
         }
+        rows.push((off.sqrt(), size, place));
+    }
+    let mean = rows.iter().map(|(_, size, _)| size).sum::<f64>() / rows.len().max(1) as f64;
+    let mut worst = (0.0, Vec::new());
+    for (off, size, place) in rows {
         let share = match off == 0.0 {
             true => 0.0,
-            false => (off / size).sqrt(),
+            false => off / size.max(mean).sqrt(),
         };
         if !(share <= worst.0) {
             worst = (share, place);

@@ -105,7 +105,7 @@ fn perturb<T: Scalar>(model: &Model<T>, relative: T, seed: u64) -> Model<T> {
 pub(super) fn log_softmax<T: Scalar>(logits: &Tensor<T>) -> Tensor<T> {
     let mut out = logits.clone();
     let d = logits.shape()[2];
-    for row in out.data_mut().chunks_exact_mut(d) {
+    for row in out.data_mut().chunks_exact_mut(d.max(1)) {
         let max = row
             .iter()
             .copied()

@@ -4,6 +4,7 @@
 
 mod circuits;
 mod interventions;
+mod language;
 mod manners;
 mod models;
 mod outputs;

@@ -1,8 +1,8 @@
 //! What all subcommands have in common.
 
 use crate::program::{
-    LONG, PROGRAM, SUBCOMMANDS, Scratch, class_tokens, labelled, small_model, small_story, texts,
-    tokens_file,
+    LONG, PROGRAM, SUBCOMMANDS, Scratch, class_tokens, labelled, small_model, small_story,
+    small_tokens, texts, tokens_file,
 };
 use pathsum::Tokens;
 use std::path::Path;
@@ -19,6 +19,15 @@ fn every_help_has_an_example_that_runs() {
         let ablate = "ablate model --tokens data --metric kl";
         s.ok(&format!("{ablate} --shard {i}/2 --out {i}.json"));
     }
+    for name in ["gpt2", "stories260K", "minilm", "edited"] {
+        s.language_model(name);
+    }
+    s.write(
+        "essay.txt",
+        b"The cat sat on the mat . Once upon a time the cat sat .",
+    );
+    s.write("sentences.safetensors", &tokens_file(&small_tokens()));
+    s.ok("cache gpt2 --prompt cat --names * --out activations.safetensors");
     s.write("results.json", &serde_json::to_vec(&small_story()).unwrap());
     let folder = Path::new(PROGRAM).parent().unwrap().to_path_buf();
     let path = std::env::var_os("PATH").unwrap_or_default();

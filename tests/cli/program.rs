@@ -11,13 +11,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_pathsum");
-pub const SUBCOMMANDS: [&str; 20] = [
+pub const SUBCOMMANDS: [&str; 24] = [
     "info",
     "convert",
     "process",
     "run",
+    "generate",
+    "loss",
     "cache",
+    "embed",
     "check",
+    "diff",
     "eval",
     "plan",
     "prove",
@@ -71,6 +75,44 @@ pub fn random_model<T: Scalar>(config: &str) -> Model<T> {
         }))
     });
     Model::new(config, weights.unwrap()).unwrap()
+}
+
+/// The words that the small language model knows, by their tokens.
+pub const WORDS: [&str; 18] = [
+    "<s>", "</s>", "[UNK]", "The", "capital", "of", "France", "is", "cat", "sat", "on", "the",
+    "mat", ".", "Once", "upon", "a", "time",
+];
+
+/// A small LLaMA over [`WORDS`] and some tokens without a word.
+pub fn language_model() -> Model<f64> {
+    random_model(
+        r#"{"model_type": "llama", "vocab_size": 24, "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 2,
+            "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 32, "attention_bias": true,
+            "mlp_bias": true, "rope_theta": 100.0}"#,
+    )
+}
+
+/// A tokenizer that splits at blanks, and begins with `<s>`.
+pub fn tokenizer() -> String {
+    let vocab: BTreeMap<&str, usize> = WORDS.iter().enumerate().map(|(i, w)| (*w, i)).collect();
+    let added = [(0, "<s>"), (1, "</s>"), (2, "[UNK]")].map(|(id, content)| {
+        json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
+               "normalized": false, "special": true})
+    });
+    let begin = json!({"SpecialToken": {"id": "<s>", "type_id": 0}});
+    let text = |id: &str| json!({"Sequence": {"id": id, "type_id": 0}});
+    json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": added, "normalizer": null,
+        "pre_tokenizer": {"type": "Whitespace"},
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [begin, text("A")], "pair": [begin, text("A"), text("B")],
+            "special_tokens": {"<s>": {"id": "<s>", "ids": [0], "tokens": ["<s>"]}},
+        },
+        "decoder": null,
+        "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "[UNK]"},
+    })
+    .to_string()
 }
 
 pub fn small_model() -> Model<f64> {
@@ -157,6 +199,15 @@ impl Scratch {
             s.write(name, &std::fs::read(torch_model(name)).unwrap());
         }
         s
+    }
+
+    /// A folder with the small language model in Hugging Face's layout, and its tokenizer.
+    pub fn language_model(&self, name: &str) {
+        let family = Some("llama");
+        language_model()
+            .save_hugging_face(self.path(name), family)
+            .unwrap();
+        self.write(&format!("{name}/tokenizer.json"), tokenizer().as_bytes());
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

@@ -95,7 +95,7 @@ fn steps_and_options_that_there_are_not() {
          process model out --steps    => a value is required for '--steps <STEP>'
          inf model                    => unrecognized subcommand 'inf' … 'info'
          info                         => required arguments were not provided: <MODEL>
-         run model                    => required arguments were not provided: --out <FILE>
+         run model                    => no sequences were given, expected --prompt TEXT, --tokens FILE or
          process model                => required arguments were not provided: <OUT_DIR>
          cache model --tokens data --out c => required arguments were not provided: --names <PATTERN>...
          info model model             => unexpected argument 'model'

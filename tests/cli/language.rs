@@ -1,0 +1,321 @@
+//! Language models: text in and out, and what is wrong with their folders.
+
+use crate::program::{PROGRAM, Scratch, WORDS, language_model, table, texts, tokenizer};
+use pathsum::{Model, Tokens};
+use serde_json::{Value, json};
+use std::process::Command;
+
+#[test]
+fn text_goes_in_and_comes_out() {
+    let s = Scratch::new();
+    s.language_model("llama");
+    let model = language_model();
+    // What the tokenizer makes of it: the beginning, and the words.
+    let ids = [0, 3, 8, 9];
+    let output = s
+        .command(&["run", "llama", "--prompt", "The cat sat", "--json"])
+        .output();
+    let (status, stdout, stderr) = texts(output);
+    assert_eq!((status, stderr.as_str()), (Some(0), ""));
+    let result: Value = serde_json::from_str(&stdout).unwrap();
+    let own = &result["sequences"][0];
+    assert_eq!(own["tokens"], json!(ids));
+    let logits = model.logits(&Tokens::from_rows(&[ids])).unwrap();
+    let row = logits.slice(&[0, 3]);
+    let most = (0..row.len())
+        .max_by(|&a, &b| row[a].total_cmp(&row[b]))
+        .unwrap();
+    assert_eq!(own["next"][0]["token"], json!(most));
+    assert_eq!(own["next"].as_array().unwrap().len(), 10);
+
+    // Of several lengths, each as if it were alone.
+    let args = [
+        "run",
+        "llama",
+        "--prompt",
+        "The cat sat",
+        "--prompt",
+        "Once",
+        "--json",
+    ];
+    let both: Value = serde_json::from_str(&texts(s.command(&args).output()).1).unwrap();
+    assert_eq!(both["sequences"][0], *own);
+    assert_eq!(both["sequences"][1]["tokens"], json!([0, 14]));
+
+    let args = [
+        "generate",
+        "llama",
+        "--prompt",
+        "The cat sat",
+        "-n",
+        "5",
+        "--json",
+    ];
+    let text: Value = serde_json::from_str(&texts(s.command(&args).output()).1).unwrap();
+    let mut tokens = ids.to_vec();
+    for token in text["tokens"].as_array().unwrap() {
+        let logits = model
+            .logits(&Tokens::from_rows(std::slice::from_ref(&tokens)))
+            .unwrap();
+        let row = logits.slice(&[0, tokens.len() - 1]);
+        let most = (0..row.len())
+            .max_by(|&a, &b| row[a].total_cmp(&row[b]))
+            .unwrap();
+        assert_eq!(token.as_i64(), Some(most as i64));
+        tokens.push(most as i64);
+    }
+
+    let args = [
+        "loss",
+        "llama",
+        "--prompt",
+        "The cat sat",
+        "--no-bos",
+        "--json",
+    ];
+    let loss: Value = serde_json::from_str(&texts(s.command(&args).output()).1).unwrap();
+    let logits = model.logits(&Tokens::from_rows(&[[3, 8, 9]])).unwrap();
+    let surprise = |p: usize, token: usize| {
+        let row = logits.slice(&[0, p]);
+        row.iter().map(|x| x.exp()).sum::<f64>().ln() - row[token]
+    };
+    let expected = (surprise(0, 8) + surprise(1, 9)) / 2.0;
+    assert!((loss["loss"].as_f64().unwrap() - expected).abs() < 1e-12);
+    assert_eq!(
+        loss["texts"][0]["words"][1],
+        json!(format!(" {}", WORDS[8]))
+    );
+}
+
+#[test]
+fn a_dump_of_ones_own_agrees_and_a_changed_one_says_where() {
+    let s = Scratch::new();
+    s.language_model("llama");
+    s.ok("cache llama --prompt cat --names * --out own");
+    let own = s.json("diff llama own");
+    assert_eq!(own["differ"], json!(0));
+    // Queries without their bias.
+    let right = language_model();
+    let mut weights = right.weights().clone();
+    weights.blocks[1].attn.b_Q.data_mut().fill(0.0);
+    let model = Model::new(right.config().clone(), weights).unwrap();
+    model
+        .save_hugging_face(s.path("changed"), Some("llama"))
+        .unwrap();
+    s.write("changed/tokenizer.json", tokenizer().as_bytes());
+    s.ok("cache changed --prompt cat --names * --out other");
+    let (status, stdout, _) = texts(s.command(&["diff", "llama", "other", "--json"]).output());
+    assert_eq!(status, Some(1));
+    let result: Value = serde_json::from_str(&stdout).unwrap();
+    let differ = |v: &&Value| v["error"].as_f64() > v["tolerance"].as_f64();
+    let values = result["values"].as_array().unwrap();
+    let names: Vec<&str> = values
+        .iter()
+        .filter(differ)
+        .map(|v| v["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["blocks.1.attn.hook_q"]);
+}
+
+#[test]
+fn formats_go_into_one_another_and_back() {
+    let s = Scratch::new();
+    s.language_model("llama");
+    s.ok("convert llama lens");
+    s.ok("convert lens back --to hugging_face");
+    assert_eq!(
+        Model::<f64>::load(s.path("back")).unwrap(),
+        language_model()
+    );
+    s.ok("process llama processed --to llama");
+    s.bad(
+        "convert model gone --to hugging_face",
+        "no family of Hugging Face's has a place for this model; gpt2:",
+    );
+    s.bad(
+        "convert llama gone --to gpt2",
+        "gpt2 has no place for this model:",
+    );
+    s.bad(
+        "convert llama gone --to t5",
+        "\"t5\" is no family of Hugging Face's, expected one of gpt2, llama",
+    );
+}
+
+#[test]
+fn what_is_wrong_with_a_text() {
+    let s = Scratch::new();
+    s.language_model("llama");
+    s.language_model("torn");
+    let whole = tokenizer();
+    s.write("torn/tokenizer.json", &whole.as_bytes()[..whole.len() / 2]);
+    s.write("empty.txt", b"");
+    for (line, said) in table(
+        "run model --prompt cat          => model: has no tokenizer, expected tokenizer.json, or vocab.json and merges.txt
+         run llama                       => no sequences were given, expected --prompt TEXT
+         run torn --prompt cat           => torn/tokenizer.json: is no sound tokenizer:
+         run llama --text nowhere.txt    => nowhere.txt: No such file
+         run llama --text empty.txt --no-bos => text 0 has no tokens
+         run llama --prompt a --tokens data => '--prompt <TEXT>' cannot be used with '--tokens <FILE>'
+         loss llama                      => no text was given, expected --text FILE or --prompt TEXT
+         loss llama --prompt cat --no-bos => a text of 1 tokens has none to be foretold
+         loss llama --prompt cat --window 33 => windows of 33 tokens, expected 2 to 32 (n_ctx)
+         loss llama --prompt cat --stride 0 => windows that begin 0 tokens apart, expected 1 to 31
+         generate llama --prompt a --temperature -1 => expected a number that is not negative
+         generate llama --prompt a --top-p 2 => expected a number above 0, at most 1
+         diff llama nowhere              => nowhere: No such file
+         diff llama llama/model.safetensors => llama/model.safetensors: unknown tensor `tokens`",
+    ) {
+        s.bad(line, said);
+    }
+    let long = vec!["cat"; 40].join(" ");
+    s.bad_args(
+        &["run", "llama", "--prompt", &long],
+        "the sequences have 41 positions, this model takes 1 to 32",
+    );
+}
+
+/// The folder `wrong`: the small language model with other fields.
+fn with_fields(s: &Scratch, change: impl FnOnce(&mut serde_json::Map<String, Value>)) {
+    s.language_model("wrong");
+    let mut fields: Value = serde_json::from_slice(&s.read("wrong/config.json")).unwrap();
+    change(fields.as_object_mut().unwrap());
+    s.write("wrong/config.json", fields.to_string().as_bytes());
+}
+
+#[test]
+fn what_a_file_asks_for_and_is_not_covered_is_named() {
+    let s = Scratch::new();
+    for (field, said) in table(
+        r#"model_type "t5"                      => field `model_type`: "t5" is not covered, expected one of gpt2, llama
+           model_type "mixtral"                 => field `model_type`: "mixtral" is not covered
+           architectures ["LlamaForQuestionAnswering"] => field `architectures`: "LlamaForQuestionAnswering" is not covered
+           num_local_experts 8                  => field `num_local_experts`: 8 is not covered
+           quantization_config {"bits":4}       => field `quantization_config`: {"bits":4} is not covered
+           rope_scaling {"rope_type":"yarn"}    => field `rope_type`: "yarn" is not covered
+           rope_scaling {"rope_type":"linear"}  => field `factor`: is missing
+           hidden_act "relu6"                   => field `hidden_act`: "relu6" is not covered
+           num_hidden_layers 1e12               => field `num_hidden_layers`: 1000000000000.0, expected a number of layers
+           num_hidden_layers 1000000000000      => field `num_hidden_layers`: 1000000000000, expected a number of layers
+           num_key_value_heads 3                => field `n_key_value_heads`: 3 does not divide n_heads, 2
+           hidden_size 0                        => field `hidden_size`: 0, expected a whole number from 1"#,
+    ) {
+        let (field, value) = field.split_once(' ').unwrap();
+        let value: Value = serde_json::from_str(value.trim()).unwrap();
+        with_fields(&s, |fields| drop(fields.insert(field.into(), value)));
+        s.bad("info wrong", &format!("wrong/config.json: config {said}"));
+    }
+    // A configuration of another family, and of another model of this one.
+    with_fields(&s, |fields| {
+        drop(fields.insert("model_type".into(), json!("qwen3")))
+    });
+    s.bad(
+        "info wrong",
+        "wrong/config.json: config field `architectures`: \"LlamaForCausalLM\" is not covered",
+    );
+    with_fields(&s, |fields| {
+        fields.insert("model_type".into(), json!("qwen3"));
+        fields.remove("architectures");
+    });
+    s.bad(
+        "info wrong",
+        "wrong/model.safetensors: tensor `model.layers.0.self_attn.",
+    );
+    with_fields(&s, |fields| {
+        drop(fields.insert("num_hidden_layers".into(), json!(3)))
+    });
+    s.bad(
+        "info wrong",
+        "tensor `model.layers.2.input_layernorm.weight` is missing, expected shape [8]",
+    );
+    with_fields(&s, |fields| {
+        drop(fields.insert("intermediate_size".into(), json!(16)))
+    });
+    s.bad(
+        "info wrong",
+        "tensor `model.layers.0.mlp.gate_proj.weight` has shape [12, 8], expected [16, 8]",
+    );
+    with_fields(&s, |fields| {
+        drop(fields.insert("num_hidden_layers".into(), json!(1)))
+    });
+    s.bad("info wrong", "tensor `model.layers.1.");
+}
+
+#[test]
+fn damaged_shards() {
+    let s = Scratch::new();
+    s.language_model("shards");
+    let names: Vec<String> = s
+        .tensors("shards/model.safetensors")
+        .names()
+        .map(String::from)
+        .collect();
+    std::fs::rename(
+        s.path("shards/model.safetensors"),
+        s.path("shards/one.safetensors"),
+    )
+    .unwrap();
+    let index = |change: &dyn Fn(&mut serde_json::Map<String, Value>)| {
+        let map: Value = names
+            .iter()
+            .map(|n| (n.clone(), json!("one.safetensors")))
+            .collect();
+        let mut map = map.as_object().unwrap().clone();
+        change(&mut map);
+        let text = json!({"metadata": {}, "weight_map": map}).to_string();
+        s.write("shards/model.safetensors.index.json", text.as_bytes());
+    };
+    index(&|_| {});
+    assert_eq!(
+        Model::<f64>::load(s.path("shards")).unwrap(),
+        language_model()
+    );
+    let name = names[0].clone();
+    let own = |value: Value| {
+        let name = name.clone();
+        move |map: &mut serde_json::Map<String, Value>| {
+            drop(map.insert(name.clone(), value.clone()))
+        }
+    };
+    index(&own(json!("two.safetensors")));
+    s.bad(
+        "info shards",
+        "shards/model.safetensors.index.json: names the file two.safetensors, which is not there",
+    );
+    index(&own(json!("../config.json")));
+    s.bad(
+        "info shards",
+        "is in \"../config.json\", expected a file's name",
+    );
+    index(&own(json!(7)));
+    s.bad("info shards", "is in 7, expected a file's name");
+    index(&|map| drop(map.insert("no.such".into(), json!("one.safetensors"))));
+    s.bad(
+        "info shards",
+        "says that one.safetensors holds `no.such`, which it does not",
+    );
+    s.write(
+        "shards/model.safetensors.index.json",
+        b"{\"weight_map\": []}",
+    );
+    s.bad("info shards", "has no object `weight_map`");
+    s.write("shards/model.safetensors.index.json", b"{");
+    s.bad(
+        "info shards",
+        "shards/model.safetensors.index.json: not JSON",
+    );
+}
+
+#[test]
+fn standard_output_has_the_text_and_nothing_else() {
+    let s = Scratch::new();
+    s.language_model("llama");
+    let mut command = Command::new(PROGRAM);
+    command.args(["generate", "llama", "--prompt", "The cat", "-n", "3"]);
+    let (status, stdout, stderr) = texts(command.current_dir(s.0.path()).output());
+    assert_eq!((status, stderr.as_str()), (Some(0), ""));
+    assert!(
+        stdout.starts_with("The cat") && stdout.ends_with('\n'),
+        "{stdout:?}"
+    );
+}
