@@ -677,6 +677,19 @@ mod tests {
         }
     }
 
+    /// What no expression defines is not replaced, however late it is.
+    #[test]
+    fn what_has_no_definition_stays() {
+        let dims = Dims {
+            qk_norm: true,
+            ends_plain: false,
+            ..turning(Rotary::halves)
+        };
+        for text in ["logits == 2 logits", "rot_q[0.1] == 2 rot_q[0.1]"] {
+            assert!(decided(text, &dims).refuted(), "{text}");
+        }
+    }
+
     #[test]
     fn scores_see_how_far_a_key_is_behind_a_query() {
         let dims = turning(Rotary::halves);
