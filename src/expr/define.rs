@@ -13,13 +13,17 @@ use crate::names::{Head, NormSite};
 use std::collections::{BTreeSet, HashMap};
 
 /// What a value of a run is made of, one step back; `None` for what no expression gives: weights, tokens,
-/// patterns, scales, and the neurons after their function.
+/// patterns, scales, and the neurons after their function; and for what a model of these sizes does not have.
 ///
 /// Queries and keys are turned row by row, by as much as the row's position says: one term a position, and none of this
 /// where there are more positions than an expression may have terms.
 ///
 /// *Source*: the forward pass, `model/forward.rs`.
 pub fn definition(symbol: &Symbol, dims: &Dims) -> Option<Expr> {
+    // What a model does not have is made of nothing, whatever its place in other models.
+    if symbol.absent(dims).is_some() {
+        return None;
+    }
     if symbol.unturned().is_some() {
         return match dims.qk_norm {
             true => None,
@@ -212,8 +216,17 @@ fn stream(site: NormSite, dims: &Dims) -> Expr {
     }
 }
 
-/// How late in the forward pass a value is: a value is defined by earlier ones only.
+/// How late in the forward pass a value is that has a definition: by earlier ones only.
 fn order(symbol: &Symbol, dims: &Dims) -> Option<(usize, usize)> {
+    let undefined = match symbol {
+        Symbol::RotQ(_) | Symbol::RotK(_) => dims.qk_norm,
+        Symbol::Logits => !dims.ends_plain,
+        _ => false,
+    };
+    // What would not be replaced would be the latest again, and again.
+    if undefined || symbol.absent(dims).is_some() {
+        return None;
+    }
     let behind = dims.norm_place == NormPlace::Stream;
     Some(match *symbol {
         Symbol::Embed | Symbol::PosEmbed => (0, 0),
@@ -256,7 +269,6 @@ pub fn unfolded(expr: &Expr, dims: &Dims) -> Result<Option<(Expr, Vec<Symbol>)>,
     let mut definitions: HashMap<&Symbol, Expr> = HashMap::new();
     for &symbol in symbols.iter().filter(|s| order(s, dims) == Some(latest)) {
         let defined = match symbol.unturned() {
-            Some(_) if dims.qk_norm => None,
             Some(_) => Some(turned(symbol, dims, positions.iter().copied())?),
             None => definition(symbol, dims),
         };

@@ -105,7 +105,7 @@ pub struct Dims {
     /// Whether positions have an embedding, which is added to the tokens'.
     pub pos_embed: bool,
     /// What of queries and keys is turned by their positions; `None` where nothing is, where more is done to them, or
-    /// where it is not the same in all layers.
+    /// where other entries are in other layers.
     pub rotary: Option<Rotary>,
     /// Where in a block the norms stand.
     pub norm_place: NormPlace,
@@ -124,7 +124,8 @@ pub struct Dims {
 }
 
 /// Rotary positions: which entries of a head's queries and keys are turned together. All layers turn the same
-/// ones, by the same angles; how large these are is a model's own, and no expression's business.
+/// ones; which layers turn them by the same angles is said here, how large these are is a model's own, and no
+/// expression's business.
 ///
 /// ```
 /// use pathsum::expr::Rotary;
@@ -135,6 +136,9 @@ pub struct Dims {
 pub struct Rotary {
     /// The pairs, by frequency. An entry in none of them stays as it is.
     pub pairs: Vec<(usize, usize)>,
+    /// By layer, whether it turns them by the angles of layers with a window, where these are others. Layers beyond the
+    /// list turn by those of the other layers: it is empty where all turn by the same.
+    pub windowed: Vec<bool>,
 }
 
 impl Rotary {
@@ -144,6 +148,7 @@ impl Rotary {
         let half = rotary_dim / 2;
         Rotary {
             pairs: (0..half).map(|f| (f, f + half)).collect(),
+            windowed: Vec::new(),
         }
     }
 
@@ -151,7 +156,13 @@ impl Rotary {
     pub fn neighbours(rotary_dim: usize) -> Self {
         Rotary {
             pairs: (0..rotary_dim / 2).map(|f| (2 * f, 2 * f + 1)).collect(),
+            windowed: Vec::new(),
         }
+    }
+
+    /// Whether a layer turns by the angles of layers with a window.
+    pub(crate) fn windowed(&self, layer: usize) -> bool {
+        self.windowed.get(layer).copied().unwrap_or(false)
     }
 }
 
@@ -245,7 +256,7 @@ impl Dims {
 }
 
 impl Config {
-    /// What is turned in every layer, where that is the same in all, and turned only.
+    /// What is turned in every layer, where these are the same entries in all, and turned only.
     fn rotary_of_all(&self) -> Option<Rotary> {
         let turned = |rotary: &RotaryPositions| match rotary.scaling {
             RotaryScaling::ByLength { .. } => None,
@@ -256,7 +267,14 @@ impl Config {
         let of_layer = |l| self.rotary_at(l).and_then(turned);
         let pairs = of_layer(0)?;
         let same = (1..self.n_layers).all(|l| of_layer(l).as_ref() == Some(&pairs));
-        same.then_some(Rotary { pairs })
+        let turn = |l| self.rotary_at(l);
+        let alike = (1..self.n_layers).all(|l| turn(l) == turn(0));
+        let windowed = |l| self.window(l).is_some();
+        let windowed = match alike {
+            true => Vec::new(),
+            false => (0..self.n_layers).map(windowed).collect(),
+        };
+        same.then_some(Rotary { pairs, windowed })
     }
 
     /// The sizes that an expression is read with.

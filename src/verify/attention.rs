@@ -18,6 +18,7 @@ pub(super) fn scores<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Re
     let w = e.model.weights();
     let slopes = c.alibi_slopes();
     for l in 0..c.n_layers {
+        rotations(e, l, cmp)?;
         let x = e.value(e.read_by(Op::Project(l, Projection::Q), 0))?;
         let read = [0, 1].map(|i| e.read_by(Op::Attend(l), i));
         let found = e.value(Hook::AttnScores(l))?;
@@ -70,6 +71,41 @@ pub(super) fn scores<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Re
                         let (found, expected) = (left.value[at].to_f64(), right.value[at].to_f64());
                         cmp.entry(found, expected, bound, || {
                             scores_place(e, Hook::AttnScores(l), b, h, at)
+                        });
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What is turned, from what the run has before: no score sees it where queries and keys are both turned by too much.
+fn rotations<T: Scalar>(e: &Evidence<'_, T>, l: usize, cmp: &mut Comparison) -> Result<()> {
+    let Some(rotary) = e.model.config().rotary_at(l) else {
+        return Ok(());
+    };
+    let tokens = &e.out.tokens;
+    let queries = (NormSite::Q(l), Hook::Q(l), Hook::RotQ(l));
+    let keys = (NormSite::K(l), Hook::K(l), Hook::RotK(l));
+    for (site, straight, hook) in [queries, keys] {
+        let straight = match e.model.norm_at(site) {
+            Some(_) => site.output(),
+            None => straight,
+        };
+        let (x, found) = (e.value(straight)?, e.value(hook)?);
+        for b in 0..tokens.batch() {
+            let places = e.places(b);
+            for h in 0..x.shape()[2] {
+                let expected = turned(rotary, &places, &Bounded::exact(x.head(b, h)));
+                let found = found.head(b, h);
+                for p in (0..tokens.pos()).filter(|&p| tokens.is_attended(b, p)) {
+                    for j in 0..found.ncols() {
+                        let at = (p, j);
+                        let (value, bound) = (expected.value[at], expected.error[at]);
+                        let bound = bound.to_f64() + bound.to_f64();
+                        cmp.entry(found[at].to_f64(), value.to_f64(), bound, || {
+                            format!("{hook}[{}, {p}, {h}, {j}]", e.first_sequence + b)
                         });
                     }
                 }
@@ -142,20 +178,28 @@ fn after_product<T: Scalar>(
             }
         }
     }
-    if let Some(cap) = e.model.config().score_cap.map(T::from_f64) {
-        for query in 0..scores.nrows() {
-            for key in 0..places.len() {
-                let at = (query, key);
-                let x = scores.value[at].to_f64();
-                scores.value[at] = T::from_f64(cap.to_f64() * (x / cap.to_f64()).tanh());
-                // A hyperbolic tangent moves by no more than its argument. By way of an exponential it is off by as
-                // much as that is, and by a few roundings of numbers that are at most two.
-                let roundings = cap * u * T::from_f64(2.0 * ELEMENTARY + 12.0);
-                scores.error[at] = (scores.error[at] + roundings) * up;
-            }
+    match e.model.config().score_cap {
+        Some(cap) => capped(cap, scores),
+        None => scores,
+    }
+}
+
+/// `cap tanh(x / cap)`
+pub(super) fn capped<T: Scalar>(cap: f64, mut x: Bounded<T>) -> Bounded<T> {
+    let (u, up) = (unit::<T>(), rounded_up::<T>(8));
+    let cap = T::from_f64(cap);
+    for i in 0..x.nrows() {
+        for j in 0..x.value.ncols() {
+            let at = (i, j);
+            let entry = x.value[at].to_f64();
+            x.value[at] = T::from_f64(cap.to_f64() * (entry / cap.to_f64()).tanh());
+            // A hyperbolic tangent moves by no more than its argument. By way of an exponential it is off by as
+            // much as that is, and by a few roundings of numbers that are at most two.
+            let roundings = cap * u * T::from_f64(2.0 * ELEMENTARY + 12.0);
+            x.error[at] = (x.error[at] + roundings) * up;
         }
     }
-    scores
+    x
 }
 
 /// Queries or keys of one sequence, each turned by its position. An angle is off by its rounding in f64, a sine by that

@@ -4,7 +4,7 @@
 //! `p` elements with probability at most `degree / p`.
 //! *Source*: Schwartz (1980) and Zippel (1979); DeMillo and Lipton (1978).
 
-use crate::expr::{Dims, Expr, Factor, Origin, Rational, Space, Symbol, definition};
+use crate::expr::{Dims, Expr, Factor, Origin, Rational, Rotary, Space, Symbol, definition};
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -127,7 +127,7 @@ pub(super) fn decide(left: &Expr, right: &Expr, dims: &Dims, seed: u64) -> Optio
         positions: positions(&small, dims, &units),
         rng: ChaCha8Rng::seed_from_u64(seed),
         known: HashMap::new(),
-        turns: Vec::new(),
+        turns: HashMap::new(),
     };
     let (a, b) = (point.expression(left)?, point.expression(right)?);
     let mut places = (0..a.rows).flat_map(|i| (0..a.cols).map(move |j| (i, j)));
@@ -152,6 +152,12 @@ pub(super) fn of_other_sizes(left: &Expr, right: &Expr, dims: &Dims) -> bool {
         symbols.filter(|s| matches!(s, Symbol::Ones(_) | Symbol::C) || s.unturned().is_some());
     let degree = degree(left, dims).max(degree(right, dims));
     sizes.next().is_some() && reduced(left, right, dims, degree).0 != *dims
+}
+
+/// For queries and keys turned by their positions, those before they are turned, where nothing else lies in between: what
+/// a norm makes of them is as good as any numbers.
+fn straight(symbol: &Symbol, dims: &Dims) -> Option<Symbol> {
+    symbol.unturned().filter(|_| !dims.qk_norm)
 }
 
 /// The degree of a polynomial: in the entries of what is random, and how far its rotations turn.
@@ -182,8 +188,12 @@ impl Degree {
     /// `2 n` in `t_f`, over `(1 + t_f²)^n`: multiplied by what all denominators have in common, no term has more than
     /// `2 n` of each `t_f`.
     fn whole(self, dims: &Dims) -> u64 {
-        let pairs = dims.rotary.as_ref().map_or(0, |r| r.pairs.len() as u64);
-        let of_turns = self.turns.saturating_mul(2).saturating_mul(pairs);
+        let chosen = |r: &Rotary| match r.windowed.is_empty() {
+            true => r.pairs.len(),
+            false => 2 * r.pairs.len(),
+        };
+        let chosen = dims.rotary.as_ref().map_or(0, chosen) as u64;
+        let of_turns = self.turns.saturating_mul(2).saturating_mul(chosen);
         self.entries.saturating_add(of_turns).max(1)
     }
 }
@@ -208,7 +218,7 @@ fn degree(expr: &Expr, dims: &Dims) -> Degree {
         if let Some(&degree) = known.get(symbol) {
             return degree;
         }
-        let degree = match symbol.unturned() {
+        let degree = match straight(symbol, dims) {
             Some(straight) => of(&straight, dims, known).times(Degree {
                 turns: dims.pos as u64,
                 ..single
@@ -346,8 +356,9 @@ struct Point<'a> {
     units: &'a BTreeMap<(Space, i64), usize>,
     /// What position each row of a run's values has.
     positions: Vec<i64>,
-    /// By what one position turns each pair of queries and keys; empty until it is asked for.
-    turns: Vec<Turn>,
+    /// By what one position turns each pair of queries and keys, in layers with a window or in others, where it is asked
+    /// for: what is said of both at once is to hold of any two angles.
+    turns: HashMap<bool, Vec<Turn>>,
     rng: ChaCha8Rng,
     known: HashMap<Symbol, FieldMatrix>,
 }
@@ -395,12 +406,16 @@ impl Point<'_> {
         if let Some(known) = self.known.get(symbol) {
             return Some(known.clone());
         }
-        let value = if let Symbol::R(_, n) = *symbol {
-            self.rotation(n)
-        } else if let Some(straight) = symbol.unturned() {
+        let value = if let Symbol::R(head, n) = *symbol {
+            self.rotation(head.layer, n)
+        } else if let Some(straight) = straight(symbol, self.dims) {
+            let layer = match straight.spaces().1 {
+                Space::Head(head) => head.layer,
+                _ => unreachable!("queries and keys have a head's columns"),
+            };
             let mut rows = self.symbol(&straight)?;
             for i in 0..rows.rows {
-                let rotation = self.rotation(self.positions[i]);
+                let rotation = self.rotation(layer, self.positions[i]);
                 let at = i * rows.cols..(i + 1) * rows.cols;
                 let row = FieldMatrix {
                     rows: 1,
@@ -422,10 +437,12 @@ impl Point<'_> {
 
     /// A rotation, of which every pair turns by its own rational point of the circle, so that what is true of all
     /// rotations is true of it.
-    fn rotation(&mut self, n: i64) -> FieldMatrix {
-        let pairs = self.dims.rotary.as_ref().map_or(&[][..], |r| &r.pairs);
-        if self.turns.is_empty() {
-            let rng = &mut self.rng;
+    fn rotation(&mut self, layer: usize, n: i64) -> FieldMatrix {
+        let rotary = self.dims.rotary.as_ref();
+        let pairs = rotary.map_or(&[][..], |r| &r.pairs);
+        let windowed = rotary.is_some_and(|r| r.windowed(layer));
+        let rng = &mut self.rng;
+        let turns = self.turns.entry(windowed).or_insert_with(|| {
             let mut point = || {
                 let t = rng.random_range(0..P);
                 let square = mul(t, t);
@@ -436,11 +453,11 @@ impl Point<'_> {
                     mul(add(t, t), denominator),
                 )
             };
-            self.turns = pairs.iter().map(|_| point()).collect();
-        }
+            pairs.iter().map(|_| point()).collect()
+        });
         let d = self.dims.d_head;
         let mut matrix = FieldMatrix::from_fn(d, d, |i, j| u64::from(i == j));
-        for (&(a, b), &turn) in pairs.iter().zip(&self.turns) {
+        for (&(a, b), &turn) in pairs.iter().zip(&*turns) {
             let (c, s) = turned(turn, n);
             matrix.entries[a * d + a] = c;
             matrix.entries[b * d + a] = add(0, P - s);

@@ -36,6 +36,35 @@ fn act<T: Scalar>(act_fn: ActFn, x: T) -> f64 {
 /// one unit each and [`ELEMENTARY`]; the products two. In f64 the reference has the same.
 const SIGMOIDAL: f64 = 2.0 * (6.0 * 0.5 + 1.0 + 1.0 + ELEMENTARY + 2.0);
 
+/// The function of one neuron, and how far it may be off.
+fn neuron<T: Scalar>(act_fn: ActFn, x: T) -> (f64, f64) {
+    let bound = match act_fn {
+        ActFn::Relu => 0.0,
+        _ => {
+            let size = x.to_f64().abs();
+            SIGMOIDAL * unit::<T>().to_f64() * size + T::MIN_POSITIVE.to_f64()
+        }
+    };
+    (act(act_fn, x), bound)
+}
+
+/// The function of the dense layer before the unembedding.
+pub(super) fn mlm_head<T: Scalar>(
+    e: &Evidence<'_, T>,
+    act_fn: ActFn,
+    cmp: &mut Comparison,
+) -> Result<()> {
+    let (pre, post) = (e.value(Hook::MlmHeadPre)?, e.value(Hook::MlmHeadPost)?);
+    let d = e.model.config().d_model;
+    for (flat, (&x, found)) in pre.data().iter().zip(post.data()).enumerate() {
+        let (expected, bound) = neuron(act_fn, x);
+        cmp.entry(found.to_f64(), expected, bound, || {
+            e.place(Hook::MlmHeadPost, flat / d, &[flat % d])
+        });
+    }
+    Ok(())
+}
+
 /// A gate's function, which is within a bound, times what is gated, plus a bias: the product and the sum are rounded
 /// here and there.
 fn times_gated<T: Scalar>((gate, bound): (f64, f64), by: f64, b: f64) -> (f64, f64) {
@@ -83,13 +112,7 @@ pub(super) fn activation<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -
                             x[j].abs() * error[j] + T::EPSILON * value.abs() + T::MIN_POSITIVE;
                         (value.to_f64(), 2.0 * error.to_f64())
                     }
-                    None if act_fn == ActFn::Relu => (act(act_fn, x[j]), 0.0),
-                    None => {
-                        let size = x[j].to_f64().abs();
-                        let bound =
-                            SIGMOIDAL * unit::<T>().to_f64() * size + T::MIN_POSITIVE.to_f64();
-                        (act(act_fn, x[j]), bound)
-                    }
+                    None => neuron(act_fn, x[j]),
                 };
                 let (expected, bound) = match &gated {
                     None => (expected, bound),

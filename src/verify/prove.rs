@@ -678,6 +678,59 @@ mod tests {
     }
 
     #[test]
+    fn layers_with_a_window_turn_by_angles_of_their_own() {
+        let windows = |windowed: Vec<bool>| {
+            let mut dims = turning(Rotary::halves);
+            dims.rotary.as_mut().expect("positions turn").windowed = windowed;
+            dims
+        };
+        let (alike, mixed) = (windows(vec![]), windows(vec![false, true]));
+        let across = "R[2,head 0.0][0,0] == R[2,head 1.1][0,0]";
+        assert!(matches!(
+            decided(across, &alike),
+            Proof::ProvedInField { .. }
+        ));
+        assert!(decided(across, &mixed).refuted());
+        // What is said of each layer by itself stays true.
+        for text in [
+            "R[2,head 0.0][0,0] == R[2,head 0.1][0,0]",
+            "R[2,head 1.0][0,0] == R[2,head 1.1][2,2]",
+            "rot_q[1.1][9] rot_q[1.1][9]^T + R[1,head 1.0][0,0] R[1,head 1.0][0,0] == q[1.1][9] q[1.1][9]^T + 1 - R[1,head 1.0][0,2] R[1,head 1.0][0,2]",
+        ] {
+            let proof = decided(text, &mixed);
+            let in_field = matches!(proof, Proof::ProvedInField { .. });
+            assert!(in_field, "{text}: {proof:?}");
+        }
+    }
+
+    #[test]
+    fn a_norm_of_queries_stands_before_their_rotation() {
+        let dims = Dims {
+            qk_norm: true,
+            ..turning(Rotary::halves)
+        };
+        for text in [
+            "rot_q[0.1][7] rot_k[0.1][3]^T == q[0.1][7] R[4] k[0.1][3]^T",
+            "rot_q[1.0][0] == q[1.0][0]",
+        ] {
+            assert!(decided(text, &dims).refuted(), "{text}");
+        }
+    }
+
+    /// What no expression defines is not replaced, however late it is.
+    #[test]
+    fn what_has_no_definition_stays() {
+        let dims = Dims {
+            qk_norm: true,
+            ends_plain: false,
+            ..turning(Rotary::halves)
+        };
+        for text in ["logits == 2 logits", "rot_q[0.1] == 2 rot_q[0.1]"] {
+            assert!(decided(text, &dims).refuted(), "{text}");
+        }
+    }
+
+    #[test]
     fn scores_see_how_far_a_key_is_behind_a_query() {
         let dims = turning(Rotary::halves);
         let by_definition = |text: &str, dims: &Dims| {

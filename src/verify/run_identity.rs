@@ -53,6 +53,23 @@ fn with_linear_logits(config: &Config) -> Applies {
     nonlinear_logits(config).map_or(Ok(()), Err)
 }
 
+fn with_nonlinear_logits(config: &Config) -> Applies {
+    match (config.d_vocab_out, nonlinear_logits(config)) {
+        (0, Some(none)) => Err(none),
+        (_, Some(_)) => Ok(()),
+        (_, None) => {
+            Err("the logits are linear in the stream: `direct_attribution` speaks of them")
+        }
+    }
+}
+
+fn with_token_types(config: &Config) -> Applies {
+    match config.token_types {
+        0 => Err("the model's tokens have no types"),
+        _ => Ok(()),
+    }
+}
+
 fn with_norms(config: &Config) -> Applies {
     if config.norm.is_some()
         || config.embed_norm.is_some()
@@ -74,6 +91,12 @@ impl<T: Scalar> RunIdentity<T> {
             says: "embed = W_E[token], pos_embed = W_pos[position], and the stream begins with their sum",
             applies: always,
             sides: Sides::Statements(catalogue::embeddings),
+        },
+        RunIdentity {
+            id: "token_types",
+            says: "token_type_embed = W_token_type[type]",
+            applies: with_token_types,
+            sides: Sides::Numbers(stream::token_types),
         },
         RunIdentity {
             id: "residual_sum",
@@ -146,6 +169,12 @@ impl<T: Scalar> RunIdentity<T> {
             says: "mlp_out = Σ_i post[i] W_out[i] + b_out",
             applies: with_mlps,
             sides: Sides::Statements(catalogue::mlp_outs),
+        },
+        RunIdentity {
+            id: "logits",
+            says: "logits = x W_U + b_U, capped; x behind a dense layer, mlm_head_post = act_fn(x W + b), where there is one",
+            applies: with_nonlinear_logits,
+            sides: Sides::Numbers(stream::logits),
         },
         RunIdentity {
             id: "direct_attribution",

@@ -1,7 +1,9 @@
 //! Identities of the residual stream: what writes to it, the norms that read it, the logits.
 
+use super::attention::capped;
 use super::bounded::{Bounded, gamma, rounded_up, unit};
 use super::evidence::{Evidence, compare};
+use super::mlp;
 use super::verdict::Comparison;
 use crate::decompose::{By, Logit, Stack, direct_logit_attribution, stack_of};
 use crate::diagram::{NormPlace, Op, Value};
@@ -119,10 +121,74 @@ fn last_stack<T: Scalar>(e: &Evidence<'_, T>) -> Result<Stack<T>> {
     )
 }
 
+/// Each token's row of the table of types, bit by bit.
+pub(super) fn token_types<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Result<()> {
+    let found = e.value(Hook::TokenTypeEmbed)?;
+    let W = &e.model.weights().W_token_type;
+    let d = e.model.config().d_model;
+    let types = e.out.tokens.token_types();
+    for (flat, x) in found.data().iter().enumerate() {
+        let (row, j) = (flat / d, flat % d);
+        // Without types all are of the first.
+        let kind = types.map_or(0, |types| types[row] as usize);
+        cmp.entry(x.to_f64(), W[[kind, j]].to_f64(), 0.0, || {
+            e.place(Hook::TokenTypeEmbed, row, &[j])
+        });
+    }
+    Ok(())
+}
+
+/// The logits from what the unembedding reads, where more than norms and linear maps stands between the stream and them.
+pub(super) fn logits<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Result<()> {
+    let (c, w) = (e.model.config(), e.model.weights());
+    let read = |op: Op| -> Result<Bounded<T>> {
+        let own = e.out.cache.get(e.read_by(op, 0));
+        // Without layers the stream has no hook.
+        let without_hook = || run_end_of_stream(e).filter(|_| c.n_layers == 0);
+        match own.or_else(without_hook) {
+            Some(x) => Ok(Bounded::exact(x.rows())),
+            None => end_of_stream(e),
+        }
+    };
+    if let (Some(head), Some(act_fn)) = (&w.mlm_head, c.mlm_head) {
+        let W = Bounded::exact(head.W.mat(&[]));
+        let expected = read(Op::MlmHead)?.times_plus(&W, head.b.data());
+        let found = expected.claimed(e.value(Hook::MlmHeadPre)?.rows());
+        compare(cmp, &found, &expected, |i, j| {
+            e.place(Hook::MlmHeadPre, i, &[j])
+        });
+        mlp::mlm_head(e, act_fn, cmp)?;
+    }
+    let chosen = Chosen::of(e);
+    let expected = read(Op::Unembed)?.times_plus(&chosen.W_U, &chosen.b_U);
+    let expected = match c.logit_cap {
+        Some(cap) => capped(cap, expected),
+        None => expected,
+    };
+    let found = e.out.logits.rows();
+    let found = Mat::from_fn(found.nrows(), chosen.logits.len(), |i, j| {
+        found[(i, chosen.logits[j])]
+    });
+    let found = expected.claimed(found.as_ref());
+    chosen.compare(e, cmp, 0, (&found, &expected));
+    Ok(())
+}
+
 pub(super) fn layer_norm<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> Result<()> {
     let eps = T::from_f64(e.model.config().eps);
     let diagram = &e.model.diagram;
     for step in &diagram.steps {
+        if let Op::Same = step.op
+            && let end @ Hook::NormalizedResidPost(_) = diagram.values[step.gives[0]]
+        {
+            let own = e.value(diagram.values[step.reads[0].0])?;
+            let d = e.model.config().d_model;
+            for (flat, (found, x)) in e.value(end)?.data().iter().zip(own.data()).enumerate() {
+                cmp.entry(found.to_f64(), x.to_f64(), 0.0, || {
+                    e.place(end, flat / d, &[flat % d])
+                });
+            }
+        }
         let Op::Norm(site) = step.op else { continue };
         let norm = e.model.norm_at(site).expect("a norm of this model");
         let (scale_hook, normalized_hook) = (Hook::Scale(site), site.output());

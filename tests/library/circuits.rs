@@ -9,7 +9,7 @@ use pathsum::model::NormKind;
 use pathsum::model::process::Processing;
 use pathsum::names::NormSite;
 use pathsum::plan::{Form, Plan};
-use pathsum::strategies::{models_and_tokens_of, models_of, toy_configs};
+use pathsum::strategies::{configs, models_and_tokens_of, models_of};
 use pathsum::verify::{self, Proof};
 use pathsum::{Config, Head, Model, Scalar, Tokens, assert_identity, fixture};
 use proptest::prelude::*;
@@ -872,7 +872,7 @@ proptest! {
 /// Models of every kind: the definitions of a run's values hold of its numbers.
 #[test]
 fn definitions_hold_on_random_models() {
-    let models = toy_configs().prop_flat_map(|c| models_and_tokens_of::<f64>(&c));
+    let models = configs().prop_flat_map(|c| models_and_tokens_of::<f64>(&c));
     proptest!(cases(48), |((model, tokens) in models)| {
         let out = full_run(&model, &tokens);
         let dims = dims_of(&model, &tokens);
@@ -883,35 +883,35 @@ fn definitions_hold_on_random_models() {
                 statements.push(Statement::equal(Expr::from(symbol), definition));
             }
         };
+        // What a model does not have, nothing is said of.
         define(Symbol::Embed);
-        if dims.pos_embed {
-            define(Symbol::PosEmbed);
-        }
+        define(Symbol::PosEmbed);
+        define(Symbol::EmbedSum);
+        define(Symbol::Normalized(NormSite::Embed));
+        define(Symbol::Normalized(NormSite::Final));
         define(Symbol::Logits);
-        for l in 0..dims.n_layers {
+        for l in 0..=dims.n_layers {
             define(Symbol::ResidPre(l));
+            define(Symbol::Normalized(NormSite::Ln1(l)));
+            define(Symbol::AttnSum(l));
             define(Symbol::AttnOut(l));
+            define(Symbol::ResidMid(l));
+            define(Symbol::Normalized(NormSite::Ln2(l)));
+            define(Symbol::Pre(l));
+            define(Symbol::PreLinear(l));
+            define(Symbol::MlpSum(l));
+            define(Symbol::MlpOut(l));
             define(Symbol::ResidPost(l));
-            if dims.d_mlp.is_some() {
-                define(Symbol::ResidMid(l));
-                define(Symbol::Pre(l));
-                if dims.gated {
-                    define(Symbol::PreLinear(l));
-                }
-                define(Symbol::MlpOut(l));
-            }
-            if dims.norm.is_some() {
-                define(Symbol::Normalized(NormSite::Ln1(l)));
+            for site in [NormSite::Q(l), NormSite::Neurons(l), NormSite::Ln1Post(l)] {
+                define(Symbol::Normalized(site));
             }
         }
         for h in dims.heads() {
             define(Symbol::Q(h.into()));
             define(Symbol::K(h));
             define(Symbol::V(h));
-            if dims.rotary.is_some() {
-                define(Symbol::RotQ(h.into()));
-                define(Symbol::RotK(h));
-            }
+            define(Symbol::RotQ(h.into()));
+            define(Symbol::RotK(h));
             define(Symbol::Z(h.into()));
             define(Symbol::Result(h));
         }

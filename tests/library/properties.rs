@@ -41,6 +41,9 @@ fn reason(id: &str, c: &Config, tokens: &Tokens) -> Option<&'static str> {
     let elsewhere = c.embed_norm.is_some() || c.mlm_head.is_some();
     match id {
         "embeddings" => None,
+        "token_types" => (c.token_types == 0).then_some("the model's tokens have no types"),
+        "logits" => (c.mlm_head.is_none() && c.logit_cap.is_none())
+            .then_some("the logits are linear in the stream: `direct_attribution` speaks of them"),
         "direct_attribution" | "path_sum" if c.mlm_head.is_some() => {
             Some("a dense layer with a function stands before the unembedding")
         }
@@ -55,8 +58,10 @@ fn reason(id: &str, c: &Config, tokens: &Tokens) -> Option<&'static str> {
             Some(_) => None,
         },
         "neurons" | "activation" | "mlp_out" if c.mlp.is_none() => Some("the model has no MLPs"),
-        // Every key is a pad.
-        "scores" if layers && tokens.ids().iter().all(pads) => Some("there was nothing to compare"),
+        // Every key is a pad, and nothing is turned.
+        "scores" if layers && !c.rotary() && tokens.ids().iter().all(pads) => {
+            Some("there was nothing to compare")
+        }
         "residual_sum" | "projections" | "scores" | "mask" | "softmax" | "pattern_rows"
         | "head_results" | "attn_out" | "neurons" | "activation" | "mlp_out" => {
             (!layers).then_some("the model has no layers")
