@@ -98,7 +98,7 @@ fn what_cannot_be_typed_is_said() {
         ),
         (
             "run model --out l",
-            "expected --tokens FILE or --sequence SEQUENCE",
+            "expected --prompt TEXT, --tokens FILE or --sequence SEQUENCE",
         ),
         (
             "run model --out l --tokens data --sequence 5",
