@@ -147,6 +147,16 @@ impl Tokens {
             .map_or(position, |a| a.positions[sequence * self.pos + position])
     }
 
+    /// The last position of a sequence that is attended to.
+    ///
+    /// # Panics
+    /// When it has no position.
+    #[track_caller]
+    pub fn last_attended(&self, sequence: usize) -> usize {
+        let last = (0..self.pos).rfind(|&p| self.is_attended(sequence, p));
+        last.expect("a sequence has a token")
+    }
+
     /// Where the tokens of some sequences stand among those that are attended to, where not all are.
     pub(crate) fn attended_range(&self, first: usize, count: usize) -> Option<Attended<'_>> {
         let range = first * self.pos..(first + count) * self.pos;
@@ -184,6 +194,35 @@ impl Tokens {
             .map(|_| rng.random_range(0..config.d_vocab as i64))
             .collect();
         Tokens::new(batch, config.n_ctx, ids)
+    }
+
+    /// Seeded sequences of `period` random tokens of a model's vocabulary, twice over, behind a token that begins texts where
+    /// there is one. They are drawn independently, pads aside, so that one may come twice in a period.
+    ///
+    /// Source: the repeated random tokens by which induction heads are found in Olsson et al., "In-context Learning and
+    /// Induction Heads" (2022).
+    pub fn repeated(
+        config: &Config,
+        batch: usize,
+        period: usize,
+        beginning: Option<i64>,
+        seed: u64,
+    ) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let pad = config.pad_token.filter(|_| config.d_vocab > 1);
+        let mut draw = || {
+            let drawn = rng.random_range(0..config.d_vocab - usize::from(pad.is_some()));
+            // As if there were no pad among the tokens.
+            (drawn + usize::from(pad.is_some_and(|pad| drawn >= pad))) as i64
+        };
+        let mut ids = Vec::new();
+        for _ in 0..batch {
+            let own: Vec<i64> = (0..period).map(|_| draw()).collect();
+            ids.extend(beginning);
+            ids.extend([own.as_slice(), &own].concat());
+        }
+        let pos = 2 * period + usize::from(beginning.is_some());
+        Tokens::new(batch, pos, ids)
     }
 
     /// Reads `tokens`, `[batch, pos]` integers, of a safetensors file, and where they are there `attention_mask` and
