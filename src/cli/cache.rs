@@ -4,12 +4,13 @@ use super::args::{Common, ModelArg};
 use super::batch::SequenceArgs;
 use super::output::{progress, report};
 use anyhow::Result;
+use pathsum::tensor::Saved;
 use pathsum::{HookPattern, Precision, Run, Scalar, write_safetensors};
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Run a model and write the values at hooks, and the `logits`
+/// Run a model and write the values at hooks, the `logits` and the `tokens`
 #[derive(clap::Args)]
 #[command(
     after_help = "Example:\n  pathsum cache model/ --tokens dataset.safetensors --names '*.hook_z' --out cache.safetensors"
@@ -53,7 +54,14 @@ fn execute<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
         .iter()
         .map(|(hook, value)| (hook.to_string(), value));
     let logits = ("logits".to_string(), &out.logits);
-    write_safetensors(&args.out, values.chain([logits]))?;
+    let values = values
+        .chain([logits])
+        .map(|(name, t)| (name, Saved::from(t)));
+    let (ids, shape) = (tokens.tensors(), [tokens.batch(), tokens.pos()]);
+    let ids = ids
+        .iter()
+        .map(|(name, ids)| (name.to_string(), Saved::integers(&shape, ids)));
+    write_safetensors(&args.out, values.chain(ids))?;
     let hooks: Vec<_> = out
         .cache
         .iter()

@@ -13,7 +13,9 @@ mod direction;
 mod embed;
 mod eval;
 mod generate;
+mod heads;
 mod info;
+mod lens;
 mod loss;
 mod merge;
 mod output;
@@ -71,11 +73,13 @@ enum Command {
     Plan(plan::Args),
     Prove(prove::Args),
     Compose(compose::Args),
+    Heads(heads::Args),
     Paths(paths::Args),
     Ablate(ablate::Args),
     Patch(patch::Args),
     Merge(merge::Args),
     Attribute(attribute::Args),
+    Lens(lens::Args),
     Report(report::Args),
     Task(task::Args),
     Score(score::Args),
@@ -143,11 +147,13 @@ fn dispatch(cli: &Cli) -> Result<ExitCode> {
         Command::Plan(args) => plan::run(args, common),
         Command::Prove(args) => prove::run(args, common),
         Command::Compose(args) => compose::run(args, common),
+        Command::Heads(args) => heads::run(args, common),
         Command::Paths(args) => paths::run(args, common),
         Command::Ablate(args) => ablate::run(args, common),
         Command::Patch(args) => patch::run(args, common),
         Command::Merge(args) => merge::run(args, common),
         Command::Attribute(args) => attribute::run(args, common),
+        Command::Lens(args) => lens::run(args, common),
         Command::Report(args) => report::run(args, common),
         Command::Task(args) => task::run(args, common),
         Command::Score(args) => score::run(args, common),

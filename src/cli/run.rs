@@ -5,6 +5,7 @@ use super::batch::SequenceArgs;
 use super::output::{progress, report, table, text};
 use super::words::Words;
 use anyhow::{Result, bail};
+use pathsum::model::Standing;
 use pathsum::{Precision, Run, Scalar, Tensor, Tokens, write_safetensors};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -83,50 +84,35 @@ fn execute<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
 /// What is likeliest to come after a sequence.
 struct Next {
     tokens: Vec<i64>,
-    /// `(class, logit, probability)`
-    likeliest: Vec<(usize, f64, f64)>,
+    likeliest: Vec<Standing>,
 }
 
 impl Next {
     fn of<T: Scalar>(tokens: &Tokens, sequence: usize, logits: &Tensor<T>, top: usize) -> Self {
-        let seen = |p: &usize| tokens.is_attended(sequence, *p);
-        let places: Vec<usize> = (0..tokens.pos()).filter(seen).collect();
-        let last = *places.last().expect("a sequence has a token");
-        let row: Vec<f64> = (logits.slice(&[sequence, last]).iter())
-            .map(|x| x.to_f64())
-            .collect();
-        let most = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let all: f64 = row.iter().map(|x| (x - most).exp()).sum();
-        let mut order: Vec<usize> = (0..row.len()).collect();
-        order.sort_by(|&a, &b| row[b].total_cmp(&row[a]));
-        order.truncate(top);
-        let own = order.into_iter();
+        let seen = (0..tokens.pos()).filter(|&p| tokens.is_attended(sequence, p));
+        let last = tokens.last_attended(sequence);
         Next {
-            tokens: places
-                .iter()
-                .map(|&p| tokens.sequence(sequence)[p])
-                .collect(),
-            likeliest: own
-                .map(|i| (i, row[i], (row[i] - most).exp() / all))
-                .collect(),
+            tokens: seen.map(|p| tokens.sequence(sequence)[p]).collect(),
+            likeliest: Standing::likeliest(logits.slice(&[sequence, last]), top),
         }
     }
 
     fn json(&self, words: &Words) -> Value {
-        let likeliest = self.likeliest.iter().map(|&(token, logit, probability)| {
-            json!({"token": token, "word": words.exact(token), "logit": logit, "probability": probability})
+        let likeliest = self.likeliest.iter().map(|next| {
+            json!({"token": next.token, "word": words.exact(next.token), "logit": next.logit,
+                "probability": next.probability})
         });
         json!({"tokens": self.tokens, "next": likeliest.collect::<Vec<_>>()})
     }
 
     fn text(&self, words: &Words) -> String {
         let mut rows = table(["next", "token", "logit", "probability"]);
-        for &(token, logit, probability) in &self.likeliest {
+        for next in &self.likeliest {
             rows.add_row([
-                words.shown(token),
-                token.to_string(),
-                format!("{logit:.4}"),
-                format!("{probability:.4}"),
+                words.shown(next.token),
+                next.token.to_string(),
+                format!("{:.4}", next.logit),
+                format!("{:.4}", next.probability),
             ]);
         }
         format!("{}\n{}", words.sequence(&self.tokens), text(&rows))

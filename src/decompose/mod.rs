@@ -1,9 +1,12 @@
 //! The residual stream by component, LayerNorm applied to the components or fitted, direct logit attribution, by
-//! component and by source, the paths through the heads, how the heads compose; and what tells classes apart.
+//! component and by source, the logit lens, the paths through the heads, how the heads compose and what they are known
+//! by; and what tells classes apart.
 
 mod and_gate;
 mod boundary;
 mod composition;
+mod head_scores;
+mod lens;
 mod logits;
 mod norm_fit;
 mod paths;
@@ -17,6 +20,8 @@ pub use composition::{
     Composition, CompositionBaseline, CompositionScores, composition_baseline, composition_score,
     composition_scores,
 };
+pub use head_scores::{PatternScore, PatternScores, copying_scores};
+pub use lens::{LogitLens, direct_logits, direct_logits_hooks, logit_lens};
 pub(crate) use logits::nonlinear_logits;
 pub use logits::{Logit, direct_logit_attribution, layer_norm_stack};
 pub use norm_fit::{NormFit, norm_fit};

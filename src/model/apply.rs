@@ -2,6 +2,7 @@
 
 use super::Model;
 use crate::diagram::{Op, Value};
+use crate::error::{Error, Result};
 use crate::names::Hook;
 use crate::op::{self, Layout, Place, Scratch, Turns};
 use crate::tensor::{Scalar, Tensor};
@@ -110,6 +111,47 @@ impl<T: Scalar> Model<T> {
                 .collect()
         };
         self.apply(step.op, reads, &places, Layout::ROWS, scratch)
+    }
+
+    /// The logits that the model's own end makes of rows of a stream, wherever these come from: through its last norm, at
+    /// each row's own scale; through the dense layer and the norm of a masked language model; through the unembedding and
+    /// the cap on logits. Of the rows of [`Config::end_of_stream`](super::Config::end_of_stream) they are the model's logits.
+    ///
+    /// # Shapes
+    /// `[…, d_model]` to `[…, d_vocab_out]`.
+    ///
+    /// # Errors
+    /// When the rows are not of the stream's width.
+    pub fn logits_of_stream(&self, stream: &Tensor<T>) -> Result<Tensor<T>> {
+        let c = &self.config;
+        let mut shape = stream.shape().to_vec();
+        if shape.last() != Some(&c.d_model) {
+            return Err(Error::Mismatch(format!(
+                "a stream of shape {shape:?}, expected rows of {} (d_model)",
+                c.d_model
+            )));
+        }
+        let rows = stream.len() / c.d_model;
+        let mut x = Tensor::from_vec(&[1, rows, c.d_model], stream.data().to_vec());
+        let end = self.diagram.value(c.end_of_stream());
+        let end = self.diagram.made_by(end.expect("every stream has an end"));
+        let mut scratch = Scratch::default();
+        *shape.last_mut().expect("an axis of rows") = c.d_vocab_out;
+        let mut logits = Tensor::zeros(&shape);
+        for step in &self.diagram.steps[end + 1..] {
+            match self.affine(step.op).filter(|_| step.op == Op::Unembed) {
+                None => {
+                    // No step from the stream's end on asks where a row stands.
+                    let nowhere = Vec::new;
+                    x = self.apply(step.op, vec![x], &nowhere, Layout::ROWS, &mut scratch);
+                }
+                Some(map) => {
+                    let map = (map, self.logit_cap());
+                    op::unembed(Layout::ROWS, &x, map, &mut scratch, logits.data_mut());
+                }
+            }
+        }
+        Ok(logits)
     }
 
     /// What the heads of layer `l` write of `z`: `[batch, pos, head, d_model]`.

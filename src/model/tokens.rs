@@ -7,6 +7,7 @@ use crate::tensor::{Saved, TensorFile, write_safetensors};
 use rand::RngExt;
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -149,6 +150,16 @@ impl Tokens {
             .map_or(position, |a| a.positions[sequence * self.pos + position])
     }
 
+    /// The last position of a sequence that is attended to.
+    ///
+    /// # Panics
+    /// When it has no position.
+    #[track_caller]
+    pub fn last_attended(&self, sequence: usize) -> usize {
+        let last = (0..self.pos).rfind(|&p| self.is_attended(sequence, p));
+        last.expect("a sequence has a token")
+    }
+
     /// Where the tokens of some sequences stand among those that are attended to, where not all are.
     pub(crate) fn attended_range(&self, first: usize, count: usize) -> Option<Attended<'_>> {
         let range = first * self.pos..(first + count) * self.pos;
@@ -193,8 +204,37 @@ impl Tokens {
         Tokens::new(batch, pos, ids)
     }
 
-    /// Reads `tokens` (or `input_ids`), `[batch, pos]` integers, of a safetensors file, and where they are there `attention_mask` and
-    /// `token_type_ids` of the same shape; one sequence may be `[pos]`.
+    /// Seeded sequences of `period` random tokens of a model's vocabulary, twice over, behind a token that begins texts where
+    /// there is one. They are drawn independently, pads aside, so that one may come twice in a period.
+    ///
+    /// Source: the repeated random tokens by which induction heads are found in Olsson et al., "In-context Learning and
+    /// Induction Heads" (2022).
+    pub fn repeated(
+        config: &Config,
+        batch: usize,
+        period: usize,
+        beginning: Option<i64>,
+        seed: u64,
+    ) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let pad = config.pad_token.filter(|_| config.d_vocab > 1);
+        let mut draw = || {
+            let drawn = rng.random_range(0..config.d_vocab - usize::from(pad.is_some()));
+            // As if there were no pad among the tokens.
+            (drawn + usize::from(pad.is_some_and(|pad| drawn >= pad))) as i64
+        };
+        let mut ids = Vec::new();
+        for _ in 0..batch {
+            let own: Vec<i64> = (0..period).map(|_| draw()).collect();
+            ids.extend(beginning);
+            ids.extend([own.as_slice(), &own].concat());
+        }
+        let pos = 2 * period + usize::from(beginning.is_some());
+        Tokens::new(batch, pos, ids)
+    }
+
+    /// Reads `tokens` (or `input_ids`), `[batch, pos]` integers, of a safetensors file, and where they are there
+    /// `attention_mask` and `token_type_ids` of the same shape; one sequence may be `[pos]`.
     ///
     /// # Errors
     /// When there is no such tensor, or one is of another type, rank or shape.
@@ -240,20 +280,22 @@ impl Tokens {
     /// # Errors
     /// When the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        let shape = [self.batch, self.pos];
+        let (all, shape) = (self.tensors(), [self.batch, self.pos]);
+        let saved = all
+            .iter()
+            .map(|(n, values)| (n.to_string(), Saved::integers(&shape, values)));
+        write_safetensors(path, saved)
+    }
+
+    /// What a file of them holds, by its names, `[batch, pos]` each: the tokens, and which are attended to and of what kind
+    /// where not all are the same.
+    pub fn tensors(&self) -> Vec<(&'static str, Cow<'_, [i64]>)> {
+        let mut all = vec![(NAME, Cow::Borrowed(&self.ids[..]))];
         let mask = self.attention_mask();
-        let mask: Option<Vec<i64>> = mask.map(|m| m.iter().map(|&seen| i64::from(seen)).collect());
-        let mut all = vec![(NAME.to_string(), Saved::integers(&shape, &self.ids))];
-        all.extend(
-            mask.iter()
-                .map(|mask| (MASK.to_string(), Saved::integers(&shape, mask))),
-        );
-        all.extend(
-            self.types
-                .iter()
-                .map(|types| (TYPES.to_string(), Saved::integers(&shape, types))),
-        );
-        write_safetensors(path, all)
+        let seen = |mask: &[bool]| mask.iter().map(|&seen| i64::from(seen)).collect();
+        all.extend(mask.map(|mask| (MASK, Cow::Owned(seen(mask)))));
+        all.extend((self.types.as_ref()).map(|types| (TYPES, Cow::Borrowed(&types[..]))));
+        all
     }
 
     /// Sequences.

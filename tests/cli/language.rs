@@ -161,7 +161,7 @@ fn what_is_wrong_with_a_text() {
          loss llama --prompt cat --no-bos => a text of 1 tokens has none to be foretold
          loss llama --prompt cat --window 33 => windows of 33 tokens, expected 2 to 32 (n_ctx)
          loss llama --prompt cat --stride 0 => windows that begin 0 tokens apart, expected 1 to 31
-         generate llama --prompt a --temperature -1 => expected a number that is not negative
+         generate llama --prompt a --temperature=-1 => expected a number that is not negative
          generate llama --prompt a --top-p 2 => expected a number above 0, at most 1
          diff llama nowhere              => nowhere: No such file
          diff llama llama/model.safetensors => llama/model.safetensors: unknown tensor `tokens`",

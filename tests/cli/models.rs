@@ -256,7 +256,7 @@ fn cache_writes_the_hooks_asked_for() {
         assert_eq!(listed, hooks);
         let file = s.tensors("c");
         let mut names: Vec<&str> = hooks.iter().map(String::as_str).collect();
-        names.push("logits");
+        names.extend(["logits", "tokens"]);
         names.sort_unstable();
         assert_eq!(file.names().collect::<Vec<_>>(), names);
         for name in &hooks {
@@ -309,7 +309,8 @@ fn check_says_what_holds() {
     let text = s.ok("check model");
     let first = "model in f64, 16 random sequences of 6 tokens\n";
     assert!(text.starts_with(first), "{text}");
-    let last = " hold, 0 refuted, 0 not applicable\n";
+    // Neither token types, nor what comes between the unembedding and the logits.
+    let last = " hold, 0 refuted, 2 not applicable\n";
     assert!(text.ends_with(last), "{text}");
     let text = s.ok("check fixture:induction");
     let line = "not applicable: neurons: the model has no MLPs";

@@ -11,13 +11,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_pathsum");
-pub const SUBCOMMANDS: [&str; 24] = [
+pub const SUBCOMMANDS: [&str; 26] = [
     "info",
     "convert",
     "process",
     "run",
     "generate",
     "loss",
+    "lens",
+    "heads",
     "cache",
     "embed",
     "check",

@@ -11,6 +11,7 @@ mod fixtures;
 mod gradient;
 mod interventions;
 mod language;
+mod lens;
 mod memory;
 mod mutations;
 mod naive;
