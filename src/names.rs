@@ -69,8 +69,11 @@ pub enum NormSite {
     MlmHead,
 }
 
+/// A norm of a block, by its layer, and its module's name.
+type InBlock = (fn(usize) -> NormSite, &'static str);
+
 /// The norms of a block, by the name of their module.
-const IN_BLOCK: [(fn(usize) -> NormSite, &str); 7] = [
+const IN_BLOCK: [InBlock; 7] = [
     (NormSite::Ln1, "ln1"),
     (NormSite::Q, "attn.q_norm"),
     (NormSite::K, "attn.k_norm"),

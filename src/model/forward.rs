@@ -263,7 +263,7 @@ impl<T: Scalar> Forward<'_, '_, '_, '_, T> {
         let seen = sequences.flat_map(|own| positions.iter().map(move |&p| own[p]));
         let rows = logits.chunks_exact_mut(self.model.config.d_vocab_out.max(1));
         let left_out = rows.zip(seen).filter(|(_, seen)| !seen);
-        left_out.for_each(|(row, _)| row.fill(T::INFINITY - T::INFINITY));
+        left_out.for_each(|(row, _)| row.fill(T::from_f64(f64::NAN)));
     }
 
     /// The positions' rows of `W_pos`.

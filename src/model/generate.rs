@@ -38,7 +38,7 @@ impl<T: Scalar> Model<T> {
     pub fn continuation(&self, beginning: &[i64]) -> Result<Continuation<'_, T>> {
         if self.config.mask == Mask::All {
             let reason = "going on with a text, where each token sees those after it";
-            return Err(Error::NotCovered(reason.into()));
+            return Err(Error::NotCovered(reason));
         }
         let mut text = Continuation {
             model: self,

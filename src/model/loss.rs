@@ -60,8 +60,8 @@ impl<T: Scalar> Model<T> {
             let own = &tokens[first..end];
             let out = self.run(&Tokens::new(1, own.len(), own.to_vec()), Run::new())?;
             let before = each.len();
-            for p in before + 1 - first..own.len() {
-                each.push(surprise(out.logits.slice(&[0, p - 1]), own[p] as usize)?);
+            for (p, &token) in own.iter().enumerate().skip(before + 1 - first) {
+                each.push(surprise(out.logits.slice(&[0, p - 1]), token as usize)?);
             }
             progress(each.len() - before);
             if end == tokens.len() {

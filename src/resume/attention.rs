@@ -83,6 +83,6 @@ fn least_of_largest<T: Scalar>(scores: &[T], keys: usize) -> T {
     let rows = scores.chunks_exact(keys).map(largest);
     match known {
         true => rows.fold(T::INFINITY, |m, x| if x < m { x } else { m }),
-        false => T::INFINITY - T::INFINITY,
+        false => T::from_f64(f64::NAN),
     }
 }

@@ -228,6 +228,7 @@ impl TensorFile {
             found: format!("{:?}", stored.dtype),
             expected: EXPECTED,
         })?;
+        self.files[stored.file].done(stored.bytes.clone());
         Ok(Tensor::from_vec(&stored.shape, data))
     }
 

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use std::fs::File;
 use std::io::Read;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::path::Path;
 
 /// A file's bytes: mapped, or read where mapping is refused (an empty file, a pipe).
@@ -31,6 +31,20 @@ impl FileBytes {
         file.read_to_end(&mut bytes)
             .map_err(|e| Error::io(path, e))?;
         Ok(FileBytes::Read(bytes))
+    }
+
+    /// Says that a stretch has been read and is not wanted soon: its memory may go, so that a model's file does not take as
+    /// much as the model while it is loaded.
+    pub(crate) fn done(&self, bytes: Range<usize>) {
+        #[cfg(unix)]
+        if let FileBytes::Mapped(map) = self {
+            use memmap2::UncheckedAdvice::DontNeed;
+            // SAFETY: the mapping is of a file and read-only. What is read again comes from the file again.
+            // A refusal costs memory and nothing else.
+            let _ = unsafe { map.unchecked_advise_range(DontNeed, bytes.start, bytes.len()) };
+        }
+        #[cfg(not(unix))]
+        let _ = bytes;
     }
 }
 

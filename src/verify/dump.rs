@@ -28,7 +28,7 @@ impl Compared {
     /// Whether it is another value than the model's.
     pub fn differs(&self) -> bool {
         // A value that is no number is another one too.
-        !(self.error <= self.tolerance)
+        self.error > self.tolerance || self.error.is_nan()
     }
 }
 
@@ -180,7 +180,7 @@ fn furthest<T: Scalar>(
             true => 0.0,
             false => off / size.max(mean).sqrt(),
         };
-        if !(share <= worst.0) {
+        if share > worst.0 || share.is_nan() {
             worst = (share, place);
         }
     }

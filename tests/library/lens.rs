@@ -436,10 +436,10 @@ fn turning<T: Scalar>(angle: f64, scale: f64) -> Model<T> {
     }
     let turned = [[angle.cos(), angle.sin()], [-angle.sin(), angle.cos()]];
     let attn = &mut w.blocks[0].attn;
-    for i in 0..2 {
+    for (i, row) in turned.iter().enumerate() {
         attn.W_V[[i, 0, i]] = T::ONE;
-        for j in 0..2 {
-            attn.W_O[[0, i, j]] = T::from_f64(scale * turned[i][j]);
+        for (j, x) in row.iter().enumerate() {
+            attn.W_O[[0, i, j]] = T::from_f64(scale * x);
         }
     }
     Model::new(config, w).unwrap()

@@ -523,7 +523,7 @@ fn check_names(
     let ignored = |name: &str| {
         let own = name.strip_prefix(prefix.0).unwrap_or(name);
         let is = |pattern: &&str| matches(pattern, own, config) || matches(pattern, name, config);
-        family.ignored.iter().any(|pattern| is(&pattern))
+        family.ignored.iter().any(is)
     };
     let mut unknown = file
         .names()

@@ -197,7 +197,7 @@ impl<'a, T: Scalar> Scrub<'a, T> {
         }
         if self.tokens.attention_mask().is_some() || self.tokens.token_types().is_some() {
             let what = "causal scrubbing of sequences with pads or token types";
-            return Err(Error::NotCovered(what.into()));
+            return Err(Error::NotCovered(what));
         }
         self.answers.check(config, self.tokens)?;
         self.metric.check(self.answers, config.d_vocab_out)?;
