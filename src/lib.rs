@@ -51,6 +51,7 @@
 //! | change an activation on the way | [`Run::hook`]; as a value that can be swept, [`intervene`] |
 //! | compute a circuit, `W_E W_OV[1.0] W_U` | [`eval::Circuit`]; [`expr`] for the grammar, [`plan`] for the cost |
 //! | split the stream, or a logit, into what was added to it | [`decompose`] |
+//! | see what each layer would say, and what heads are known by | [`decompose::logit_lens`], [`decompose::PatternScores`], [`decompose::copying_scores`] |
 //! | ask which paths through the heads make a logit | [`decompose::Paths`] |
 //! | state an identity and have it checked in a test | [`assert_identity!`], [`verify::prove`], [`verify::check`] |
 //! | ablate or patch every place of a site | [`intervene::Sweep`] over a [`intervene::Grid`], read by a [`metric`] |

@@ -136,6 +136,24 @@ impl Tokenizer {
         Ok(ids)
     }
 
+    /// The first token of a text that goes on from another one. A blank before it is part of it where the tokenizer writes
+    /// blanks before words; those that put one there of their own accord do not put a second.
+    ///
+    /// # Errors
+    /// When the text has no tokens.
+    pub fn first_token(&self, text: &str) -> Result<i64> {
+        let encode = |text: &str| self.encode(text, Special::None);
+        // Behind a word, where a blank is a word's beginning and no text's.
+        let (word, both) = (encode("a")?, encode(&format!("a{text}"))?);
+        let after = match text.starts_with(char::is_whitespace) {
+            true => both.strip_prefix(word.as_slice()).map(<[i64]>::to_vec),
+            false => None,
+        };
+        let own = after.map_or_else(|| encode(text), Ok)?;
+        let first = own.first().copied();
+        first.ok_or_else(|| Error::Mismatch("the text has no tokens, expected one".into()))
+    }
+
     /// Several texts' tokens. Those of the shorter ones are followed by pads, which are not attended to.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 use super::args::{Common, ModelArg};
 use super::batch::SequenceArgs;
 use super::output::{progress, report, table, text};
+use super::task::size;
 use anyhow::{Result, bail};
 use pathsum::decompose::{PatternScore, PatternScores, copying_scores};
 use pathsum::model::Config;
@@ -35,7 +36,7 @@ pub struct Args {
     #[arg(long, value_name = "N", conflicts_with_all = ["tokens", "sequence", "prompt", "text"])]
     repeated: Option<usize>,
     /// How many sequences of random tokens
-    #[arg(long, value_name = "N", default_value_t = 10)]
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = size)]
     size: usize,
     /// Their seed
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -182,9 +183,6 @@ fn random(args: &Args, c: &Config) -> Result<(Tokens, usize)> {
             "--repeated {period}: expected 1 to {most}, of which this model's context, {}, has room for two",
             c.n_ctx
         );
-    }
-    if args.size == 0 {
-        bail!("--size 0: expected at least 1");
     }
     let tokens = Tokens::repeated(c, args.size, period, beginning, args.seed);
     Ok((tokens, period))

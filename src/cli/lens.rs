@@ -9,7 +9,6 @@ use pathsum::decompose::{
     By, Component, LogitLens, direct_logits, direct_logits_hooks, logit_lens,
 };
 use pathsum::model::{Config, Standing};
-use pathsum::text::Special;
 use pathsum::{Hook, Model, Precision, Run, RunOutput, Scalar, Tokens};
 use serde_json::{Value, json};
 use std::process::ExitCode;
@@ -154,11 +153,7 @@ fn answer(args: &Args, c: &Config) -> Result<Option<usize>> {
     };
     let name = || format!("--answer {text:?}");
     let token = match args.model.tokenizer_if_any()? {
-        Some(tokenizer) => {
-            let tokens = tokenizer.encode(text, Special::None).with_context(name)?;
-            let first = tokens.first().copied();
-            first.ok_or_else(|| anyhow!("{}: has no tokens", name()))?
-        }
+        Some(tokenizer) => tokenizer.first_token(text).with_context(name)?,
         None => text.trim().parse().map_err(|_| {
             anyhow!(
                 "{}: expected a token's number, as the model's folder has no tokenizer",

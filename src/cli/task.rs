@@ -34,7 +34,7 @@ pub struct Args {
     labels: Option<PathBuf>,
 }
 
-fn size(s: &str) -> Result<usize, String> {
+pub(super) fn size(s: &str) -> Result<usize, String> {
     // Some hundred megabytes of tokens.
     const MOST: usize = 1_000_000;
     let n = s.parse().ok().filter(|n| (1..=MOST).contains(n));

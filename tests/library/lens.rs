@@ -8,6 +8,7 @@ use pathsum::decompose::{
 use pathsum::model::{ActFn, NormKind, NormPlace, NormWeight, Standing};
 use pathsum::names::NormSite;
 use pathsum::strategies::{configs, masked_tokens_of, models_of, toy_configs};
+use pathsum::text::Tokenizer;
 use pathsum::{
     Config, Error, Factored, Head, Hook, Model, Par, Run, Scalar, Tokens, Weights, fixture,
 };
@@ -512,4 +513,22 @@ fn copying_needs_logits_of_the_tokens() {
     let model = Model::new(fixture::induction::<f64>().config().clone(), weights).unwrap();
     let refused = copying_scores(&model, Par::Seq, &|_| ()).unwrap_err();
     assert!(refused.to_string().contains("head 1.0"), "{refused}");
+}
+
+/// As GPT-2's files are: a word's blank is its own.
+#[test]
+fn an_answers_first_token_has_the_blank_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write(
+        "vocab.json",
+        r#"{"a": 0, "b": 1, "Ġ": 2, "Ġb": 3, "ab": 4, "c": 5}"#,
+    );
+    write("merges.txt", "#version: 0.2\nĠ b\na b\n");
+    let tokenizer = Tokenizer::open(folder.path()).unwrap();
+    for (text, expected) in [(" b", 3), ("b", 1), (" bc", 3), ("abc", 4), (" ", 2)] {
+        assert_eq!(tokenizer.first_token(text).unwrap(), expected, "{text:?}");
+    }
+    let reason = tokenizer.first_token("").unwrap_err().to_string();
+    assert_eq!(reason, "the text has no tokens, expected one");
 }
