@@ -59,12 +59,18 @@ pub(crate) fn linear<T: Scalar>(layout: Layout, x: &[T], map: Affine<'_, T>, out
         let each = d_out.div_ceil(par.threads());
         let columns = |first: usize, out: &mut [T]| {
             let n = out.len();
-            affine_into(out, rows_of(x, d_in, 0, 1), W.subcols(first, n), &b[first..first + n]);
+            affine_into(
+                out,
+                rows_of(x, d_in, 0, 1),
+                W.subcols(first, n),
+                &b[first..first + n],
+            );
         };
         return match par {
             Par::Seq => columns(0, out),
-            Par::Rayon => (out.par_chunks_mut(each).enumerate())
-                .for_each(|(i, out)| columns(i * each, out)),
+            Par::Rayon => {
+                (out.par_chunks_mut(each).enumerate()).for_each(|(i, out)| columns(i * each, out))
+            }
         };
     }
     split(par, out, d_out, |first, out| {
