@@ -107,6 +107,16 @@ pub enum Error {
         /// The longest length the model takes.
         n_ctx: usize,
     },
+    /// Something that would not fit in memory.
+    #[error("{what} would take {:.1} GiB, and there are {:.1}", gib(*bytes), gib(*there))]
+    Memory {
+        /// What it is for.
+        what: String,
+        /// How many bytes it would take.
+        bytes: u64,
+        /// How many there are.
+        there: u64,
+    },
     /// A name that is not one of those expected.
     #[error("unknown {kind} `{name}`{hint}")]
     Unknown {
@@ -256,6 +266,11 @@ pub enum Error {
     /// Numbers that cannot be computed with, or a numerical routine that did not get there.
     #[error("{0}")]
     Numeric(String),
+}
+
+/// Bytes in GiB.
+fn gib(bytes: u64) -> f64 {
+    bytes as f64 / (1u64 << 30) as f64
 }
 
 /// Carets below the part of a one-line text.

@@ -2,11 +2,11 @@
 
 use super::args::{CircuitArg, Common};
 use super::output::{report, table, text};
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use pathsum::eval::{Value, evaluate};
 use pathsum::linalg::Par;
 use pathsum::tensor::Saved;
-use pathsum::{Precision, Scalar, Tensor, write_safetensors};
+use pathsum::{Error, Precision, Scalar, Tensor, write_safetensors};
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -37,25 +37,22 @@ pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
 /// Larger results are for a file.
 const MAX_PRINTED: usize = 1 << 20;
 
-/// More memory than this is asked for by mistake, as a rule.
-const MAX_BYTES: u64 = 16 << 30;
-
 fn execute<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
     let form = args.circuit.form();
     args.circuit.with_circuit::<T, _>(common, |circuit| {
         let (family, plan) = (circuit.family(), circuit.plan(form));
-        let bytes = plan.peak_entries().saturating_mul(size_of::<T>() as u64);
-        if bytes > MAX_BYTES {
-            bail!(
-                "this would take {} GiB at once; `--as top=10`, factored, norm or svd need not form the matrix",
-                bytes >> 30
-            );
-        }
-        let values = evaluate(&plan, circuit.source(), Par::Rayon)?;
+        let values = evaluate(&plan, circuit.source(), Par::Rayon).map_err(|e| match e {
+            Error::Memory { .. } => {
+                anyhow!("{e}; `--as top=10`, factored, norm or svd need not form the matrix")
+            }
+            other => other.into(),
+        })?;
         let axes: Vec<usize> = family.axes.iter().map(|a| a.labels.len()).collect();
         let named = named(&values, &axes);
         if let Some(out) = &args.out {
-            let saved = named.iter().map(|(name, array)| (name.to_string(), array.saved()));
+            let saved = named
+                .iter()
+                .map(|(name, array)| (name.to_string(), array.saved()));
             write_safetensors(out, saved)?;
         } else if common.json() && named.iter().any(|(_, a)| a.len() > MAX_PRINTED) {
             bail!("more than {MAX_PRINTED} numbers: write them to a file with --out");
@@ -70,11 +67,15 @@ fn execute<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
         });
         match &args.out {
             Some(out) => result["out"] = json!(out.display().to_string()),
-            None => named.iter().for_each(|(name, array)| result[*name] = array.json()),
+            None => named
+                .iter()
+                .for_each(|(name, array)| result[*name] = array.json()),
         }
         report(common, &result, || {
             if let Some(out) = &args.out {
-                let written = named.iter().map(|(name, a)| format!("{name} {:?}", a.shape()));
+                let written = named
+                    .iter()
+                    .map(|(name, a)| format!("{name} {:?}", a.shape()));
                 let written = written.collect::<Vec<_>>().join(", ");
                 return format!("wrote {written} in {} to {}\n", T::PRECISION, out.display());
             }
@@ -82,7 +83,11 @@ fn execute<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
             members
                 .map(|(i, value)| {
                     let label = family.label(i);
-                    let heading = if label.is_empty() { label } else { format!("{label}\n") };
+                    let heading = if label.is_empty() {
+                        label
+                    } else {
+                        format!("{label}\n")
+                    };
                     heading + &shown(value, [plan.outputs[i].rows, plan.outputs[i].cols])
                 })
                 .collect()

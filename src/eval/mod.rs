@@ -29,7 +29,7 @@ use crate::linalg::{Complex, Par, Svd, TopK};
 use crate::model::{Model, RunOutput};
 use crate::names::{Hook, NormSite};
 use crate::plan::{Form, MatrixOp, Operand, Plan, Target};
-use crate::tensor::{Scalar, Tensor, softmax_rows};
+use crate::tensor::{Scalar, Tensor, check_room, softmax_rows};
 use faer::{Mat, MatMut, MatRef};
 
 /// Where the symbols' values come from: a model, and one sequence of a run of it.
@@ -264,9 +264,11 @@ pub(crate) fn coefficient<T: Scalar>(x: &Rational) -> T {
 /// Carries out a plan: one value a member of the family.
 ///
 /// # Errors
-/// When a symbol has no value in the source, when the form asks for a square matrix and there is none, or a
-/// decomposition fails.
+/// When a symbol has no value in the source, when the form asks for a square matrix and there is none, when what is formed
+/// would not fit in memory, or a decomposition fails.
 pub fn evaluate<T: Scalar>(plan: &Plan, source: &Source<'_, T>, par: Par) -> Result<Vec<Value<T>>> {
+    let bytes = plan.peak_entries().saturating_mul(size_of::<T>() as u64);
+    check_room(bytes, "the circuit")?;
     for output in &plan.outputs {
         if plan.form.square() && output.rows != output.cols {
             return Err(Error::Form(format!(

@@ -7,7 +7,7 @@ use crate::kernel::abreast;
 use crate::linalg::Par;
 use crate::names::{Hook, HookQuery};
 use crate::op::{Layout, Scratch};
-use crate::tensor::{Scalar, Tensor, lanes};
+use crate::tensor::{Scalar, Tensor, check_room, lanes};
 use rayon::prelude::*;
 
 /// A closure on a hook's value.
@@ -185,7 +185,8 @@ impl<T: Scalar> Model<T> {
     /// `tokens: [batch, pos]` with `1 <= pos <= n_ctx`; the logits are `[batch, pos, d_vocab_out]`.
     ///
     /// # Errors
-    /// When a token is not in the vocabulary, the sequences are too long, or a hook's name is unknown.
+    /// When a token is not in the vocabulary, the sequences are too long, a hook's name is unknown, or there is not memory
+    /// enough for what is asked for.
     ///
     /// # Panics
     /// When a closure changes the shape of a hook's value.
@@ -218,6 +219,9 @@ impl<T: Scalar> Model<T> {
         let shapes = shapes.chain([vec![batch, pos, self.config.d_vocab_out]]);
         // Every entry is written over.
         let shapes: Vec<_> = shapes.collect();
+        let entries = shapes.iter().map(|shape| shape.iter().product::<usize>());
+        let bytes = entries.sum::<usize>().saturating_mul(size_of::<T>());
+        check_room(bytes as u64, "the run's logits and what is kept of it")?;
         let mut memory = self.memory.lend(&shapes).into_iter();
         let mut values: Vec<(Hook, Tensor<T>)> = made.into_iter().zip(&mut memory).collect();
         let mut logits = memory.next().expect("the logits' memory");

@@ -7,6 +7,7 @@ mod lanes;
 mod magnitude;
 #[allow(unsafe_code)] // The one module that maps files into memory.
 mod map;
+mod room;
 mod scalar;
 mod simd;
 
@@ -16,6 +17,7 @@ pub use file::{Dtype, Saved, TensorFile, write_file, write_safetensors};
 pub(crate) use file::{Staged, stage_safetensors};
 pub(crate) use magnitude::{largest, without_subnormals};
 pub(crate) use map::FileBytes;
+pub use room::check_room;
 pub use scalar::{Precision, Routines, Scalar};
 pub(crate) use simd::{
     add_assign, add_rows, gather_rows, lanes, load_over, map_in_place, map2_in_place, normalize,

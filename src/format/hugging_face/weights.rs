@@ -6,7 +6,7 @@ use crate::error::{Error, Result, nearest_hint};
 use crate::linalg::product_into;
 use crate::model::{Weights, norm_of_scale};
 use crate::names::NormSite;
-use crate::tensor::{Scalar, Tensor, TensorFile};
+use crate::tensor::{Scalar, Tensor, TensorFile, check_room};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The parameters whose values are not those of their tensors.
@@ -372,6 +372,13 @@ pub(super) fn read<T: Scalar>(
         .map(|stored| stored.found_in(file))
         .collect::<Result<_>>()?;
     check_names(family, config, prefix, &all, file)?;
+    let entries = all
+        .iter()
+        .map(|stored| stored.shape.iter().product::<usize>());
+    check_room(
+        (entries.sum::<usize>() * size_of::<T>()) as u64,
+        "the weights",
+    )?;
 
     let mut places = BTreeMap::new();
     for (i, stored) in all.iter().enumerate() {
