@@ -207,7 +207,8 @@ fn features() -> impl Strategy<Value = Features> {
     let attention = (
         option::weighted(FEATURE, qk_norm),
         option::weighted(2.0 * FEATURE, vec(option::weighted(0.7, 1..=4usize), 3)),
-        option::weighted(FEATURE, 0.3..3.0),
+        // A lower one leaves no choice among keys.
+        option::weighted(FEATURE, 1.5..6.0),
     );
     let smooth = ACT_FNS.into_iter().filter(|f| !f.looks_across());
     let end = (

@@ -574,7 +574,7 @@ fn enormous_configurations() {
         None,
     );
     let empty = TensorFile::from_bytes("memory", empty.unwrap()).unwrap();
-    let json = CONFIG.replace("\"n_layers\": 1", "\"n_layers\": 2147483648");
+    let json = CONFIG.replace("\"n_layers\": 1", "\"n_layers\": 65536");
     let config = Config::from_json(&json).unwrap();
     judge(
         0,

@@ -252,7 +252,12 @@ impl ToArg {
             "transformer_lens" => model.save(out)?,
             "hugging_face" => {
                 let family = pathsum::format::family_of(&from.model);
-                model.save_hugging_face(out, family)?;
+                let own = model.save_hugging_face(out, family);
+                // What is in its own family's way is the better message, where no other has a place for it either.
+                let mismatch = matches!(own, Err(pathsum::Error::Mismatch(_)));
+                if !(mismatch && family.is_some() && model.save_hugging_face(out, None).is_ok()) {
+                    own?;
+                }
             }
             family => model.save_hugging_face(out, Some(family))?,
         }

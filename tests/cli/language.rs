@@ -319,3 +319,43 @@ fn standard_output_has_the_text_and_nothing_else() {
         "{stdout:?}"
     );
 }
+
+#[test]
+fn what_the_last_layer_would_say_is_what_the_model_says() {
+    let s = Scratch::new();
+    s.language_model("llama");
+    let json = |args: &[&str]| -> Value {
+        let (status, stdout, stderr) = texts(s.command(args).output());
+        assert_eq!((status, stderr.as_str()), (Some(0), ""), "{args:?}");
+        serde_json::from_str(&stdout).unwrap()
+    };
+    let lens = json(&["lens", "llama", "--prompt", "The cat sat", "--json"]);
+    let run = json(&["run", "llama", "--prompt", "The cat sat", "--json"]);
+    let places = lens["sequences"][0]["places"].as_array().unwrap();
+    assert_eq!(places.len(), 3);
+    assert_eq!(places[2]["hook"], "blocks.1.hook_resid_post");
+    let next = &run["sequences"][0]["next"][0];
+    for (own, there) in [(&places[2]["top"][0], next), (&places[2]["answer"], next)] {
+        assert_eq!(own["token"], there["token"]);
+        let logits = [own, there].map(|v| v["logit"].as_f64().unwrap());
+        assert!((logits[0] - logits[1]).abs() < 1e-12);
+    }
+    let heads = json(&[
+        "heads",
+        "fixture:induction",
+        "--repeated",
+        "8",
+        "--sort",
+        "induction",
+        "--json",
+    ]);
+    let first = &heads["heads"][0];
+    assert_eq!(first["head"], "1.0");
+    assert!(first["induction"].as_f64().unwrap() > 0.99);
+    let (status, _, stderr) = texts(
+        s.command(&["lens", "llama", "--prompt", "a", "--at", "no"])
+            .output(),
+    );
+    assert_eq!(status, Some(2));
+    assert!(stderr.contains("'no' for '--at"), "{stderr}");
+}
