@@ -1,7 +1,7 @@
 //! A sequence that a model goes on with, one token at a time: keys and values of what was read are kept.
 
 use super::{Model, Run, Tokens};
-use crate::diagram::{Mask, Op, Positions, RotaryScaling};
+use crate::diagram::{Op, Positions, RotaryScaling};
 use crate::error::{Error, Result};
 use crate::names::Hook;
 use crate::op::{self, Attention, Layout, Place, Scratch};
@@ -34,10 +34,10 @@ impl<T: Scalar> Model<T> {
     ///
     /// # Errors
     /// As [`Model::run`]; when the beginning is empty; and when the model is none that goes on: attention sees what comes
-    /// after.
+    /// after, be it pads alone.
     pub fn continuation(&self, beginning: &[i64]) -> Result<Continuation<'_, T>> {
-        if self.config.mask == Mask::All {
-            let reason = "going on with a text, where each token sees those after it";
+        if self.config.sees_ahead() {
+            let reason = "going on with a text, where tokens see those after them";
             return Err(Error::NotCovered(reason));
         }
         let mut text = Continuation {
@@ -170,16 +170,13 @@ impl<T: Scalar> Continuation<'_, T> {
         }
         let [k, v] = std::mem::take(&mut self.kept[l])
             .map(|kept| Tensor::from_vec(&[1, pos, c.groups, c.d_head], kept));
-        let pad = c.pad_token.map(|pad| pad as i64);
-        let pads: Option<Vec<bool>> =
-            pad.map(|pad| self.tokens.iter().map(|&t| t == pad).collect());
         let attention = Attention {
             queries: &[pos - 1],
             q: &q,
             k: &k,
             v: &v,
             scoring: model.scoring(l),
-            masks: model.masks(l, pads.as_deref(), None),
+            masks: model.masks(l, None, None),
         };
         let par = Layout::ROWS.par();
         let mut pattern = self.scratch.take(&[1, c.n_heads, 1, pos]);
