@@ -241,7 +241,9 @@ fn features() -> impl Strategy<Value = Features> {
 impl Features {
     /// A configuration with these features, but for those that it cannot have.
     fn with(self, mut c: Config) -> Config {
-        c.embed_norm = self.embed_norm;
+        // What takes the mean off one number leaves nothing.
+        let leaves = |norm: &NormKind, width: usize| !norm.centred || width > 1;
+        c.embed_norm = self.embed_norm.filter(|norm| leaves(norm, c.d_model));
         c.token_types = self.token_types;
         if let Some(positions) = self.positions {
             c.positions = positions;
@@ -250,7 +252,7 @@ impl Features {
         if c.norm_place == NormPlace::Before && c.mlp.is_some() {
             c.order = self.order;
         }
-        c.qk_norm = self.qk_norm;
+        c.qk_norm = self.qk_norm.filter(|norm| leaves(&norm.kind, c.d_head));
         let windows = self.windows.filter(|_| c.mask == Mask::Causal);
         c.windows = windows.unwrap_or_default();
         c.windows.truncate(c.n_layers);

@@ -53,10 +53,13 @@ impl<T: Scalar> Model<T> {
 
     /// Which value is a layer's keys as queries meet them, and which its values.
     fn kept_hooks(&self, l: usize) -> [Hook; 2] {
-        match self.config.rotary() {
-            true => [Hook::RotK(l), Hook::V(l)],
-            false => [Hook::K(l), Hook::V(l)],
-        }
+        let step = self
+            .diagram
+            .steps
+            .iter()
+            .find(|step| step.op == Op::Attend(l));
+        let reads = &step.expect("every layer attends").reads;
+        [1, 2].map(|i| self.diagram.values[reads[i].0])
     }
 }
 
