@@ -398,6 +398,7 @@ fn config(json: &str) -> Config {
 fn smooth() -> impl Strategy<Value = Config> {
     configs().prop_map(|mut config| {
         config.mlp.iter_mut().for_each(|m| m.act_fn = ActFn::Silu);
+        config.mlm_head = config.mlm_head.map(|_| ActFn::Gelu);
         config
     })
 }
