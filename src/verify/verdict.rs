@@ -84,6 +84,8 @@ impl Finding {
 #[derive(Clone, Debug)]
 pub(super) struct Comparison {
     worst: Option<Measure>,
+    /// Where numbers were compared whose bound is no number.
+    unbounded: Option<String>,
     compared: usize,
     kind: BoundKind,
 }
@@ -92,16 +94,23 @@ impl Comparison {
     pub fn new(kind: BoundKind) -> Self {
         Comparison {
             worst: None,
+            unbounded: None,
             compared: 0,
             kind,
         }
     }
 
-    /// Compares one entry. Anything that is no finite number counts as infinitely far off.
+    /// Compares one entry. A value that is no finite number counts as infinitely far off; where the bound is none, as in
+    /// f32 behind many layers, nothing can be said.
     pub fn entry(&mut self, left: f64, right: f64, bound: f64, place: impl FnOnce() -> String) {
+        let numbers = left.is_finite() && right.is_finite();
+        if numbers && !bound.is_finite() {
+            self.unbounded.get_or_insert_with(place);
+            return;
+        }
         self.compared += 1;
         let error = (left - right).abs();
-        let ratio = if !left.is_finite() || !right.is_finite() || !bound.is_finite() {
+        let ratio = if !numbers {
             f64::INFINITY
         } else if error == 0.0 {
             0.0
@@ -131,6 +140,7 @@ impl Comparison {
     /// Takes in what was collected elsewhere.
     pub fn merge(&mut self, other: Comparison) {
         self.compared += other.compared;
+        self.unbounded = self.unbounded.take().or(other.unbounded);
         if let Some(theirs) = other.worst
             && self
                 .worst
@@ -144,14 +154,16 @@ impl Comparison {
     /// The verdict on everything compared; `None` when nothing was.
     pub fn verdict(self) -> Option<Verdict> {
         let compared = self.compared;
-        self.worst.map(|worst| {
-            let measure = Measure { compared, ..worst };
-            if measure.ratio <= 1.0 {
-                Verdict::Holds(measure)
-            } else {
-                Verdict::Refuted(measure)
-            }
-        })
+        let measure = self.worst.map(|worst| Measure { compared, ..worst });
+        match (measure, self.unbounded) {
+            (Some(measure), _) if measure.ratio > 1.0 => Some(Verdict::Refuted(measure)),
+            (_, Some(place)) => Some(Verdict::NotApplicable {
+                reason: format!(
+                    "the bound on rounding is beyond this precision's numbers, at {place}"
+                ),
+            }),
+            (measure, None) => measure.map(Verdict::Holds),
+        }
     }
 }
 
@@ -184,7 +196,11 @@ mod tests {
     fn no_number_is_a_refutation() {
         for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             assert!(matches!(verdict(&[(bad, bad, 1.0)]), Verdict::Refuted(_)));
-            assert!(matches!(verdict(&[(1.0, 1.0, bad)]), Verdict::Refuted(_)));
+            // Of numbers whose bound is none nothing is known, whatever holds elsewhere; unless it does not.
+            let unknown = verdict(&[(1.0, 1.0, bad), (1.0, 1.0, 0.0)]);
+            assert!(matches!(unknown, Verdict::NotApplicable { .. }));
+            let refuted = verdict(&[(1.0, 1.0, bad), (1.0, 2.0, 0.5)]);
+            assert!(matches!(refuted, Verdict::Refuted(_)));
             // And a later, ordinary entry does not hide it.
             assert!(matches!(
                 verdict(&[(bad, 0.0, 1.0), (1.0, 2.0, 0.5)]),
