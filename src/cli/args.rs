@@ -145,27 +145,23 @@ impl ModelArg {
 
     /// The tokenizer beside the model.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
-        let path = Path::new(&self.model);
-        let folder = match path.is_dir() {
-            true => path,
-            false => path.parent().unwrap_or(path),
-        };
-        if !Tokenizer::is_in(folder) {
-            bail!(
+        self.tokenizer_if_any()?.ok_or_else(|| {
+            anyhow!(
                 "{}: has no tokenizer, expected tokenizer.json, or vocab.json and merges.txt, in the model's folder",
                 self.model
-            );
-        }
-        Ok(Tokenizer::open(folder)?)
+            )
+        })
     }
 
     /// The same, where there is one.
     pub fn tokenizer_if_any(&self) -> Result<Option<Tokenizer>> {
         let path = Path::new(&self.model);
-        match path.is_dir() && Tokenizer::is_in(path) {
-            true => Ok(Some(Tokenizer::open(path)?)),
-            false => Ok(None),
-        }
+        let folder = match path.is_dir() {
+            true => Some(path),
+            false => path.parent().filter(|_| path.exists()),
+        };
+        let folder = folder.filter(|folder| Tokenizer::is_in(folder));
+        Ok(folder.map(Tokenizer::open).transpose()?)
     }
 
     /// The least precision that holds every value of the model's file.

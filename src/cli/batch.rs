@@ -32,12 +32,30 @@ pub struct TextArgs {
     /// A file whose text is a sequence
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
     text: Option<PathBuf>,
+    #[command(flatten)]
+    special: SpecialArgs,
+}
+
+/// The special tokens that texts get.
+#[derive(clap::Args)]
+pub struct SpecialArgs {
     /// Begin texts with the beginning-of-text token alone, whatever the tokenizer's files say
     #[arg(long, conflicts_with = "no_bos")]
     bos: bool,
     /// Leave texts without special tokens, whatever the tokenizer's files say
     #[arg(long)]
     no_bos: bool,
+}
+
+impl SpecialArgs {
+    /// Which they are.
+    pub fn special(&self) -> Special {
+        match (self.bos, self.no_bos) {
+            (true, _) => Special::Beginning,
+            (_, true) => Special::None,
+            _ => Special::AsFiles,
+        }
+    }
 }
 
 impl TextArgs {
@@ -48,11 +66,7 @@ impl TextArgs {
 
     /// The special tokens that texts get.
     pub fn special(&self) -> Special {
-        match (self.bos, self.no_bos) {
-            (true, _) => Special::Beginning,
-            (_, true) => Special::None,
-            _ => Special::AsFiles,
-        }
+        self.special.special()
     }
 
     /// The texts.

@@ -1,10 +1,11 @@
 //! `pathsum generate`: a model goes on with a text.
 
 use super::args::{Common, ModelArg};
+use super::batch::SpecialArgs;
 use super::output::print;
 use anyhow::{Result, bail};
 use pathsum::model::Sampling;
-use pathsum::text::{Special, Tokenizer};
+use pathsum::text::Tokenizer;
 use pathsum::{Precision, Scalar};
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
@@ -37,12 +38,8 @@ pub struct Args {
     /// The seed of what is drawn
     #[arg(long, value_name = "SEED", default_value_t = 0)]
     seed: u64,
-    /// Begin with the beginning-of-text token alone, whatever the tokenizer's files say
-    #[arg(long, conflicts_with = "no_bos")]
-    bos: bool,
-    /// Begin without special tokens, whatever the tokenizer's files say
-    #[arg(long)]
-    no_bos: bool,
+    #[command(flatten)]
+    special: SpecialArgs,
 }
 
 fn not_negative(s: &str) -> Result<f64, String> {
@@ -105,13 +102,8 @@ fn generate<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
 
 /// The tokens that a text begins with.
 fn beginning(args: &Args, tokenizer: &Tokenizer) -> Result<Vec<i64>> {
-    let special = match (args.bos, args.no_bos) {
-        (true, _) => Special::Beginning,
-        (_, true) => Special::None,
-        _ => Special::AsFiles,
-    };
     match (args.prompt.is_empty(), tokenizer.beginning()) {
-        (false, _) => Ok(tokenizer.encode(&args.prompt, special)?),
+        (false, _) => Ok(tokenizer.encode(&args.prompt, args.special.special())?),
         (true, Some(token)) => Ok(vec![token]),
         (true, None) => {
             bail!("--prompt: is empty, and the tokenizer has no beginning-of-text token")

@@ -6,13 +6,14 @@
 
 mod build;
 mod config;
+mod rotary;
 mod value;
 mod walk;
 
 pub(crate) use build::{Diagram, Op, Projection, Step, Value};
 pub use config::{
-    ActFn, Config, Mask, MlpKind, NormKind, NormPlace, NormWeight, Order, Pairing, Positions,
-    QkNorm, RotaryPositions, RotaryScaling,
+    ActFn, Config, Mask, MlpKind, NormKind, NormPlace, NormWeight, Order, Positions, QkNorm,
 };
 pub(crate) use config::{LARGEST, MOST_LAYERS};
+pub use rotary::{Pairing, RotaryPositions, RotaryScaling};
 pub use value::Axis;

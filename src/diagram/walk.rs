@@ -35,6 +35,11 @@ impl Diagram {
         self.values.iter().position(|&h| h == hook)
     }
 
+    /// The step of an operation, where the model has it.
+    pub fn step_of(&self, op: Op) -> Option<&Step> {
+        self.steps.iter().find(|step| step.op == op)
+    }
+
     /// The number of the step that gives a value.
     pub fn made_by(&self, value: Value) -> usize {
         let made = |step: &Step| step.gives.contains(&value);
@@ -55,8 +60,7 @@ impl Diagram {
 
     /// What the logits are made of.
     pub fn made_of_logits(&self) -> Option<Hook> {
-        let step = self.steps.iter().find(|step| step.op == Op::Unembed)?;
-        let (value, _) = *step.reads.first()?;
+        let (value, _) = *self.step_of(Op::Unembed)?.reads.first()?;
         Some(self.values[value])
     }
 

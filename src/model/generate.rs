@@ -1,7 +1,7 @@
 //! A sequence that a model goes on with, one token at a time: keys and values of what was read are kept.
 
 use super::{Model, Run, Tokens};
-use crate::diagram::{Op, Positions, RotaryScaling};
+use crate::diagram::{Op, RotaryScaling};
 use crate::error::{Error, Result};
 use crate::names::Hook;
 use crate::op::{self, Attention, Layout, Place, Scratch};
@@ -53,11 +53,7 @@ impl<T: Scalar> Model<T> {
 
     /// Which value is a layer's keys as queries meet them, and which its values.
     fn kept_hooks(&self, l: usize) -> [Hook; 2] {
-        let step = self
-            .diagram
-            .steps
-            .iter()
-            .find(|step| step.op == Op::Attend(l));
+        let step = self.diagram.step_of(Op::Attend(l));
         let reads = &step.expect("every layer attends").reads;
         [1, 2].map(|i| self.diagram.values[reads[i].0])
     }
@@ -148,14 +144,7 @@ impl<T: Scalar> Continuation<'_, T> {
 
     /// Whether the keys of the tokens before change with the last one, as where rotations depend on the length.
     fn turns_anew(&self) -> bool {
-        let config = &self.model.config;
-        let turned = match &config.positions {
-            Positions::Rotary(rotary) => Some(rotary).into_iter().chain(&config.windowed_rotary),
-            Positions::Learned | Positions::Alibi | Positions::None => {
-                None.into_iter().chain(&None)
-            }
-        };
-        let mut scalings = turned.map(|rotary| &rotary.scaling);
+        let mut scalings = self.model.config.rotaries().map(|rotary| &rotary.scaling);
         scalings.any(|scaling| match scaling {
             RotaryScaling::ByLength { original, .. } => self.tokens.len() == original + 1,
             RotaryScaling::None | RotaryScaling::Linear(_) | RotaryScaling::ByParts { .. } => false,

@@ -1,5 +1,6 @@
 //! How well a model foretells a text.
 
+use super::standing::exponentials;
 use super::{Model, Run, Tokens};
 use crate::error::{Error, Result};
 use crate::tensor::Scalar;
@@ -11,13 +12,6 @@ pub struct Loss {
     pub tokens: Vec<i64>,
     /// For each token but the first, the negative logarithm of the probability that it had, in nats.
     pub each: Vec<f64>,
-}
-
-impl Loss {
-    /// The mean over the tokens.
-    pub fn mean(&self) -> f64 {
-        self.each.iter().sum::<f64>() / self.each.len() as f64
-    }
 }
 
 impl<T: Scalar> Model<T> {
@@ -84,9 +78,6 @@ fn surprise<T: Scalar>(logits: &[T], class: usize) -> Result<f64> {
             logits.len()
         )));
     };
-    let most = logits
-        .iter()
-        .fold(f64::NEG_INFINITY, |m, x| m.max(x.to_f64()));
-    let all: f64 = logits.iter().map(|x| (x.to_f64() - most).exp()).sum();
+    let (most, all) = exponentials(logits);
     Ok(most + all.ln() - own.to_f64())
 }

@@ -22,7 +22,7 @@ impl Standing {
     /// When there is no such logit.
     #[track_caller]
     pub fn of<T: Scalar>(logits: &[T], token: usize) -> Self {
-        let (most, all) = softmax(logits);
+        let (most, all) = exponentials(logits);
         let own = logits[token];
         let before = |&(i, &x): &(usize, &T)| x > own || x == own && i < token;
         Standing {
@@ -42,7 +42,7 @@ impl Standing {
     /// assert!((all[0].probability - 0.5).abs() < 1e-15);
     /// ```
     pub fn likeliest<T: Scalar>(logits: &[T], k: usize) -> Vec<Self> {
-        let (most, all) = softmax(logits);
+        let (most, all) = exponentials(logits);
         let own: Vec<f64> = logits.iter().map(|x| x.to_f64()).collect();
         let mut order: Vec<usize> = (0..own.len()).collect();
         order.sort_by(|&a, &b| own[b].total_cmp(&own[a]));
@@ -58,7 +58,7 @@ impl Standing {
 }
 
 /// The largest logit, and the sum of all exponentials over its own.
-fn softmax<T: Scalar>(logits: &[T]) -> (f64, f64) {
+pub(super) fn exponentials<T: Scalar>(logits: &[T]) -> (f64, f64) {
     let own = || logits.iter().map(|x| x.to_f64());
     let most = own().fold(f64::NEG_INFINITY, f64::max);
     (most, own().map(|x| (x - most).exp()).sum())

@@ -55,7 +55,7 @@ pub(crate) fn linear<T: Scalar>(layout: Layout, x: &[T], map: Affine<'_, T>, out
     let d_out = b.len();
     let d_in = W.len() / d_out;
     let W = rows_of(W, d_out, 0, d_in);
-    if out.len() == d_out && d_in * d_out >= WORTH_A_THREAD {
+    if out.len() == d_out && d_in * d_out >= SPLIT_A_ROW {
         let each = d_out.div_ceil(par.threads());
         let columns = |first: usize, out: &mut [T]| {
             let n = out.len();
@@ -81,7 +81,7 @@ pub(crate) fn linear<T: Scalar>(layout: Layout, x: &[T], map: Affine<'_, T>, out
 
 /// A single row of outputs is split over threads where the weights have more entries than this: to read them takes as long
 /// as the row does.
-const WORTH_A_THREAD: usize = 1 << 17;
+const SPLIT_A_ROW: usize = 1 << 17;
 
 /// `out = x W + b` as [`linear`], but in the order of the axes however `x` lies, and without the sequences that
 /// are there again; capped where there is a cap.

@@ -1,7 +1,7 @@
 //! Activations from elsewhere against a model's own, hook by hook: which operation went another way.
 
 use crate::error::{Error, Result};
-use crate::model::{Model, Run, Tokens};
+use crate::model::{Config, Model, Run, Tokens};
 use crate::names::Hook;
 use crate::tensor::{Dtype, Scalar, Tensor, TensorFile};
 use serde::Serialize;
@@ -32,9 +32,17 @@ impl Compared {
     }
 }
 
-/// How many roundings of the dump's precision an operation may be off, as a share of a row's length: more than sums of some
-/// thousand terms that cancel a little come to.
-const ROUNDINGS: f64 = 64.0;
+/// How many roundings of the dump's precision an operation may be off, as a share of a row's length: four times the root of
+/// the number of terms in the model's longest sum, for roundings that are as often up as down.
+///
+/// Source: Higham and Mary, "A New Approach to Probabilistic Rounding Error Analysis" (2019), whose bound of a sum of `n`
+/// terms holds but for a few in ten thousand with that factor.
+fn roundings(c: &Config, pos: usize) -> f64 {
+    let d_mlp = c.d_mlp().unwrap_or(0);
+    let longest = [c.d_model, c.n_heads * c.d_head, d_mlp, pos];
+    let n = longest.into_iter().max().unwrap_or(1);
+    4.0 * (n as f64).sqrt()
+}
 
 /// Compares a dump's values, each under a hook, with what the model makes *of the dump's own values before it*: where two
 /// implementations differ, the first operation that went another way is named, and what follows from it is not.
@@ -75,6 +83,7 @@ pub fn compare_dump<T: Scalar>(
         }
     }
 
+    let roundings = roundings(config, pos);
     let mut all = Vec::new();
     // How many operations lie between a value here and the dump's.
     let mut depth: HashMap<Hook, f64> = HashMap::new();
@@ -103,7 +112,7 @@ pub fn compare_dump<T: Scalar>(
                 name: name.clone(),
                 hook: Some(hook),
                 error,
-                tolerance: ROUNDINGS * unit.max(coarsest) * steps,
+                tolerance: roundings * unit.max(coarsest) * steps,
                 place,
                 from,
             });
@@ -118,7 +127,7 @@ pub fn compare_dump<T: Scalar>(
             name,
             hook: None,
             error,
-            tolerance: ROUNDINGS * unit.max(coarsest) * steps,
+            tolerance: roundings * unit.max(coarsest) * steps,
             place,
             from: read
                 .and_then(|hook| theirs.get(&hook))

@@ -32,8 +32,7 @@ impl<T: Scalar> Evidence<'_, T> {
     #[track_caller]
     pub(super) fn read_by(&self, op: Op, i: usize) -> Hook {
         let diagram = &self.model.diagram;
-        let step = diagram.steps.iter().find(|step| step.op == op);
-        let step = step.expect("an operation of this model");
+        let step = diagram.step_of(op).expect("an operation of this model");
         diagram.values[step.reads[i].0]
     }
 

@@ -325,7 +325,7 @@ fn a_cache_is_independent_of_other_runs() {
 
 /// How far rounding may move a logit of a model on a batch, by the library's own estimate: the bound of
 /// an invariance where nothing is changed.
-fn rounding<T: Scalar>(model: &Model<T>, tokens: &Tokens) -> f64 {
+pub fn rounding<T: Scalar>(model: &Model<T>, tokens: &Tokens) -> f64 {
     let unchanged = Invariance::HeadOrder.compare(model, model, tokens, Par::Seq);
     match unchanged.unwrap().verdict {
         Verdict::Holds(measure) => measure.bound,

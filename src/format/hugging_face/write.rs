@@ -76,7 +76,7 @@ fn as_family<T: Scalar>(model: &Model<T>, family: &Family) -> Result<Written<T>,
         return Err(difference);
     }
     if read.storage != asked {
-        return Err(format!("it would be read with {:?}", read.storage));
+        return Err("its tensors would be read in another way than they are written".into());
     }
     let added = added(model, &config);
     let own = weights.tensors().into_iter();
