@@ -134,7 +134,7 @@ impl Tensors<'_> {
                     _ => (c.token_types, d),
                 };
                 let name = format!("{there}{module}.weight");
-                self.matrix(vec![name], (rows, width), true, vec![parameter.into()]);
+                self.matrix(name, (rows, width), true, parameter.into());
             }
             Row::Norm(module, name) => {
                 let parameter = format!("{here}{module}.w");
@@ -158,12 +158,7 @@ impl Tensors<'_> {
                 let width = s.projected.unwrap_or(d);
                 if !s.tied {
                     let name = format!("{there}{module}.weight");
-                    self.matrix(
-                        vec![name],
-                        (width, c.d_vocab_out),
-                        false,
-                        vec![UNEMBED.into()],
-                    );
+                    self.matrix(name, (width, c.d_vocab_out), false, UNEMBED.into());
                 }
                 if self.has(bias) {
                     let name = format!("{there}{module}.bias");
@@ -180,8 +175,7 @@ impl Tensors<'_> {
                     [(before, BEFORE, width, d), (after, AFTER, d, width)]
                 {
                     let name = format!("{there}{module}.weight");
-                    let parts = vec![parameter.to_string()];
-                    self.matrix(vec![name], (inputs, outputs), false, parts);
+                    self.matrix(name, (inputs, outputs), false, parameter.into());
                 }
             }
         }
@@ -261,23 +255,22 @@ impl Tensors<'_> {
     /// A tensor that is one parameter.
     fn matrix(
         &mut self,
-        names: Vec<String>,
+        name: String,
         (inputs, outputs): (usize, usize),
         inputs_first: bool,
-        parameter: Vec<String>,
+        parameter: String,
     ) {
         let shape = match inputs_first {
             true => vec![inputs, outputs],
             false => vec![outputs, inputs],
         };
-        let part = |parameter| Part::whole(parameter, outputs);
         self.all.push(Stored {
-            names,
+            names: vec![name],
             shape,
             inputs,
             outputs,
             inputs_first,
-            parts: parameter.into_iter().map(part).collect(),
+            parts: vec![Part::whole(parameter, outputs)],
         });
     }
 
