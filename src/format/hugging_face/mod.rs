@@ -5,6 +5,7 @@ mod families;
 mod family;
 mod modules;
 mod rope;
+mod tensors;
 mod weights;
 mod write;
 

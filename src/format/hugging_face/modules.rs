@@ -1,7 +1,7 @@
 //! What the modules of a family give: their outputs, as `transformers` names them, and the hooks that they are.
 
 use super::family::Row;
-use super::weights::{EMBED, POSITIONS};
+use super::tensors::{EMBED, POSITIONS};
 use super::{Described, describe};
 use crate::diagram::Config;
 use crate::error::{Error, Result};

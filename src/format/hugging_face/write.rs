@@ -3,7 +3,8 @@
 use super::describe;
 use super::families::FAMILIES;
 use super::family::{Bias, Family, Row, Storage};
-use super::weights::{self, EMBED, POSITIONS, UNEMBED, scaled, tensors, transposed};
+use super::tensors::{EMBED, POSITIONS, UNEMBED, bias_of, tensors};
+use super::weights::{scaled, transposed};
 use crate::diagram::{Config, NormKind, NormWeight};
 use crate::error::{Error, Result};
 use crate::format::fields::{Fields, shown};
@@ -160,9 +161,9 @@ fn has_biases<T: Scalar>(family: &Family, weights: &Weights<T>) -> bool {
         .1
         .iter()
         .flat_map(|row| match row {
-            Row::Linear(parameter, _, Bias::Asked) => vec![weights::bias_of(parameter)],
+            Row::Linear(parameter, _, Bias::Asked) => vec![bias_of(parameter)],
             Row::Fused(parameters, _, _, Bias::Asked) => {
-                parameters.iter().map(|p| weights::bias_of(p)).collect()
+                parameters.iter().map(|p| bias_of(p)).collect()
             }
             _ => Vec::new(),
         })
