@@ -54,6 +54,15 @@ impl Par {
         }
     }
 
+    /// Runs what will be split many times over on a thread of the pool: from outside, each split would wait for the pool
+    /// to wake and to answer, which takes as long as a small product.
+    pub(crate) fn within<R: Send>(self, f: impl FnOnce() -> R + Send) -> R {
+        match self {
+            Par::Seq => f(),
+            Par::Rayon => rayon::scope(|_| f()),
+        }
+    }
+
     /// Both results; made at once where there are threads for it.
     pub fn both<A: Send, B: Send>(
         self,
@@ -150,22 +159,18 @@ pub fn product_into<T: Scalar>(dst: MatMut<'_, T>, alpha: T, A: MatRef<'_, T>, B
     T::product_into(dst, alpha, A, B);
 }
 
-/// `out = A B + b`, `b` added to every row of the row-major `out`; on the calling thread.
+/// `out = A B + b`, `b` added to every row; on the calling thread. The rows of `out` are contiguous.
 ///
 /// # Panics
 /// When the shapes do not meet.
 #[track_caller]
-pub(crate) fn affine_into<T: Scalar>(out: &mut [T], A: MatRef<'_, T>, B: MatRef<'_, T>, b: &[T]) {
-    let (m, n) = (A.nrows(), B.ncols());
-    assert!(
-        A.ncols() == B.nrows() && b.len() == n && out.len() == m * n,
-        "{} values = [{m}, {}] [{}, {n}] + {} values",
-        out.len(),
-        A.ncols(),
-        B.nrows(),
-        b.len()
-    );
-    product_into(MatMut::from_row_major_slice_mut(out, m, n), T::ONE, A, B);
+pub(crate) fn affine_into<T: Scalar>(
+    mut out: MatMut<'_, T>,
+    A: MatRef<'_, T>,
+    B: MatRef<'_, T>,
+    b: &[T],
+) {
+    product_into(out.as_mut(), T::ONE, A, B);
     add_rows(out, b);
 }
 
@@ -190,6 +195,8 @@ mod tests {
                     (m, 0, 3),
                     (m, 37, 120),
                     (m, 130, 1),
+                    (m, 131, 271),
+                    (m, 33, 1030),
                 ]
             }) {
                 let A = Mat::from_fn(m, k, entry);
@@ -210,7 +217,12 @@ mod tests {
                     product_into(dst, T::from_f64(2.0), a, B);
                     let bias: Vec<T> = (0..n).map(|j| entry(j, 5)).collect();
                     let mut affine = vec![T::ZERO; m * n];
-                    affine_into(&mut affine, a, B, &bias);
+                    affine_into(
+                        MatMut::from_row_major_slice_mut(&mut affine, m, n),
+                        a,
+                        B,
+                        &bias,
+                    );
                     for i in 0..m {
                         assert_eq!(out[i * wide], T::from_f64(3.0));
                         assert_eq!(out[i * wide + n + 1], T::from_f64(3.0));

@@ -1,63 +1,174 @@
-//! A vector times a matrix: one pass over the matrix's memory, in the order in which it lies there. A routine for
+//! A few rows times a matrix: one pass over the matrix's memory, in the order in which it lies there. A routine for
 //! products of matrices packs it first, which takes longer than the product.
 
 use crate::tensor::Scalar;
 use faer::{MatMut, MatRef};
 use pulp::{Arch, Simd, WithSimd};
 
-/// `dst = alpha A B` where `A` is one row or `B` one column, and the other's memory is contiguous; else gives `dst`
-/// back untouched.
+/// Of more rows packing pays; where a matrix is small it costs little.
+const FEW: usize = 16;
+const LARGE: usize = 1 << 15;
+
+/// `dst = alpha A B` where `A` is one row, or a few of a large `B`, or `B` one column, and the other's memory is
+/// contiguous; else gives `dst` back untouched.
 pub(super) fn vector_product<'d, T: Scalar>(
     dst: MatMut<'d, T>,
     alpha: T,
     A: MatRef<'_, T>,
     B: MatRef<'_, T>,
 ) -> Option<MatMut<'d, T>> {
-    let (dst, a, B, row) = match (A.nrows(), B.ncols()) {
+    let few = A.nrows() <= FEW && B.nrows() * B.ncols() >= LARGE && B.col_stride() == 1;
+    let (mut dst, a, B, rows) = match (A.nrows(), B.ncols()) {
         (1, _) => (dst, A, B, true),
         // `A b = (bᵀ Aᵀ)ᵀ`
         (_, 1) => (dst.transpose_mut(), B.transpose(), A.transpose(), false),
+        _ if few => (dst, A, B, true),
         _ => return Some(dst),
     };
     if B.row_stride() != 1 && B.col_stride() != 1 {
-        return Some(if row { dst } else { dst.transpose_mut() });
+        return Some(if rows { dst } else { dst.transpose_mut() });
     }
-    let a: Vec<T> = a.row(0).iter().map(|&x| alpha * x).collect();
-    let mut out = vec![T::ZERO; B.ncols()];
-    Arch::new().dispatch(Pass {
-        a: &a,
-        B,
-        out: &mut out,
-    });
-    dst.row_mut(0)
-        .iter_mut()
-        .zip(out)
-        .for_each(|(to, x)| *to = x);
+    let scaled = a.row_iter().flat_map(|row| row.iter());
+    let scaled: Vec<T> = scaled.map(|&x| alpha * x).collect();
+    let (a, dst) = (&scaled, dst.as_mut());
+    match B.row_stride() == 1 {
+        true => Arch::new().dispatch(Dots { a, B, dst }),
+        false => Arch::new().dispatch(Sums { a, B, dst }),
+    }
     None
 }
 
-struct Pass<'a, T> {
+/// A row times a matrix whose columns are contiguous.
+struct Dots<'a, T> {
     a: &'a [T],
     B: MatRef<'a, T>,
-    out: &'a mut [T],
+    dst: MatMut<'a, T>,
 }
 
-impl<T: Scalar> WithSimd for Pass<'_, T> {
+impl<T: Scalar> WithSimd for Dots<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Pass { a, B, out } = self;
-        if let Some(B) = B.try_as_col_major() {
-            for (j, out) in out.iter_mut().enumerate() {
-                *out = dot::<T, S>(simd, a, B.col(j).as_slice());
+        let B = self.B.try_as_col_major().expect("contiguous columns");
+        for (j, to) in self.dst.row_mut(0).iter_mut().enumerate() {
+            *to = dot::<T, S>(simd, self.a, B.col(j).as_slice());
+        }
+    }
+}
+
+/// A few rows times a matrix whose rows are contiguous.
+struct Sums<'a, T> {
+    /// `[dst's rows, B's rows]`
+    a: &'a [T],
+    B: MatRef<'a, T>,
+    dst: MatMut<'a, T>,
+}
+
+/// So many rows of the matrix are read at a time, for which sums are loaded and stored once.
+const AT_A_TIME: usize = 8;
+/// And so many bytes of each: enough that memory is read in long runs, few enough for the sums to stay in the nearest cache.
+const RUN: usize = 2048;
+
+impl<T: Scalar> WithSimd for Sums<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Sums { a, B, mut dst } = self;
+        let B = B.try_as_row_major().expect("contiguous rows");
+        let (m, k, n) = (dst.nrows(), B.nrows(), B.ncols());
+        let run = RUN / size_of::<T>();
+        let mut sums = vec![T::ZERO; m * run.min(n)];
+        for j in (0..n).step_by(run) {
+            let width = run.min(n - j);
+            let sums = &mut sums[..m * width];
+            sums.fill(T::ZERO);
+            for i in (0..k).step_by(AT_A_TIME) {
+                let count = AT_A_TIME.min(k - i);
+                let mut rows = [&[][..]; AT_A_TIME];
+                for (l, row) in rows[..count].iter_mut().enumerate() {
+                    *row = &B.row(i + l).as_slice()[j..j + width];
+                }
+                let rows = &rows[..count];
+                let mut groups = sums.chunks_exact_mut(4 * width);
+                let mut r = 0;
+                for group in &mut groups {
+                    let x = [0, 1, 2, 3].map(|l| &a[(r + l) * k + i..][..count]);
+                    add_rows_times::<T, S, 4>(simd, x, rows, group);
+                    r += 4;
+                }
+                for sums in groups.into_remainder().chunks_exact_mut(width) {
+                    add_rows_times::<T, S, 1>(simd, [&a[r * k + i..][..count]], rows, sums);
+                    r += 1;
+                }
             }
-        } else if let Some(B) = B.try_as_row_major() {
-            for (i, &x) in a.iter().enumerate() {
-                let row = B.row(i).as_slice();
-                out.iter_mut().zip(row).for_each(|(out, &b)| *out += x * b);
+            for (r, sums) in sums.chunks_exact(width).enumerate() {
+                let to = dst.as_mut().row_mut(r).subcols_mut(j, width);
+                to.iter_mut().zip(sums).for_each(|(to, &sum)| *to = sum);
             }
         }
+    }
+}
+
+/// `sums[r] += Σ x[r][l] rows[l]`
+#[inline(always)]
+fn add_rows_times<T: Scalar, S: Simd, const R: usize>(
+    simd: S,
+    x: [&[T]; R],
+    rows: &[&[T]],
+    sums: &mut [T],
+) {
+    let width = sums.len() / R;
+    let lanes = size_of::<T::V<S>>() / size_of::<T>();
+    let mut at = 0;
+    while at + 4 * lanes <= width {
+        add_vectors::<T, S, R, 4>(simd, x, rows, sums, at);
+        at += 4 * lanes;
+    }
+    while at + lanes <= width {
+        add_vectors::<T, S, R, 1>(simd, x, rows, sums, at);
+        at += lanes;
+    }
+    if at < width {
+        for (r, x) in x.iter().enumerate() {
+            let to = &mut sums[r * width + at..(r + 1) * width];
+            let mut sum = T::load(simd, to);
+            for (row, &x) in rows.iter().zip(*x) {
+                sum = T::mul_add(simd, T::splat(simd, x), T::load(simd, &row[at..]), sum);
+            }
+            T::store(simd, to, sum);
+        }
+    }
+}
+
+/// The same of `C` vectors from the place `at` on.
+#[inline(always)]
+fn add_vectors<T: Scalar, S: Simd, const R: usize, const C: usize>(
+    simd: S,
+    x: [&[T]; R],
+    rows: &[&[T]],
+    sums: &mut [T],
+    at: usize,
+) {
+    let width = sums.len() / R;
+    let length = C * size_of::<T::V<S>>() / size_of::<T>();
+    let mut own: [[T::V<S>; C]; R] = std::array::from_fn(|r| {
+        let from = &sums[r * width + at..][..length];
+        std::array::from_fn(|c| T::split::<S>(from).0[c])
+    });
+    for (l, row) in rows.iter().enumerate() {
+        let (b, _) = T::split::<S>(&row[at..][..length]);
+        for (own, x) in own.iter_mut().zip(x) {
+            let x = T::splat(simd, x[l]);
+            for (sum, &b) in own.iter_mut().zip(b) {
+                *sum = T::mul_add(simd, x, b, *sum);
+            }
+        }
+    }
+    for (r, own) in own.into_iter().enumerate() {
+        let (to, _) = T::split_mut::<S>(&mut sums[r * width + at..][..length]);
+        to.iter_mut().zip(own).for_each(|(to, sum)| *to = sum);
     }
 }
 

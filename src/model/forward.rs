@@ -374,6 +374,8 @@ impl<T: Scalar> Forward<'_, '_, '_, '_, T> {
                     sites.done(hook, value);
                 }
             }
+        } else if !sites.wants(scores_hook) && !sites.wants(pattern_hook) {
+            attention.mix_in_blocks(layout.par(), &mut z);
         } else {
             let mut scores = sites.scratch.take(&square);
             attention.scores(layout.par(), &mut scores);

@@ -3,6 +3,7 @@
 use super::{Model, Run, Tokens};
 use crate::diagram::{Op, RotaryScaling};
 use crate::error::{Error, Result};
+use crate::linalg::Par;
 use crate::names::Hook;
 use crate::op::{self, Attention, Layout, Place, Scratch};
 use crate::tensor::{Scalar, Tensor};
@@ -107,7 +108,15 @@ impl<T: Scalar> Continuation<'_, T> {
         if self.turns_anew() {
             return self.read();
         }
-        let layout = Layout::ROWS;
+        let par = model.worth(Par::default(), 1);
+        par.within(|| self.step(token, Layout::Rows(par)));
+        Ok(())
+    }
+
+    /// The pass over the weights.
+    fn step(&mut self, token: i64, layout: Layout) {
+        let (model, p) = (self.model, self.tokens.len() - 1);
+        let config = &model.config;
         let place = Place {
             position: p,
             length: p + 1,
@@ -139,7 +148,6 @@ impl<T: Scalar> Continuation<'_, T> {
             };
             values[*step.gives.last().expect("it gives a value")] = Some(made);
         }
-        Ok(())
     }
 
     /// Whether the keys of the tokens before change with the last one, as where rotations depend on the length.
@@ -170,13 +178,8 @@ impl<T: Scalar> Continuation<'_, T> {
             scoring: model.scoring(l),
             masks: model.masks(l, None, None),
         };
-        let par = Layout::ROWS.par();
-        let mut pattern = self.scratch.take(&[1, c.n_heads, 1, pos]);
-        attention.scores(par, &mut pattern);
-        op::softmax(par, &mut pattern);
         let mut z = self.scratch.take(q.shape());
-        op::weigh(par, &pattern, &v, &mut z);
-        self.scratch.give(pattern);
+        attention.mix_in_blocks(Par::Seq, &mut z);
         self.kept[l] = [k, v].map(Tensor::into_data);
         z
     }
@@ -205,12 +208,14 @@ impl Sampling {
     ///
     /// Source: Holtzman et al., "The Curious Case of Neural Text Degeneration" (2019), for `top_p`.
     pub fn choose<T: Scalar>(self, logits: &[T], rng: &mut impl Rng) -> usize {
-        let mut order: Vec<usize> = (0..logits.len()).collect();
         // Of equal logits the first token comes first.
-        order.sort_by(|&a, &b| logits[b].to_f64().total_cmp(&logits[a].to_f64()));
+        let likelier = |&a: &usize, &b: &usize| logits[b].to_f64().total_cmp(&logits[a].to_f64());
         if self.temperature == 0.0 {
-            return order[0];
+            let first = (0..logits.len()).min_by(likelier);
+            return first.expect("there are logits");
         }
+        let mut order: Vec<usize> = (0..logits.len()).collect();
+        order.sort_by(likelier);
         let most = logits[order[0]].to_f64();
         let weight = |&i: &usize| ((logits[i].to_f64() - most) / self.temperature).exp();
         let all: f64 = order.iter().map(weight).sum();

@@ -238,21 +238,29 @@ impl<T: Scalar> Model<T> {
                 || threads == 1 && batch * pos <= STRETCH
                 || batch < threads.max(2))
         {
-            let worth = self.operations(batch * pos) >= WORTH_A_THREAD;
-            let par = if worth && threads > 1 {
-                run.par
-            } else {
-                Par::Seq
-            };
+            let par = self.worth(run.par, batch * pos);
             let slots = values.iter_mut().map(|(h, t)| (*h, t.data_mut())).collect();
-            let mut scratch = Scratch::default();
-            let mut sites = Sites {
-                hooks: &mut hooks,
-                slots,
-                ..Sites::none(&mut scratch)
-            };
             let sequences = Sequences::of(tokens, (0, batch), None, Layout::Rows(par));
-            self.forward(sequences, &mut sites, logits.data_mut());
+            // Closures stay on the caller's thread.
+            match hooks.is_empty() {
+                true => par.within(|| {
+                    let mut scratch = Scratch::default();
+                    let none = Sites::none(&mut scratch);
+                    let mut sites = Sites { slots, ..none };
+                    self.forward(sequences, &mut sites, logits.data_mut());
+                }),
+                false => {
+                    let mut scratch = Scratch::default();
+                    let none = Sites::none(&mut scratch);
+                    let hooks = &mut hooks[..];
+                    let mut sites = Sites {
+                        hooks,
+                        slots,
+                        ..none
+                    };
+                    self.forward(sequences, &mut sites, logits.data_mut());
+                }
+            }
             done(batch);
         } else {
             let stretches = (batch * pos)
@@ -275,8 +283,7 @@ impl<T: Scalar> Model<T> {
                 done(s.count);
             };
             let stretches = stretches_of(batch, each, &mut logits, &mut values);
-            let worth = self.operations(batch * pos) >= WORTH_A_THREAD;
-            if run.par == Par::Rayon && worth {
+            if self.worth(run.par, batch * pos) == Par::Rayon {
                 stretches
                     .into_par_iter()
                     .for_each_init(Scratch::default, work);
@@ -298,6 +305,14 @@ impl<T: Scalar> Model<T> {
     /// As [`Model::run`].
     pub fn logits(&self, tokens: &Tokens) -> Result<Tensor<T>> {
         Ok(self.run(tokens, Run::new())?.logits)
+    }
+
+    /// Over what the work of so many positions is split, if it may be over `par`.
+    pub(super) fn worth(&self, par: Par, positions: usize) -> Par {
+        match par.threads() > 1 && self.operations(positions) >= WORTH_A_THREAD {
+            true => par,
+            false => Par::Seq,
+        }
     }
 
     /// About how many operations a forward pass over so many positions takes.

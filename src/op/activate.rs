@@ -3,6 +3,7 @@
 use super::{Layout, split};
 use crate::diagram::ActFn;
 use crate::tensor::{Scalar, Tensor, add_rows, map_in_place, map2_in_place, softmax_rows};
+use faer::MatMut;
 
 /// The activation function of `[batch, pos, d_mlp]` neurons, in place.
 pub(crate) fn activate<T: Scalar>(layout: Layout, act_fn: ActFn, x: &mut Tensor<T>) {
@@ -19,7 +20,10 @@ pub(crate) fn gate<T: Scalar>(
     gated: &Tensor<T>,
     b: Option<&Tensor<T>>,
 ) {
-    map2_in_place(x.data_mut(), gated.data(), |x, y| x * y);
+    let gated = gated.data();
+    split(layout.par(), x.data_mut(), 1, |first, x| {
+        map2_in_place(x, &gated[first..][..x.len()], |x, y| x * y)
+    });
     let b = b.map(Tensor::data);
     if let Some(b) = b.filter(|b| b.iter().any(|&b| b != T::ZERO)) {
         add_to_each(layout, x, b);
@@ -29,7 +33,13 @@ pub(crate) fn gate<T: Scalar>(
 /// `x += b` at every position.
 fn add_to_each<T: Scalar>(layout: Layout, x: &mut Tensor<T>, b: &[T]) {
     match layout {
-        Layout::Rows(_) => add_rows(x.data_mut(), b),
+        Layout::Rows(_) => {
+            let rows = x.len() / b.len();
+            add_rows(
+                MatMut::from_row_major_slice_mut(x.data_mut(), rows, b.len()),
+                b,
+            );
+        }
         Layout::Abreast => {
             let lanes = x.shape()[0];
             let values = x.data_mut().chunks_exact_mut(lanes).zip(b.iter().cycle());

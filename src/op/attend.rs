@@ -7,9 +7,10 @@ use crate::tensor::{
     Columns, Scalar, Tensor, add_assign, map_in_place, map2_in_place, softmax_rows,
     softmax_rows_back,
 };
-use faer::MatMut;
+use faer::{MatMut, MatRef};
 use pulp::Arch;
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Which keys a query sees.
 #[derive(Clone, Copy)]
@@ -142,25 +143,114 @@ impl<T: Scalar> Attention<'_, T> {
         }
     }
 
+    /// `z` where nobody wants scores or pattern: a block of queries at a time with the keys that it sees, so that the
+    /// memory is linear in the length.
+    pub fn mix_in_blocks(&self, par: Par, z: &mut Tensor<T>) {
+        /// Enough rows for a product, few enough for their scores to stay in a core's cache.
+        const BLOCK: usize = 64;
+        let (queries, heads) = (self.queries.len(), self.q.shape()[2]);
+        let (pos, d_head) = (self.k.shape()[1], self.k.shape()[3]);
+        let width = heads * d_head;
+        // Blocks end where sequences do.
+        let sequences = z.data_mut().chunks_exact_mut(queries * width).enumerate();
+        let blocks = sequences.flat_map(|(b, z)| {
+            let blocks = z.chunks_mut(BLOCK * width).enumerate();
+            blocks.map(move |(i, z)| (b, i * BLOCK, z))
+        });
+        // The last blocks see most, and come first.
+        let mut blocks: Vec<_> = blocks.collect();
+        blocks.reverse();
+        let work = |room: &mut Vec<T>, (b, first, z): (usize, usize, &mut [T])| {
+            let n = z.len() / width;
+            let rows = first..first + n;
+            let keys = self.keys_seen(b, rows.clone());
+            room.resize(n * pos, T::ZERO);
+            let scores = &mut room[..n * keys.len()];
+            for h in 0..heads {
+                self.block_of_scores((b, h), rows.clone(), keys.clone(), scores);
+                softmax_rows(scores, keys.len());
+                let pattern = MatRef::from_row_major_slice(scores, n, keys.len());
+                let v = self.v.head(b, group_of(h, heads, self.v));
+                let z = MatMut::from_row_major_slice_mut(z, n, width);
+                let z = z.subcols_mut(h * d_head, d_head);
+                product_into(z, T::ONE, pattern, v.subrows(keys.start, keys.len()));
+            }
+        };
+        match par {
+            Par::Seq => {
+                let mut room = Vec::new();
+                blocks.into_iter().for_each(|block| work(&mut room, block));
+            }
+            Par::Rayon => {
+                let blocks = blocks.into_par_iter().with_max_len(1);
+                blocks.for_each_init(Vec::new, work);
+            }
+        }
+    }
+
+    /// A stretch of keys outside of which these queries of a sequence give no weight.
+    fn keys_seen(&self, b: usize, rows: Range<usize>) -> Range<usize> {
+        let pos = self.k.shape()[1];
+        let queries = &self.queries[rows];
+        let (Some(first), Some(last)) = (queries.first(), queries.last()) else {
+            return 0..0;
+        };
+        // A key at a pad has a score even where the causal mask hides it.
+        let end = match self.masks.causal && self.masks.pads.is_none() {
+            true => last + 1,
+            false => pos,
+        };
+        let own = self.key_position(b, *first);
+        let start = match self.masks.window {
+            // Of keys that are attended to positions rise; those that are not are seen by themselves alone.
+            Some(window) if self.masks.pads.is_none() => {
+                let outside = |key: &usize| self.key_position(b, *key) + window <= own;
+                (0..*first).take_while(outside).count()
+            }
+            _ => 0,
+        };
+        start..end
+    }
+
     /// `scores[b, h] = q kᵀ / attn_scale`, with what is added to them, capped and masked: `[batch, head, queries, key]`.
     pub fn scores(&self, par: Par, out: &mut Tensor<T>) {
-        let (pos, heads) = (self.k.shape()[1], self.q.shape()[2]);
-        let square = self.queries.len() * pos;
+        let (queries, pos) = (self.queries.len(), self.k.shape()[1]);
+        let (square, heads) = (queries * pos, self.q.shape()[2]);
         split(par, out.data_mut(), square, |first, out| {
             for (i, out) in out.chunks_exact_mut(square).enumerate() {
                 let (b, h) = ((first + i) / heads, (first + i) % heads);
-                let scores = MatMut::from_row_major_slice_mut(out, self.queries.len(), pos);
-                let keys = self.k.head(b, group_of(h, heads, self.k)).transpose();
-                product_into(scores, self.scoring.factor, self.q.head(b, h), keys);
-                if let Some(slopes) = self.scoring.slopes {
-                    self.add_positions(b, slopes[h], out);
-                }
-                if let Some(cap) = self.scoring.cap {
-                    map_in_place(out, |x| capped(x, cap));
-                }
-                self.mask(b, out);
+                self.block_of_scores((b, h), 0..queries, 0..pos, out);
             }
         });
+    }
+
+    /// The scores of some queries with a stretch of keys, `[queries, keys]`.
+    fn block_of_scores(
+        &self,
+        (b, h): (usize, usize),
+        rows: Range<usize>,
+        keys: Range<usize>,
+        out: &mut [T],
+    ) {
+        let (n, heads) = (keys.len(), self.q.shape()[2]);
+        let scores = MatMut::from_row_major_slice_mut(out, rows.len(), n);
+        let q = self.q.head(b, h).subrows(rows.start, rows.len());
+        let k = self.k.head(b, group_of(h, heads, self.k));
+        let k = k.subrows(keys.start, n).transpose();
+        product_into(scores, self.scoring.factor, q, k);
+        if let Some(slopes) = self.scoring.slopes {
+            let position = |key| T::from_f64(self.key_position(b, key) as f64);
+            let added: Vec<T> = keys.clone().map(|key| slopes[h] * position(key)).collect();
+            for row in out.chunks_exact_mut(n) {
+                add_assign(row, &added);
+            }
+        }
+        if let Some(cap) = self.scoring.cap {
+            map_in_place(out, |x| capped(x, cap));
+        }
+        for (&query, row) in self.queries[rows].iter().zip(out.chunks_exact_mut(n)) {
+            self.mask(b, query, keys.clone(), row);
+        }
     }
 
     /// Where the keys of the `b`-th sequence stand.
@@ -171,49 +261,31 @@ impl<T: Scalar> Attention<'_, T> {
         }
     }
 
-    /// Adds a slope times each key's position.
-    fn add_positions(&self, b: usize, slope: T, scores: &mut [T]) {
+    /// Masks the scores of one query of the `b`-th sequence with some keys.
+    fn mask(&self, b: usize, query: usize, keys: Range<usize>, scores: &mut [T]) {
         let pos = self.k.shape()[1];
-        let position = |key| T::from_f64(self.key_position(b, key) as f64);
-        let added: Vec<T> = (0..pos).map(|key| slope * position(key)).collect();
-        for row in scores.chunks_exact_mut(pos) {
-            add_assign(row, &added);
-        }
-    }
-
-    /// Masks the scores of one head of the `b`-th sequence.
-    fn mask(&self, b: usize, scores: &mut [T]) {
-        let pos = self.k.shape()[1];
+        let first = keys.start;
         if let Some(window) = self.masks.window {
-            for (&query, row) in self.queries.iter().zip(scores.chunks_exact_mut(pos)) {
-                let own = self.key_position(b, query);
-                let keys = row[..=query].iter_mut().enumerate();
-                let outside =
-                    keys.take_while(|(key, _)| self.key_position(b, *key) + window <= own);
-                outside.for_each(|(_, score)| *score = -T::INFINITY);
-            }
+            let own = self.key_position(b, query);
+            let outside = |key: usize| key <= query && self.key_position(b, key) + window <= own;
+            let outside = keys.clone().take_while(|&key| outside(key)).count();
+            scores[..outside].fill(-T::INFINITY);
         }
-        if self.masks.causal {
-            for (query, row) in self.queries.iter().zip(scores.chunks_exact_mut(pos)) {
-                row[query + 1..].fill(-T::INFINITY);
-            }
+        if self.masks.causal && query + 1 < keys.end {
+            scores[query + 1 - first..].fill(-T::INFINITY);
         }
         if let Some(pads) = self.masks.pads {
-            let pads = &pads[b * pos..(b + 1) * pos];
-            for row in scores.chunks_exact_mut(pos) {
-                for (score, _) in row.iter_mut().zip(pads).filter(|(_, pad)| **pad) {
-                    *score = T::from_f64(PAD_SCORE);
-                }
+            let pads = &pads[b * pos..][keys.clone()];
+            for (score, _) in scores.iter_mut().zip(pads).filter(|(_, pad)| **pad) {
+                *score = T::from_f64(PAD_SCORE);
             }
         }
         // A key that is left out is not there, whatever its token is.
         if let Some(attended) = self.masks.attended {
-            let mask = &attended.mask[b * pos..(b + 1) * pos];
-            for (&query, row) in self.queries.iter().zip(scores.chunks_exact_mut(pos)) {
-                let keys = row.iter_mut().zip(mask).enumerate();
-                let hidden = keys.filter(|(key, (_, seen))| !**seen && *key != query);
-                hidden.for_each(|(_, (score, _))| *score = -T::INFINITY);
-            }
+            let mask = &attended.mask[b * pos..][keys.clone()];
+            let seen = keys.zip(scores).zip(mask);
+            let hidden = seen.filter(|((key, _), seen)| !**seen && *key != query);
+            hidden.for_each(|((_, score), _)| *score = -T::INFINITY);
         }
     }
 }

@@ -4,7 +4,7 @@ use super::attend::capped;
 use super::embed::spread_back;
 use super::{Layout, Scratch, rows_of, split};
 use crate::kernel::abreast::{self, Linear};
-use crate::linalg::{Par, add_transposed_product, affine_into, product_into};
+use crate::linalg::{add_transposed_product, affine_into, product_into};
 use crate::tensor::{Columns, Scalar, Tensor, add_assign, map_in_place};
 use faer::{MatMut, MatRef};
 use pulp::Arch;
@@ -54,34 +54,35 @@ pub(crate) fn linear<T: Scalar>(layout: Layout, x: &[T], map: Affine<'_, T>, out
     };
     let d_out = b.len();
     let d_in = W.len() / d_out;
-    let W = rows_of(W, d_out, 0, d_in);
-    if out.len() == d_out && d_in * d_out >= SPLIT_A_ROW {
-        let each = d_out.div_ceil(par.threads());
-        let columns = |first: usize, out: &mut [T]| {
-            let n = out.len();
-            affine_into(
-                out,
-                rows_of(x, d_in, 0, 1),
-                W.subcols(first, n),
-                &b[first..first + n],
-            );
-        };
-        return match par {
-            Par::Seq => columns(0, out),
-            Par::Rayon => {
-                (out.par_chunks_mut(each).enumerate()).for_each(|(i, out)| columns(i * each, out))
-            }
-        };
+    let rows = out.len() / d_out;
+    let (x, W) = (rows_of(x, d_in, 0, rows), rows_of(W, d_out, 0, d_in));
+    let out = MatMut::from_row_major_slice_mut(out, rows, d_out);
+    let parts = match rows * d_in * d_out >= WORTH_SPLITTING {
+        true => par.threads(),
+        false => 1,
+    };
+    // Each thread goes through all of the shorter side's matrix and its own part of the longer side's.
+    if parts == 1 {
+        affine_into(out, x, W, b);
+    } else if rows >= d_out {
+        let each = rows.div_ceil(parts);
+        let blocks = out.par_row_chunks_mut(each).enumerate();
+        blocks.for_each(|(i, out)| {
+            let n = out.nrows();
+            affine_into(out, x.subrows(i * each, n), W, b)
+        });
+    } else {
+        let each = d_out.div_ceil(parts);
+        let blocks = out.par_col_chunks_mut(each).enumerate();
+        blocks.for_each(|(i, out)| {
+            let (first, n) = (i * each, out.ncols());
+            affine_into(out, x, W.subcols(first, n), &b[first..first + n]);
+        });
     }
-    split(par, out, d_out, |first, out| {
-        let n = out.len() / d_out;
-        affine_into(out, rows_of(x, d_in, first, n), W, b);
-    });
 }
 
-/// A single row of outputs is split over threads where the weights have more entries than this: to read them takes as long
-/// as the row does.
-const SPLIT_A_ROW: usize = 1 << 17;
+/// Below this many multiplications a product is done before another thread is awake.
+const WORTH_SPLITTING: usize = 1 << 17;
 
 /// `out = x W + b` as [`linear`], but in the order of the axes however `x` lies, and without the sequences that
 /// are there again; capped where there is a cap.

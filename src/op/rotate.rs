@@ -1,6 +1,6 @@
 //! Rotary positions: pairs of a head's entries, turned by an angle for every position.
 
-use super::Layout;
+use super::{Layout, split};
 use crate::diagram::RotaryPositions;
 use crate::tensor::{Scalar, Tensor};
 
@@ -58,18 +58,23 @@ impl<T: Scalar> Turns<T> {
             Layout::Abreast => batch,
         };
         let head = d_head * inner;
-        debug_assert!((self.turns.len() / self.pairs.len().max(1)).is_multiple_of(positions));
-        let turns = self.turns.chunks_exact(self.pairs.len().max(1)).cycle();
-        for (row, turns) in x.data_mut().chunks_exact_mut(heads * head).zip(turns) {
-            for head in row.chunks_exact_mut(head) {
-                for (&(a, b), &(cos, sin)) in self.pairs.iter().zip(turns) {
-                    for i in 0..inner {
-                        let (x, y) = (head[a * inner + i], head[b * inner + i]);
-                        head[a * inner + i] = x * cos - y * (sign * sin);
-                        head[b * inner + i] = y * cos + x * (sign * sin);
+        let pairs = self.pairs.len().max(1);
+        let rows = self.turns.len() / pairs;
+        debug_assert!(rows.is_multiple_of(positions));
+        split(layout.par(), x.data_mut(), heads * head, |first, x| {
+            let turns = self.turns.chunks_exact(pairs).cycle();
+            let turns = turns.skip(first % rows.max(1));
+            for (row, turns) in x.chunks_exact_mut(heads * head).zip(turns) {
+                for head in row.chunks_exact_mut(head) {
+                    for (&(a, b), &(cos, sin)) in self.pairs.iter().zip(turns) {
+                        for i in 0..inner {
+                            let (x, y) = (head[a * inner + i], head[b * inner + i]);
+                            head[a * inner + i] = x * cos - y * (sign * sin);
+                            head[b * inner + i] = y * cos + x * (sign * sin);
+                        }
                     }
                 }
             }
-        }
+        });
     }
 }

@@ -4,6 +4,7 @@
 //! it: the last vector of a row is loaded and stored in part rather than value by value.
 
 use super::Scalar;
+use faer::MatMut;
 use pulp::{Arch, NullaryFnOnce, Simd, WithSimd};
 use std::marker::PhantomData;
 
@@ -58,12 +59,17 @@ pub(crate) fn map2_in_place<T: Scalar>(x: &mut [T], y: &[T], f: impl Fn(T, T) ->
 }
 
 /// Adds the same row to every row of `dst`.
-pub(crate) fn add_rows<T: Scalar>(dst: &mut [T], row: &[T]) {
+///
+/// # Panics
+/// When the rows of `dst` are not contiguous.
+pub(crate) fn add_rows<T: Scalar>(dst: MatMut<'_, T>, row: &[T]) {
     vectorize(
         #[inline(always)]
         || {
-            for dst in dst.chunks_exact_mut(row.len()) {
-                dst.iter_mut().zip(row).for_each(|(d, &r)| *d += r);
+            for dst in dst.row_iter_mut() {
+                let dst = dst.try_as_row_major_mut().expect("contiguous rows");
+                let dst = dst.as_slice_mut().iter_mut();
+                dst.zip(row).for_each(|(d, &r)| *d += r);
             }
         },
     );
@@ -256,7 +262,7 @@ mod tests {
                 let mut soft = x.clone();
                 softmax_rows(&mut soft, d);
                 let mut shifted = x.clone();
-                add_rows(&mut shifted, &w);
+                add_rows(MatMut::from_row_major_slice_mut(&mut shifted, 3, d), &w);
                 let mut gathered = vec![T::ZERO; 4 * d];
                 gather_rows(&x, d, &[2, 0, 1, 2], &mut gathered);
                 for (row, from) in gathered.chunks(d).zip([2, 0, 1, 2]) {

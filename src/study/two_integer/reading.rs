@@ -1,10 +1,10 @@
 //! What the model makes of the stream at `=` before its MLP.
 
 use super::plane::towards_one;
-use crate::linalg::{Par, affine_into, product};
+use crate::linalg::{Par, affine_into, product, product_into};
 use crate::model::{ActFn, Model};
 use crate::tensor::{Tensor, add_assign, map2_in_place};
-use faer::MatRef;
+use faer::{MatMut, MatRef};
 use rayon::prelude::*;
 
 /// The difference of the two logits as a function of the stream before the MLP, in any coordinates of it.
@@ -84,7 +84,9 @@ impl MlpReading {
             self.constant + row.zip(&self.past).map(|(x, t)| x * t).sum::<f64>()
         };
         let mut neurons = vec![0.0; points.nrows() * self.b_in.len()];
-        affine_into(&mut neurons, points, self.W_in.mat(&[]), &self.b_in);
+        let (n, d_mlp) = (points.nrows(), self.b_in.len());
+        let out = MatMut::from_row_major_slice_mut(&mut neurons, n, d_mlp);
+        affine_into(out, points, self.W_in.mat(&[]), &self.b_in);
         Before {
             neurons,
             past: (0..points.nrows()).map(past).collect(),
@@ -118,7 +120,8 @@ impl MlpReading {
         self.act_fn.apply(&mut before.neurons, d_mlp);
         let mut through = vec![0.0; inputs];
         let neurons = MatRef::from_row_major_slice(&before.neurons, inputs, d_mlp);
-        affine_into(&mut through, neurons, self.out.mat(&[]), &[0.0]);
+        let out = MatMut::from_row_major_slice_mut(&mut through, inputs, 1);
+        product_into(out, 1.0, neurons, self.out.mat(&[]));
         through
             .iter()
             .zip(&before.past)
