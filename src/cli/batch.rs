@@ -133,6 +133,14 @@ impl SequenceArgs {
         }
     }
 
+    /// The text that was given, where it was one typed prompt.
+    pub fn one_text(&self) -> Option<&str> {
+        match self.texts.prompt.as_slice() {
+            [text] => Some(text),
+            _ => None,
+        }
+    }
+
     /// Reads the one that was asked for, the first unless --sequence says otherwise, and its number.
     pub fn read_one(
         &self,
@@ -144,6 +152,12 @@ impl SequenceArgs {
             bail!(
                 "--sequence {}: one sequence is looked at here",
                 self.sequence[1]
+            );
+        }
+        if self.texts.prompt.len() > 1 {
+            bail!(
+                "--prompt {:?}: one sequence is looked at here, expected one prompt",
+                self.texts.prompt[1]
             );
         }
         let batch = self.read(common, model, config)?;

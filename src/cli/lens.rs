@@ -4,7 +4,7 @@ use super::args::{Common, ModelArg};
 use super::batch::SequenceArgs;
 use super::output::{progress, report, table, text};
 use super::words::Words;
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, bail};
 use pathsum::decompose::{
     By, Component, LogitLens, direct_logits, direct_logits_hooks, logit_lens,
 };
@@ -124,7 +124,7 @@ fn execute<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
         bail!("--at mlp: this model has no MLPs");
     }
     let words = Words::of(&args.model)?;
-    let answer = answer(args, c)?;
+    let answer = words.answer(args.answer.as_deref(), c)?;
     let bar = progress(common, "running", tokens.batch());
     let read = |s: usize| {
         let read = Reading::of(args, &model, &tokens.slice(s, 1), answer);
@@ -144,31 +144,6 @@ fn execute<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
         all.join("\n")
     })?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// The token asked for, if any was.
-fn answer(args: &Args, c: &Config) -> Result<Option<usize>> {
-    let Some(text) = &args.answer else {
-        return Ok(None);
-    };
-    let name = || format!("--answer {text:?}");
-    let token = match args.model.tokenizer_if_any()? {
-        Some(tokenizer) => tokenizer.first_token(text).with_context(name)?,
-        None => text.trim().parse().map_err(|_| {
-            anyhow!(
-                "{}: expected a token's number, as the model's folder has no tokenizer",
-                name()
-            )
-        })?,
-    };
-    match usize::try_from(token).ok().filter(|&t| t < c.d_vocab_out) {
-        Some(token) => Ok(Some(token)),
-        None => bail!(
-            "{}: token {token} is out of range: this model's logits are 0..={}",
-            name(),
-            c.d_vocab_out - 1
-        ),
-    }
 }
 
 /// What is said after one position of a sequence.
@@ -280,7 +255,7 @@ impl Reading {
                 })
                 .collect(),
         };
-        json!({"tokens": self.tokens, "position": self.position, "answer": standing(&self.answer),
+        json!({"tokens": self.tokens, "words": words.all(&self.tokens), "position": self.position, "answer": standing(&self.answer),
             "places": places})
     }
 

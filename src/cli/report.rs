@@ -1,34 +1,118 @@
-//! `pathsum report`: a study's page, from its numbers.
+//! `pathsum report`: a study's page, from its numbers; or what a model makes of a prompt, as a page.
 
-use super::args::Common;
-use super::output::{report, table, text};
-use anyhow::Result;
+use super::args::{Common, ModelArg};
+use super::batch::SequenceArgs;
+use super::output::{progress, report, table, text};
+use super::words::Words;
+use anyhow::{Result, bail};
 use comfy_table::{Attribute, Cell, Color};
-use pathsum::report::write_html;
-use pathsum::study::{Outcome, Story};
+use pathsum::report::{write_html, write_prompt_html};
+use pathsum::study::{Outcome, PromptStory, Question, Story};
+use pathsum::{Precision, Scalar};
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Render a study's report again, from its results.json alone
+/// Write a page: what a model makes of a prompt, or a study's report again
+///
+/// With a prompt it is the page of one sequence: the likeliest next tokens, the attention of every head, what each head and
+/// layer adds to the answer, and what each layer would say. Without one it is a study's, from its results.json alone. A
+/// page is one file that any browser opens, and loads nothing.
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  pathsum report results.json --out report.html")]
+#[command(
+    after_help = "Examples:\n  pathsum report gpt2/ --prompt \"The capital of France is\" --out france.html\n  pathsum report results.json --out report.html"
+)]
 pub struct Args {
-    /// A results.json that `pathsum study` wrote
-    #[arg(value_name = "RESULTS")]
-    results: PathBuf,
+    /// With a prompt a model: a folder, a .pt state dict, or fixture:NAME; else a results.json that `pathsum study` wrote
+    #[arg(value_name = "MODEL|RESULTS")]
+    of: String,
+    /// The config.json of a .pt (the one beside it unless given)
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    sequences: SequenceArgs,
+    /// The token whose logit is taken apart: the first one of a text, or a token's number where the model's folder has no
+    /// tokenizer (the one that the model finds likeliest, unless given)
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    answer: Option<String>,
+    /// The position after which it is asked what comes (the last, unless given)
+    #[arg(long, value_name = "P")]
+    position: Option<usize>,
     /// The page to write
     #[arg(long, value_name = "FILE", default_value = "report.html")]
     out: PathBuf,
 }
 
 pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
-    let story = Story::open(&args.results)?;
+    if args.sequences.given() {
+        return match common.dtype() {
+            Precision::F32 => prompt::<f32>(args, common),
+            Precision::F64 => prompt::<f64>(args, common),
+        };
+    }
+    if args.of.starts_with("fixture:") || Path::new(&args.of).is_dir() {
+        bail!(
+            "{}: of a model a page shows a prompt, expected --prompt TEXT, --tokens FILE or --sequence SEQUENCE",
+            args.of
+        );
+    }
+    let alone = [
+        ("--answer", args.answer.is_some()),
+        ("--position", args.position.is_some()),
+        ("--config", args.config.is_some()),
+    ];
+    if let Some((name, _)) = alone.iter().find(|(_, given)| *given) {
+        bail!("{name}: is for a model and a prompt, expected --prompt TEXT with it");
+    }
+    let story = Story::open(&args.of)?;
     write_html(&story, &args.out)?;
     let out = args.out.display().to_string();
     let result = json!({"study": story.study, "out": out, "steps": verdicts(&story)});
     report(common, &result, || {
         format!("{}\nwrote {out}\n", summary(&story))
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn prompt<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
+    let from = ModelArg {
+        model: args.of.clone(),
+        config: args.config.clone(),
+    };
+    let model = from.load::<T>()?;
+    let (tokens, _) = args.sequences.read_one(common, &from, model.config())?;
+    let words = Words::of(&from)?;
+    let answer = words.answer(args.answer.as_deref(), model.config())?;
+    let word = |token: usize| words.exact(token).unwrap_or_else(|| format!(" {token}"));
+    let bar = progress(common, "reading", tokens.pos());
+    let question = Question {
+        model: &args.of,
+        title: args.sequences.one_text(),
+        position: args.position,
+        answer,
+        word: &word,
+        progress: &|n| bar.inc(n as u64),
+    };
+    let story = PromptStory::of(&model, &tokens, &question)?;
+    bar.finish_and_clear();
+    let bytes = write_prompt_html(&story, &args.out)?;
+    let out = args.out.display().to_string();
+    let result = json!({
+        "model": args.of,
+        "dtype": T::PRECISION.to_string(),
+        "tokens": tokens.sequence(0),
+        "words": words.all(tokens.sequence(0)),
+        "summary": story.summary,
+        "out": out,
+        "bytes": bytes,
+    });
+    report(common, &result, || {
+        let said = story.summary.join("\n").replace('`', "\"");
+        format!(
+            "{}\n{said}\nwrote {out}, {:.1} MB\n",
+            words.sequence(tokens.sequence(0)),
+            bytes as f64 / 1e6
+        )
     })?;
     Ok(ExitCode::SUCCESS)
 }

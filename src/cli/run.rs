@@ -102,7 +102,7 @@ impl Next {
             json!({"token": next.token, "word": words.exact(next.token), "logit": next.logit,
                 "probability": next.probability})
         });
-        json!({"tokens": self.tokens, "next": likeliest.collect::<Vec<_>>()})
+        json!({"tokens": self.tokens, "words": words.all(&self.tokens), "next": likeliest.collect::<Vec<_>>()})
     }
 
     fn text(&self, words: &Words) -> String {

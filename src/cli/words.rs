@@ -1,7 +1,8 @@
 //! How tokens are printed: as words where the model has a tokenizer, by their numbers where it has none.
 
 use super::args::ModelArg;
-use anyhow::Result;
+use anyhow::{Context, Result, anyhow, bail};
+use pathsum::model::Config;
 use pathsum::text::Tokenizer;
 
 /// A model's tokens as words.
@@ -23,6 +24,38 @@ impl Words {
         match self.exact(token) {
             Some(word) => format!("{word:?}"),
             None => token.to_string(),
+        }
+    }
+
+    /// Their texts, where they have any.
+    pub fn all(&self, tokens: &[i64]) -> Vec<Option<String>> {
+        tokens.iter().map(|&t| self.exact(t as usize)).collect()
+    }
+
+    /// The token of a model's logits that `--answer` asks for, if it was given: the first one of a text, or a token's number
+    /// where there is no tokenizer.
+    pub fn answer(&self, text: Option<&str>, c: &Config) -> Result<Option<usize>> {
+        text.map(|text| {
+            self.token(text, c)
+                .with_context(|| format!("--answer {text:?}"))
+        })
+        .transpose()
+    }
+
+    /// The token of a model's logits that a text begins with.
+    fn token(&self, text: &str, c: &Config) -> Result<usize> {
+        let token = match &self.0 {
+            Some(tokenizer) => tokenizer.first_token(text)?,
+            None => text.trim().parse().map_err(|_| {
+                anyhow!("expected a token's number, as the model's folder has no tokenizer")
+            })?,
+        };
+        match usize::try_from(token).ok().filter(|&t| t < c.d_vocab_out) {
+            Some(token) => Ok(token),
+            None => bail!(
+                "token {token} is out of range: this model's logits are 0..={}",
+                c.d_vocab_out.saturating_sub(1)
+            ),
         }
     }
 

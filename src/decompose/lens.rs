@@ -1,13 +1,15 @@
 //! What a model would say at each layer, and what its layers and heads write straight to the logits.
 
-use super::logits::{layer_norm_stack, nonlinear_logits};
+use super::logits::{Logit, direct_logit_attribution, layer_norm_stack, nonlinear_logits};
 use super::stack::{By, Component, Stack, residual_stack};
 use crate::diagram::{Config, NormPlace};
 use crate::error::{Error, Result};
 use crate::linalg::product;
-use crate::model::{Cache, Model, RunOutput, Tokens};
+use crate::model::{Cache, Model, RunOutput, Standing, Tokens};
 use crate::names::{Hook, NormSite};
 use crate::tensor::{Scalar, Tensor};
+use rayon::prelude::*;
+use std::ops::Range;
 
 /// The logits that a model's own end makes of its stream, layer by layer.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,6 +69,20 @@ pub fn logit_lens<T: Scalar>(
     out: &RunOutput<T>,
     (sequence, position): (usize, usize),
 ) -> Result<LogitLens<T>> {
+    let stream = lens_stream(model, out, sequence, position..position + 1)?;
+    Ok(LogitLens {
+        logits: model.logits_of_stream(&stream)?,
+        hooks: LogitLens::<T>::hooks(model.config()),
+    })
+}
+
+/// The stream at each of the lens's hooks at some positions of a sequence, `[position * hook, d_model]`.
+fn lens_stream<T: Scalar>(
+    model: &Model<T>,
+    out: &RunOutput<T>,
+    sequence: usize,
+    positions: Range<usize>,
+) -> Result<Tensor<T>> {
     let c = model.config();
     if c.d_vocab_out == 0 {
         return Err(Error::NotCovered(
@@ -74,17 +90,59 @@ pub fn logit_lens<T: Scalar>(
         ));
     }
     check_layers(c)?;
-    check_place(&out.tokens, (sequence, position))?;
     let hooks = LogitLens::<T>::hooks(c);
-    let mut rows = Vec::with_capacity(hooks.len() * c.d_model);
-    for &hook in &hooks {
-        rows.extend_from_slice(out.cache.require(hook)?.slice(&[sequence, position]));
+    let mut rows = Vec::with_capacity(positions.len() * hooks.len() * c.d_model);
+    for position in positions.clone() {
+        check_place(&out.tokens, (sequence, position))?;
+        for &hook in &hooks {
+            rows.extend_from_slice(out.cache.require(hook)?.slice(&[sequence, position]));
+        }
     }
-    let stream = Tensor::from_vec(&[hooks.len(), c.d_model], rows);
-    Ok(LogitLens {
-        logits: model.logits_of_stream(&stream)?,
-        hooks,
-    })
+    Ok(Tensor::from_vec(
+        &[positions.len() * hooks.len(), c.d_model],
+        rows,
+    ))
+}
+
+/// How much memory the logits of a piece of a sequence may take, in bytes.
+const MEMORY: usize = 1 << 26;
+
+/// The logit lens at every position of a sequence: for each position and each of [`LogitLens::hooks`], the `k` tokens that
+/// come next likeliest, the likeliest first.
+///
+/// `progress` is called with the number of positions read.
+///
+/// # Errors
+/// As [`logit_lens`].
+///
+/// # Cost
+/// `2 d_model d_vocab_out` operations, and a sort of `d_vocab_out` numbers, a hook and position; the logits of a few
+/// positions at a time.
+pub fn lens_everywhere<T: Scalar>(
+    model: &Model<T>,
+    out: &RunOutput<T>,
+    sequence: usize,
+    k: usize,
+    progress: &(dyn Fn(usize) + Sync),
+) -> Result<Vec<Vec<Vec<Standing>>>> {
+    let c = model.config();
+    let hooks = LogitLens::<T>::hooks(c).len();
+    let each = (hooks * c.d_vocab_out * size_of::<T>()).max(1);
+    let piece = (MEMORY / each).max(1);
+    let mut all = Vec::with_capacity(out.tokens.pos());
+    for first in (0..out.tokens.pos()).step_by(piece) {
+        let positions = first..out.tokens.pos().min(first + piece);
+        let stream = lens_stream(model, out, sequence, positions.clone())?;
+        let logits = model.logits_of_stream(&stream)?;
+        let rows = logits.data().par_chunks_exact(c.d_vocab_out);
+        let mut read: Vec<Vec<Standing>> = rows.map(|row| Standing::likeliest(row, k)).collect();
+        for _ in positions.clone() {
+            let rest = read.split_off(hooks);
+            all.push(std::mem::replace(&mut read, rest));
+        }
+        progress(positions.len());
+    }
+    Ok(all)
 }
 
 /// The hooks that a run must keep for [`direct_logits`].
@@ -125,13 +183,7 @@ pub fn direct_logits<T: Scalar>(
     by: By,
 ) -> Result<Stack<T>> {
     let c = model.config();
-    if let Some(reason) = nonlinear_logits(c) {
-        return Err(Error::NotCovered(reason));
-    }
-    check_layers(c)?;
-    check_place(&out.tokens, at)?;
-    let cache = cache_at(model, &out.cache, at, by)?;
-    let stack = residual_stack(model, &cache, c.end_of_stream(), by)?;
+    let (cache, stack) = stack_at(model, out, at, by)?;
     let stack = match model.norm_at(NormSite::Final) {
         Some(_) => layer_norm_stack(model, &cache, stack, Hook::Scale(NormSite::Final))?,
         None => stack,
@@ -145,6 +197,48 @@ pub fn direct_logits<T: Scalar>(
         values: Tensor::from_vec(&[labels.len(), 1, 1, c.d_vocab_out], data),
         labels,
     })
+}
+
+/// What each component of the stream adds to some logits at one position of a sequence, `(sequence, position)`:
+/// [`direct_logit_attribution`] there, of a run that kept no more than [`direct_logits_hooks`] names.
+///
+/// # Shapes
+/// The values are `[component, 1, 1, logit]`.
+///
+/// # Errors
+/// As [`direct_logits`]; when there is no such logit.
+///
+/// # Cost
+/// `2 d_model` operations a component and logit.
+///
+/// Source: `ActivationCache.logit_attrs`.
+pub fn direct_logits_along<T: Scalar>(
+    model: &Model<T>,
+    out: &RunOutput<T>,
+    at: (usize, usize),
+    by: By,
+    logits: &[Logit<'_, T>],
+) -> Result<Stack<T>> {
+    let (cache, stack) = stack_at(model, out, at, by)?;
+    direct_logit_attribution(model, &cache, stack, logits)
+}
+
+/// The stack of the stream's end at one position of one sequence, and the values there that it is made of.
+fn stack_at<T: Scalar>(
+    model: &Model<T>,
+    out: &RunOutput<T>,
+    at: (usize, usize),
+    by: By,
+) -> Result<(Cache<T>, Stack<T>)> {
+    let c = model.config();
+    if let Some(reason) = nonlinear_logits(c) {
+        return Err(Error::NotCovered(reason));
+    }
+    check_layers(c)?;
+    check_place(&out.tokens, at)?;
+    let cache = cache_at(model, &out.cache, at, by)?;
+    let stack = residual_stack(model, &cache, c.end_of_stream(), by)?;
+    Ok((cache, stack))
 }
 
 /// Of what the stack of the stream is made of, one position of one sequence: `[1, 1, …]`.

@@ -21,7 +21,9 @@ pub use composition::{
     composition_scores,
 };
 pub use head_scores::{PatternScore, PatternScores, copying_scores};
-pub use lens::{LogitLens, direct_logits, direct_logits_hooks, logit_lens};
+pub use lens::{
+    LogitLens, direct_logits, direct_logits_along, direct_logits_hooks, lens_everywhere, logit_lens,
+};
 pub(crate) use logits::nonlinear_logits;
 pub use logits::{Logit, direct_logit_attribution, layer_norm_stack};
 pub use norm_fit::{NormFit, norm_fit};

@@ -1,20 +1,22 @@
-//! A study's story as a page: one file that opens anywhere, without a network, with every picture drawn
+//! A story as a page, a study's or a prompt's: one file that opens anywhere, without a network, with every picture drawn
 //! in it and the numbers behind it. Nothing is computed here but places and colours.
 
 mod attention;
 mod bars;
 mod charts;
 mod diagram;
+mod heads;
 mod heat;
 mod page;
 mod picture;
 mod plane;
+mod words;
 mod xy;
 
-pub use page::html;
+pub use page::{html, prompt_html};
 
 use crate::error::{Error, Result};
-use crate::study::Story;
+use crate::study::{PromptStory, Story};
 use crate::tensor::Staged;
 use std::path::Path;
 
@@ -25,6 +27,17 @@ use std::path::Path;
 pub fn write_html(story: &Story, path: impl AsRef<Path>) -> Result<()> {
     story.check()?;
     Staged::new(path.as_ref(), html(story).as_bytes())?.commit()
+}
+
+/// Writes the page of a prompt to a file, whole or not at all, and says how many bytes it has.
+///
+/// # Errors
+/// If the story's numbers do not fit together, or the file cannot be written.
+pub fn write_prompt_html(story: &PromptStory, path: impl AsRef<Path>) -> Result<usize> {
+    story.check()?;
+    let page = prompt_html(story);
+    Staged::new(path.as_ref(), page.as_bytes())?.commit()?;
+    Ok(page.len())
 }
 
 /// Writes the story's page and its numbers, both or neither.

@@ -21,12 +21,19 @@
     const chart = view.frames ? view.frames.frames[frames.indexOf(root)].chart : view.chart;
     return [chart, all(root, "svg.panel").indexOf(panel)];
   };
-  const cellWords = (panel, event) => {
+  // Row and column of a panel's cell, and how many columns there are.
+  const cellAt = (panel, event) => {
     const [x, y] = place(panel, event);
     const [left, top, wide, high] = panel.dataset.cells.split(" ").map(Number);
     const [rows, columns] = panel.dataset.shape.split(" ").map(Number);
     const row = Math.floor((y - top) / high), column = Math.floor((x - left) / wide);
-    if (row < 0 || column < 0 || row >= rows || column >= columns) return null;
+    return row < 0 || column < 0 || row >= rows || column >= columns ? null : [row, column, columns];
+  };
+  const cellWords = (panel, event) => {
+    const cell = cellAt(panel, event);
+    if (!cell) return null;
+    const [row, column, columns] = cell;
+    if (panel.wordsOf) return panel.wordsOf(row, column);
     const [chart, index] = panelOf(panel), map = chart.heat_maps.maps[index];
     return `${map.rows.title} ${map.rows.labels[row]}, ${map.columns.title} ${map.columns.labels[column]}\n` +
       show(map.values[row * columns + column]);
@@ -51,9 +58,17 @@
     });
     return words;
   };
+  // Of a table of words.
+  const gridWords = cell => {
+    const grid = numbersOf(cell.closest("figure")).words, row = cell.parentNode.sectionRowIndex, column = cell.cellIndex - 1;
+    const said = grid.cells[row * grid.columns.labels.length + column].map(([word, share]) => `“${grid.words[word]}” ${show(share)}`);
+    return [`${grid.columns.title} ${grid.columns.labels[column]}, ${grid.rows.labels[row]}`, ...said].join("\n");
+  };
   const wordsAt = event => {
     const target = event.target.closest?.("[data-tip]");
     if (target) return target.dataset.tip;
+    const word = event.target.closest?.(".words td");
+    if (word) return gridWords(word);
     const panel = event.target.closest?.("svg.panel");
     if (!panel) return null;
     return panel.dataset.cells ? cellWords(panel, event) : panel.dataset.x ? pointWords(panel, event) : null;
@@ -153,6 +168,122 @@
     draw();
   }
 
+  // ---- Attention of every head of a sequence
+  const weightsOf = ({ tokens: { length: n }, layers, heads, causal, weights }) => {
+    const bytes = Uint8Array.from(atob(weights), c => c.charCodeAt(0)), each = causal ? n * (n + 1) / 2 : n * n;
+    return (layer, head, query, key) => {
+      if (causal && key > query) return null;
+      return bytes[(layer * heads + head) * each + (causal ? query * (query + 1) / 2 + key : query * n + key)] / 255;
+    };
+  };
+  // Every layer's heads, to choose one.
+  const drawHeads = ({ layers, heads, scores, score }, [layer, head], choose) => {
+    const wide = Math.max(8, Math.min(20, 220 / heads)), high = Math.max(8, Math.min(20, 420 / layers));
+    const left = 42, top = 22, width = left + heads * wide + 8, height = top + layers * high + 34;
+    const panel = svg("svg", { class: "panel choice", width, height, viewBox: `0 0 ${width} ${height}` });
+    panel.dataset.cells = [left, top, wide, high].join(" ");
+    panel.dataset.shape = `${layers} ${heads}`;
+    const most = Math.max(...scores.map(Math.abs), 0) || 1;
+    for (let l = 0; l < layers; l++) for (let h = 0; h < heads; h++) {
+      const x = scores[l * heads + h] ?? 0;
+      const cell = { x: left + h * wide + .5, y: top + l * high + .5, width: wide - 1, height: high - 1 };
+      panel.append(svg("rect", { class: "ground", ...cell }));
+      panel.append(svg("rect", { class: x < 0 ? "lowers" : "cell", ...cell, "fill-opacity": (Math.abs(x) / most).toFixed(3) }));
+    }
+    const every = (size, text) => Math.ceil(text / size);
+    for (let l = 0; l < layers; l += every(high, 12)) panel.append(svg("text", { class: "end", x: left - 5, y: top + (l + .5) * high + 4 }, l));
+    for (let h = 0; h < heads; h += every(wide, 15)) panel.append(svg("text", { class: "middle", x: left + (h + .5) * wide, y: top + layers * high + 14 }, h));
+    panel.append(svg("text", { class: "middle", x: left + heads * wide / 2, y: height - 5 }, "head"));
+    panel.append(svg("text", { class: "middle", transform: `translate(12 ${top + layers * high / 2}) rotate(-90)` }, "layer"));
+    panel.append(svg("rect", { class: "mark", x: left + head * wide, y: top + layer * high, width: wide, height: high }));
+    panel.wordsOf = (l, h) => `head ${l}.${h}` + (score ? `\n${score}: ${show(scores[l * heads + h])}` : "");
+    panel.addEventListener("click", event => { const cell = cellAt(panel, event); if (cell) choose(cell[0], cell[1]); });
+    return panel;
+  };
+  // A pattern as an image, however many tokens there are.
+  const drawImage = (title, tokens, weight, most, press) => {
+    const n = tokens.length, cell = Math.max(2, Math.min(26, 440 / n)), every = Math.ceil(11 / cell), longest = 14;
+    const labels = tokens.map((token, i) => `${i}: ${token.length > longest ? token.slice(0, longest - 1) + "…" : token}`);
+    const left = 30 + 6.2 * Math.max(...labels.map(l => l.length)), top = 22, side = n * cell;
+    const width = left + side + 8, height = top + side + left - 10;
+    const panel = svg("svg", { class: "panel choice", width, height, viewBox: `0 0 ${width} ${height}` });
+    panel.dataset.cells = [left, top, cell, cell].join(" ");
+    panel.dataset.shape = `${n} ${n}`;
+    // Many pixels a cell, so that no viewer blurs them.
+    const times = Math.ceil(800 / n), canvas = document.createElement("canvas"), pen = canvas.getContext("2d");
+    canvas.width = canvas.height = n * times;
+    pen.fillStyle = getComputedStyle(document.documentElement).getPropertyValue("--c0") || "#2f6fb7";
+    for (let query = 0; query < n; query++) for (let key = 0; key < n; key++) {
+      pen.globalAlpha = Math.min(1, (weight(query, key) ?? 0) / most);
+      pen.fillRect(key * times, query * times, times, times);
+    }
+    panel.append(svg("image", { x: left, y: top, width: side, height: side, preserveAspectRatio: "none", href: canvas.toDataURL() }));
+    panel.append(svg("rect", { class: "edge", x: left, y: top, width: side, height: side }));
+    panel.append(svg("text", { class: "title", x: left + side / 2, y: 14 }, title));
+    for (let i = 0; i < n; i += every) {
+      const at = (i + .5) * cell + 4;
+      panel.append(svg("text", { class: "end", x: left - 5, y: top + at }, labels[i]));
+      panel.append(svg("text", { class: "end", transform: `translate(${left + at} ${top + side + 5}) rotate(-90)` }, labels[i]));
+    }
+    panel.append(svg("text", { class: "middle", x: left + side / 2, y: height - 4 }, "is looked at (position: token)"));
+    panel.append(svg("text", { class: "middle", transform: `translate(12 ${top + side / 2}) rotate(-90)` }, "looks (position: token)"));
+    panel.append(svg("rect", { class: "mark", x: left, y: 0, width: side, height: cell }));
+    panel.mark = query => panel.querySelector(".mark").setAttribute("y", top + query * cell);
+    panel.wordsOf = (q, k) => weight(q, k) == null ? null : `${q}: ${tokens[q]}\nlooks at ${k}: ${tokens[k]}\n${rounded(weight(q, k))}`;
+    panel.addEventListener("click", event => { const at = cellAt(panel, event); if (at) press(at[0]); });
+    return panel;
+  };
+  // As many digits as eight bits have.
+  const rounded = x => x == null ? "–" : x === 0 ? "below 0.002" : x.toFixed(3);
+  for (const view of all(document, ".heads")) {
+    const { heads } = numbersOf(view.closest("figure")), { tokens } = heads, weights = weightsOf(heads);
+    const control = name => view.querySelector(`[data-choice=${name}]`);
+    let { query } = heads, panel, weight;
+    const buttons = tokens.map((token, i) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = token;
+      button.addEventListener("click", () => press(i));
+      return button;
+    });
+    view.querySelector(".tokens").replaceChildren(...buttons);
+    let most = 1;
+    const press = i => {
+      query = i;
+      panel.mark(i);
+      const percent = x => `${Math.round(Math.min(1, (x ?? 0) / most) * 80)}%`;
+      buttons.forEach((button, k) => {
+        const [to, from] = [weight(i, k), weight(k, i)];
+        button.style.background = `color-mix(in srgb, var(--c0, #2f6fb7) ${percent(to)}, var(--panel))`;
+        button.style.boxShadow = `inset 0 -3px color-mix(in srgb, var(--c1, #d9722a) ${percent(from)}, transparent)`;
+        button.setAttribute("aria-pressed", k === i);
+        button.dataset.tip = `position ${k}` + (to == null ? "" : `\n${i} looks at it: ${rounded(to)}`) + (from == null ? "" : `\nit looks at ${i}: ${rounded(from)}`);
+      });
+    };
+    const draw = () => {
+      const layer = Number(control("layer").value), head = Number(control("head").value), faded = control("faded").checked;
+      weight = (q, k) => faded && k === 0 ? null : weights(layer, head, q, k);
+      most = 1;
+      if (faded) {
+        most = 1 / 255;
+        for (let q = 0; q < tokens.length; q++) for (let k = 1; k < tokens.length; k++) most = Math.max(most, weight(q, k) ?? 0);
+      }
+      panel = drawImage(`head ${layer}.${head}`, tokens, weight, most, press);
+      const choose = (l, h) => { control("layer").value = l; control("head").value = h; draw(); };
+      view.querySelector(".panels").replaceChildren(drawHeads(heads, [layer, head], choose), panel);
+      press(query);
+    };
+    all(view, "[data-choice]").forEach(choice => choice.addEventListener("change", draw));
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+    draw();
+  }
+
+  // ---- Tables of words begin where they are read
+  for (const view of all(document, ".words")) {
+    const cell = view.querySelector("thead tr").cells[Number(view.dataset.column) + 1];
+    view.scrollLeft = cell.offsetLeft + cell.offsetWidth - view.clientWidth;
+  }
+
   // ---- Saving
   const save = (name, type, text) => {
     const link = document.createElement("a");
@@ -202,9 +333,24 @@
       weighting: w.name, sequence: sequence.name, head: heads[Math.floor(i / (n * n))], query: Math.floor(i / n) % n, key: i % n, weight,
     }));
   }));
+  const headRows = view => {
+    const weights = weightsOf(view), rows = [], n = view.tokens.length;
+    for (let layer = 0; layer < view.layers; layer++) for (let head = 0; head < view.heads; head++)
+      for (let query = 0; query < n; query++) for (let key = 0; key < n; key++) {
+        const weight = weights(layer, head, query, key);
+        if (weight != null) rows.push({ head: `${layer}.${head}`, query, key, from: view.tokens[query], to: view.tokens[key], weight: weight.toFixed(4) });
+      }
+    return rows;
+  };
+  const wordRows = grid => grid.cells.flatMap((cell, i) => cell.map(([word, share], rank) => ({
+    row: grid.rows.labels[Math.floor(i / grid.columns.labels.length)], column: grid.columns.labels[i % grid.columns.labels.length],
+    rank: rank + 1, word: grid.words[word], share,
+  })));
   const arrows = ({ nodes, edges }) => edges.map(e => ({ from: nodes[e.from].name, to: nodes[e.to].name, label: e.label }));
   const csv = view => {
     const rows = view.attention ? attentionRows(view.attention)
+      : view.heads ? headRows(view.heads)
+      : view.words ? wordRows(view.words)
       : view.diagram ? arrows(view.diagram)
       : view.chart ? rowsOf(view.chart, {})
       : view.frames.frames.flatMap(f => rowsOf(f.chart, { frame: f.label }));

@@ -1,7 +1,7 @@
 //! The page: heading, table of contents with verdicts, the steps, the figures.
 
 use super::picture;
-use crate::study::{Cell, Outcome, Published, Step, Story, Table};
+use crate::study::{Cell, Outcome, Picture, PromptStory, Published, Section, Step, Story, Table};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::Value;
 
@@ -18,6 +18,72 @@ pub fn html(story: &Story) -> String {
     if let Err(e) = story.check() {
         panic!("{e}");
     }
+    let body = html! {
+        header {
+            h1 { (story.title) }
+            p.model { (prose(&story.model)) }
+            @for paragraph in &story.summary { p { (prose(paragraph)) } }
+        }
+        (contents(story))
+        main { @for s in &story.steps { (step(story, s)) } }
+        @if story.published().next().is_some() { (all_published(story)) }
+        @if !story.figures.is_empty() { (figures(story)) }
+    };
+    let made = html! { ", study " code { (story.study) } };
+    whole(&story.title, body, made)
+}
+
+/// What a model makes of a prompt as a page: one file, which loads nothing.
+///
+/// # Panics
+/// If the story's numbers do not fit together ([`PromptStory::check`]).
+#[track_caller]
+pub fn prompt_html(story: &PromptStory) -> String {
+    if let Err(e) = story.check() {
+        panic!("{e}");
+    }
+    let title = shortened(&story.title);
+    let body = html! {
+        header {
+            h1.prompt { (title) }
+            p.model { (prose(&story.model)) }
+            @for paragraph in &story.summary { p { (prose(paragraph)) } }
+            p.places { @for s in &story.sections { a href={ "#" (s.id) } { (s.title) } " " } }
+        }
+        main { @for s in &story.sections { (section(s)) } }
+    };
+    whole(&title, body, html! {})
+}
+
+/// A heading has room for so much of a text.
+fn shortened(text: &str) -> String {
+    const MOST: usize = 160;
+    match text.chars().count() > MOST {
+        true => text.chars().take(MOST - 1).chain(['…']).collect(),
+        false => text.into(),
+    }
+}
+
+fn section(section: &Section) -> Markup {
+    html! {
+        section #(section.id) {
+            h2 { (prose(&section.title)) }
+            (contained(&section.text, &section.tables, &section.pictures))
+        }
+    }
+}
+
+/// Paragraphs, tables and pictures, one below the other.
+fn contained(text: &[String], tables: &[Table], pictures: &[Picture]) -> Markup {
+    html! {
+        @for paragraph in text { p { (prose(paragraph)) } }
+        @for t in tables { (table(t)) }
+        @for p in pictures { (picture::figure(p)) }
+    }
+}
+
+/// A page around its body, with who made it at its end.
+fn whole(title: &str, body: Markup, made: Markup) -> String {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -29,21 +95,13 @@ pub fn html(story: &Story) -> String {
                 meta http-equiv="Content-Security-Policy"
                     content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:";
                 link rel="icon" href="data:,";
-                title { (story.title) }
+                title { (title) }
                 style { (PreEscaped(PAGE_STYLE)) }
                 style #chart-style { (PreEscaped(CHART_STYLE)) }
             }
             body {
-                header {
-                    h1 { (story.title) }
-                    p.model { (prose(&story.model)) }
-                    @for paragraph in &story.summary { p { (prose(paragraph)) } }
-                }
-                (contents(story))
-                main { @for s in &story.steps { (step(story, s)) } }
-                @if story.published().next().is_some() { (all_published(story)) }
-                @if !story.figures.is_empty() { (figures(story)) }
-                footer { "pathsum " (env!("CARGO_PKG_VERSION")) ", study " code { (story.study) } }
+                (body)
+                footer { "pathsum " (env!("CARGO_PKG_VERSION")) (made) }
                 div #tip hidden {}
                 script { (PreEscaped(SCRIPT)) }
             }
@@ -86,9 +144,7 @@ fn step(story: &Story, step: &Step) -> Markup {
             h2 { (prose(&step.title)) }
             blockquote { (prose(&step.claim)) }
             p.because { (badge(step.verdict.outcome)) " " (prose(&step.verdict.because)) }
-            @for paragraph in &step.text { p { (prose(paragraph)) } }
-            @for t in &step.tables { (table(t)) }
-            @for p in &step.pictures { (picture::figure(p)) }
+            (contained(&step.text, &step.tables, &step.pictures))
             @if !step.published.is_empty() {
                 (published("Published of the write-up's model, and found on this one", story, &mut step.published.iter()))
             }
@@ -224,10 +280,13 @@ fn figure(value: &Value) -> String {
     }
 }
 
-/// Text, with code between `backticks`.
+/// Text, with code between `backticks`. One that belongs to the text itself has a backslash before it.
 pub fn prose(text: &str) -> Markup {
+    // No text has a zero byte of its own.
+    let text = text.replace("\\`", "\0");
     html! {
         @for (i, part) in text.split('`').enumerate() {
+            @let part = part.replace('\0', "`");
             @if i % 2 == 1 { code { (part) } } @else { (part) }
         }
     }

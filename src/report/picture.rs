@@ -3,7 +3,9 @@
 use super::attention;
 use super::charts::AcrossPanels;
 use super::diagram;
+use super::heads;
 use super::page::prose;
+use super::words;
 use crate::study::{Frame, Picture, View};
 use maud::{Markup, PreEscaped, html};
 use serde::Serialize;
@@ -25,12 +27,15 @@ pub fn figure(picture: &Picture) -> Markup {
                 }
                 View::Frames { title, frames } => (slider(title, frames)),
                 View::Attention(view) => (attention::controls(view)),
+                View::Heads(view) => (heads::controls(view)),
+                View::Words(grid) => (words::draw(grid)),
                 View::Diagram(view) => (diagram::draw(view)),
             }
             @if !picture.caption.is_empty() { p.caption { (prose(&picture.caption)) } }
             p.save {
                 "Save: "
-                button type="button" data-save="svg" { "SVG" } " "
+                // A table of words is no drawing.
+                @if !matches!(picture.view, View::Words(_)) { button type="button" data-save="svg" { "SVG" } " " }
                 button type="button" data-save="csv" { "CSV" } " "
                 button type="button" data-save="json" { "JSON" }
             }

@@ -1,8 +1,8 @@
 //! Whether a story's numbers fit together: what a program makes does, a file may not.
 
 use super::{
-    AttentionView, Axis, BarChart, BoxPlot, Chart, Diagram, HeatMap, HistogramChart, Number,
-    Picture, Scale, Story, Table, View, XyPlot,
+    AttentionView, Axis, BarChart, BoxPlot, Chart, Diagram, HeadsView, HeatMap, HistogramChart,
+    Number, Picture, PromptStory, Scale, Story, Table, View, WordGrid, XyPlot,
 };
 use crate::error::{Error, Result};
 use std::collections::BTreeSet;
@@ -26,27 +26,49 @@ impl Story {
     /// # Errors
     /// The first place where they do not.
     pub fn check(&self) -> Result<()> {
-        let mut steps = BTreeSet::new();
-        let mut pictures = BTreeSet::new();
-        for step in &self.steps {
-            name(&step.id).map_err(|e| Error::Story(format!("step {e}")))?;
-            if !steps.insert(&step.id) {
-                return Err(Error::Story(format!("step `{}`: there are two", step.id)));
-            }
-            for table in &step.tables {
-                rows(table).map_err(|e| Error::Story(format!("table `{}`: {e}", table.title)))?;
-            }
-            for picture in &step.pictures {
-                name(&picture.id).map_err(|e| Error::Story(format!("picture {e}")))?;
-                let of = |e| Error::Story(format!("picture `{}`: {e}", picture.id));
-                view(picture).map_err(of)?;
-                if !pictures.insert(&picture.id) {
-                    return Err(of("there are two".into()));
-                }
+        let steps = self.steps.iter();
+        let parts = steps.map(|s| (s.id.as_str(), s.tables.as_slice(), s.pictures.as_slice()));
+        check_parts("step", parts)
+    }
+}
+
+impl PromptStory {
+    /// Whether the numbers fit together, as [`Story::check`] sees to.
+    ///
+    /// # Errors
+    /// The first place where they do not.
+    pub fn check(&self) -> Result<()> {
+        let sections = self.sections.iter();
+        let parts = sections.map(|s| (s.id.as_str(), s.tables.as_slice(), s.pictures.as_slice()));
+        check_parts("section", parts)
+    }
+}
+
+/// Checks parts by their ids, with their tables and pictures.
+fn check_parts<'a>(
+    what: &str,
+    all: impl Iterator<Item = (&'a str, &'a [Table], &'a [Picture])>,
+) -> Result<()> {
+    let mut parts = BTreeSet::new();
+    let mut ids = BTreeSet::new();
+    for (id, tables, pictures) in all {
+        name(id).map_err(|e| Error::Story(format!("{what} {e}")))?;
+        if !parts.insert(id) {
+            return Err(Error::Story(format!("{what} `{id}`: there are two")));
+        }
+        for table in tables {
+            rows(table).map_err(|e| Error::Story(format!("table `{}`: {e}", table.title)))?;
+        }
+        for picture in pictures {
+            name(&picture.id).map_err(|e| Error::Story(format!("picture {e}")))?;
+            let of = |e| Error::Story(format!("picture `{}`: {e}", picture.id));
+            view(picture).map_err(of)?;
+            if !ids.insert(&picture.id) {
+                return Err(of("there are two".into()));
             }
         }
-        Ok(())
     }
+    Ok(())
 }
 
 type Checked = Result<(), String>;
@@ -96,6 +118,8 @@ fn view(picture: &Picture) -> Checked {
             Ok(())
         }
         View::Attention(a) => attention(a),
+        View::Heads(h) => heads(h),
+        View::Words(w) => words(w),
         View::Diagram(d) => diagram(d),
     }
 }
@@ -225,6 +249,43 @@ fn attention(attention: &AttentionView) -> Checked {
         }
     }
     Ok(())
+}
+
+fn heads(view: &HeadsView) -> Checked {
+    if view.tokens.is_empty() || view.layers == 0 || view.heads == 0 {
+        return Err("no tokens, or no heads".into());
+    }
+    if view.first[0] >= view.layers || view.first[1] >= view.heads {
+        return Err("there is no head that could be seen first".into());
+    }
+    if view.query >= view.tokens.len() {
+        return Err(format!("there is no position {}", view.query));
+    }
+    if !view.score.is_empty() || !view.scores.is_empty() {
+        length("scores", view.scores.len(), view.layers * view.heads)?;
+    }
+    match view.bytes() {
+        Some(_) => Ok(()),
+        None => Err("the weights are not as many bytes as there should be, in base64".into()),
+    }
+}
+
+fn words(grid: &WordGrid) -> Checked {
+    let (rows, columns) = (places(&grid.rows)?, places(&grid.columns)?);
+    length("cells", grid.cells.len(), rows * columns)?;
+    let named = grid.cells.iter().flatten().map(|(word, _)| *word);
+    if let Some(word) = named.max().filter(|&word| word >= grid.words.len()) {
+        return Err(format!("there is no word {word}"));
+    }
+    if let Some(&[r, c]) = (grid.marked.iter()).find(|m| m[0] >= rows || m[1] >= columns) {
+        return Err(format!(
+            "the mark [{r}, {c}] is outside {rows} rows and {columns} columns"
+        ));
+    }
+    match grid.column < columns {
+        true => Ok(()),
+        false => Err(format!("there is no column {}", grid.column)),
+    }
 }
 
 fn diagram(diagram: &Diagram) -> Checked {

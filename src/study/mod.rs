@@ -7,12 +7,15 @@ mod check;
 mod circuit;
 mod data;
 mod diagram;
+mod heads_view;
 pub mod palindrome;
 mod picture;
+mod prompt;
 mod published;
 pub mod sorted_list;
 mod story;
 pub mod two_integer;
+mod word_grid;
 mod words;
 
 pub use chart::{
@@ -21,9 +24,12 @@ pub use chart::{
 };
 pub use data::{Provenance, Set};
 pub use diagram::{Diagram, DiagramNode, Edge};
+pub use heads_view::HeadsView;
 pub use picture::{AttentionView, Frame, Picture, Sequence, View, Weighting};
+pub use prompt::{PromptStory, Question, Section};
 pub use published::Published;
 pub use story::{Cell, Conclusion, Number, Outcome, Step, Story, Table};
+pub use word_grid::WordGrid;
 
 /// Told the name of each part of a study as it begins.
 pub type Announce<'a> = &'a (dyn Fn(&str) + Sync);

@@ -1,6 +1,6 @@
 //! Pictures: a chart, charts in a row of steps, attention patterns to look through, or a diagram.
 
-use super::{Chart, Diagram, Number};
+use super::{Chart, Diagram, HeadsView, Number, WordGrid};
 use serde::{Deserialize, Serialize};
 
 /// A picture, with the numbers behind it.
@@ -51,6 +51,10 @@ pub enum View {
     },
     /// Attention patterns, one head and sequence at a time.
     Attention(AttentionView),
+    /// Attention patterns of every head on one sequence.
+    Heads(HeadsView),
+    /// Words in rows and columns.
+    Words(WordGrid),
     /// Boxes and arrows.
     Diagram(Diagram),
 }
@@ -64,6 +68,18 @@ impl From<Chart> for View {
 impl From<AttentionView> for View {
     fn from(attention: AttentionView) -> Self {
         View::Attention(attention)
+    }
+}
+
+impl From<HeadsView> for View {
+    fn from(heads: HeadsView) -> Self {
+        View::Heads(heads)
+    }
+}
+
+impl From<WordGrid> for View {
+    fn from(words: WordGrid) -> Self {
+        View::Words(words)
     }
 }
 
