@@ -3,6 +3,7 @@
 use super::args::{Common, ModelArg};
 use super::batch::SequenceArgs;
 use super::sweep::{Ablation, Grids, Reading, Request, SweepFile, What};
+use super::words::Words;
 use anyhow::{Result, bail};
 use pathsum::intervene::{Change, Each, Over, Site, Sweep};
 use pathsum::{Precision, Scalar};
@@ -85,7 +86,9 @@ fn ablate<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
         .grids
         .grid(config, tokens.pos(), &[args.by()], &change)?;
     let clean = || Ok(answers.rows_of(&model.logits(tokens)?));
-    let metric = args.reading.metric(config, (tokens, &answers), clean)?;
+    let words = Words::of(&args.model)?;
+    let chosen = args.reading.chosen(&words, config)?;
+    let metric = (args.reading).metric(chosen, config, (tokens, &answers), clean)?;
     let sweep = Sweep::new(&model, tokens, &answers, &*metric);
     let result = args.grids.sweep(common, sweep, &grid)?;
     let request = Request {
@@ -99,11 +102,13 @@ fn ablate<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
         batch: tokens.batch(),
         pos: tokens.pos(),
         chosen: args.grids.chosen(config, &grid, tokens.pos())?,
-        metric: args.reading.metric_name(),
+        metric: chosen.name(),
         at: answers.positions().to_vec(),
         labels: args.reading.labels_name(),
     };
-    args.grids
-        .finish(common, SweepFile::ablated(request, result))?;
+    args.grids.finish(
+        common,
+        SweepFile::ablated(request, words.positions(tokens), result),
+    )?;
     Ok(ExitCode::SUCCESS)
 }

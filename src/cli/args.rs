@@ -1,11 +1,12 @@
 //! The arguments that several subcommands share, and what they become.
 
 use super::batch::SequenceArgs;
+use super::words::{Words, placed};
 use anyhow::{Result, anyhow, bail};
 use clap::ArgAction;
 use clap::builder::{BoolValueParser, TypedValueParser};
 use pathsum::eval::{Circuit, Source, hooks};
-use pathsum::expr::{Dims, Family};
+use pathsum::expr::{Dims, Family, Space};
 use pathsum::fixture::Fixture;
 use pathsum::format::open_weights;
 use pathsum::model::{Config, Model, Tokens};
@@ -207,11 +208,17 @@ impl CircuitArg {
     pub fn with_circuit<T: Scalar, R>(
         &self,
         common: &Common,
-        f: impl FnOnce(&Circuit<'_, T>) -> Result<R>,
+        f: impl FnOnce(&Circuit<'_, T>, &Labels) -> Result<R>,
     ) -> Result<R> {
         let model = self.model.load::<T>()?;
+        let words = Words::of(&self.model)?;
         if !self.sequences.given() {
-            return f(&Circuit::parse(&self.expr, &model)?);
+            let labels = Labels {
+                words,
+                dims: model.config().dims(),
+                tokens: Vec::new(),
+            };
+            return f(&Circuit::parse(&self.expr, &model)?, &labels);
         }
         let (tokens, _) = self
             .sequences
@@ -226,7 +233,48 @@ impl CircuitArg {
             .into_iter()
             .fold(Run::new(), |run, hook| run.cache(hook));
         let out = model.run(&tokens, run)?;
-        f(&Circuit::parse(&self.expr, Source::run(&model, &out, 0))?)
+        let labels = Labels {
+            words,
+            dims,
+            tokens: tokens.sequence(0).to_vec(),
+        };
+        let source = Source::run(&model, &out, 0);
+        f(&Circuit::parse(&self.expr, source)?, &labels)
+    }
+}
+
+/// What the rows and columns of a circuit are called.
+pub struct Labels {
+    words: Words,
+    dims: Dims,
+    /// Those at the positions, where there is a run.
+    tokens: Vec<i64>,
+}
+
+impl Labels {
+    /// The word of a row or column, where a space's dimensions are tokens, or positions with tokens.
+    pub fn word(&self, space: &Space, i: usize) -> Option<String> {
+        match space {
+            Space::Vocab | Space::Out => self.words.exact(i),
+            Space::Pos => self.words.exact(*self.tokens.get(i)? as usize),
+            Space::Stack(parts) => {
+                let mut first = 0;
+                for part in parts {
+                    let size = part.size(&self.dims);
+                    if i < first + size {
+                        return self.word(part, i - first);
+                    }
+                    first += size;
+                }
+                None
+            }
+            Space::Model | Space::Head(_) | Space::Mlp(_) | Space::One => None,
+        }
+    }
+
+    /// Its number, with its word where it has one.
+    pub fn shown(&self, space: &Space, i: usize) -> String {
+        placed(i, self.word(space, i).as_deref())
     }
 }
 

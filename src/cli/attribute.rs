@@ -5,6 +5,7 @@ use super::batch::SequenceArgs;
 use super::direction::Direction;
 use super::output::{progress, report, table, text};
 use super::places::Places;
+use super::words::{Words, placed};
 use anyhow::{Result, bail};
 use pathsum::decompose::{
     By, Component, Stack, direct_logit_attribution, residual_stack, source_attribution,
@@ -21,16 +22,16 @@ use std::process::ExitCode;
 /// of each; `std` is the standard deviation between sequences. They add up to the logit.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Example:\n  pathsum attribute model/ --tokens dataset.safetensors --logit 1-0 --by head"
+    after_help = "Examples:\n  pathsum attribute gpt2/ --prompt \"The capital of France is\" --logit \" of- time\"\n  pathsum attribute model/ --tokens dataset.safetensors --logit 1-0 --by head"
 )]
 pub struct Args {
     #[command(flatten)]
     model: ModelArg,
     #[command(flatten)]
     sequences: SequenceArgs,
-    /// A logit, or one less another
-    #[arg(long, value_name = "I[-J]")]
-    logit: Direction,
+    /// A logit, or one less another; by their numbers, or in words where the model's folder has a tokenizer
+    #[arg(long, value_name = "I[-J]", allow_hyphen_values = true)]
+    logit: String,
     /// Where it is read: first, last, all, N, N-M, or several with commas
     #[arg(long, value_name = "PLACES", default_value = "last")]
     at: Places,
@@ -81,31 +82,40 @@ fn attribute<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
         .read(common, &args.model, model.config())?
         .tokens;
     let positions = args.at.of("--at: position", tokens.pos())?;
-    let (whole, components) = components(args, common, &model, &tokens, &positions)?;
+    attended(&tokens, &positions)?;
+    let words = Words::of(&args.model)?;
+    let logit = Direction::parse("--logit", &args.logit, &words, model.config())?;
+    let there = words.positions(&tokens);
+    let there = |p: usize| there.as_ref().and_then(|words| words[p].as_deref());
+    let asked = (positions.as_slice(), logit);
+    let (whole, components) = components(args, common, &model, &tokens, asked)?;
     let listed = components.iter();
     let result = json!({
         "model": args.model.model,
         "dtype": T::PRECISION.to_string(),
         "batch": tokens.batch(),
         "at": positions,
-        "logit": args.logit.of,
-        "less": args.logit.less,
+        "words": words.positions(&tokens),
+        "logit": logit.of,
+        "logit_word": words.exact(logit.of),
+        "less": logit.less,
+        "less_word": logit.less.and_then(|less| words.exact(less)),
         "mean": whole.mean,
         "std": whole.std(),
         "components": listed
-            .map(|(component, spread)| json!({"component": component, "mean": spread.mean, "std": spread.std()}))
+            .map(|(part, spread)| json!({"component": part.label(), "mean": spread.mean, "std": spread.std()}))
             .collect::<Vec<_>>(),
     });
     report(common, &result, || {
-        let at: Vec<String> = positions.iter().map(usize::to_string).collect();
+        let at: Vec<String> = positions.iter().map(|&p| placed(p, there(p))).collect();
         format!(
             "{} at position {} of {} sequences: mean {:.4}, standard deviation {}\n\n{}",
-            args.logit,
+            logit.shown(&words),
             at.join(", "),
             tokens.batch(),
             whole.mean,
             deviation(&whole),
-            listing(components)
+            listing(components, &there)
         )
     })?;
     Ok(ExitCode::SUCCESS)
@@ -117,8 +127,8 @@ fn components<T: Scalar>(
     common: &Common,
     model: &Model<T>,
     tokens: &Tokens,
-    positions: &[usize],
-) -> Result<(Welford, Vec<(String, Welford)>)> {
+    (positions, direction): (&[usize], Direction),
+) -> Result<(Welford, Vec<(Part, Welford)>)> {
     let config = model.config();
     let by = args.by.by();
     if config.n_layers == 0 {
@@ -135,17 +145,17 @@ fn components<T: Scalar>(
     let piece = (MEMORY / each.max(1)).clamp(1, tokens.batch());
     let bar = progress(common, "running", tokens.batch());
     let mut whole = Welford::default();
-    let mut components: Vec<(String, Welford)> = Vec::new();
+    let mut components: Vec<(Part, Welford)> = Vec::new();
     for first in (0..tokens.batch()).step_by(piece) {
         let tokens = tokens.slice(first, piece.min(tokens.batch() - first));
         let run = keep.iter().fold(Run::new(), |run, &hook| run.cache(hook));
         let out = model.run(&tokens, run)?;
         let stack = residual_stack(model, &out.cache, config.end_of_stream(), by)?;
-        let parts = direct_logit_attribution(model, &out.cache, stack, &[args.logit.logit()])?;
+        let parts = direct_logit_attribution(model, &out.cache, stack, &[direction.logit()])?;
         let parts = Attributed {
             sources: match args.by {
                 Cut::Source => (0..config.n_layers)
-                    .map(|l| source_attribution(model, &out.cache, l, args.logit.logit()))
+                    .map(|l| source_attribution(model, &out.cache, l, direction.logit()))
                     .collect::<pathsum::Result<_>>()?,
                 _ => Vec::new(),
             },
@@ -156,7 +166,7 @@ fn components<T: Scalar>(
             components = labels.map(|label| (label, Welford::default())).collect();
         }
         for sequence in 0..tokens.batch() {
-            let logit = |p: &usize| args.logit.along(out.logits.slice(&[sequence, *p])).to_f64();
+            let logit = |p: &usize| direction.along(out.logits.slice(&[sequence, *p])).to_f64();
             whole.add(positions.iter().map(logit).sum::<f64>() / positions.len() as f64);
             let values = parts.of(sequence, positions);
             for ((_, spread), value) in components.iter_mut().zip(values) {
@@ -169,6 +179,34 @@ fn components<T: Scalar>(
     Ok((whole, components))
 }
 
+/// That all sequences have tokens there, and no pads.
+fn attended(tokens: &Tokens, positions: &[usize]) -> Result<()> {
+    let places = |s: usize| positions.iter().map(move |&p| (s, p));
+    let mut all = (0..tokens.batch()).flat_map(places);
+    match all.find(|&(s, p)| !tokens.is_attended(s, p)) {
+        None => Ok(()),
+        Some((s, p)) => bail!(
+            "position {p} of sequence {s} is a pad, where nothing is said: expected sequences of one length, or --at with positions that all have"
+        ),
+    }
+}
+
+/// A component, or what of a head comes from one position.
+#[derive(Clone, Copy)]
+struct Part {
+    component: Component,
+    from: Option<usize>,
+}
+
+impl Part {
+    fn label(self) -> String {
+        match self.from {
+            Some(from) => format!("{} from {from}", self.component),
+            None => self.component.to_string(),
+        }
+    }
+}
+
 /// What a piece of the batch's components add to the logit.
 struct Attributed<T: Scalar> {
     whole: Stack<T>,
@@ -177,12 +215,13 @@ struct Attributed<T: Scalar> {
 }
 
 impl<T: Scalar> Attributed<T> {
-    fn labels(&self) -> Vec<String> {
-        let of = |label: &Component| match (label, self.sources.first()) {
+    fn labels(&self) -> Vec<Part> {
+        let part = |&component: &Component, from| Part { component, from };
+        let of = |component: &Component| match (component, self.sources.first()) {
             (Component::Head(_), Some(source)) => (0..source.shape()[3])
-                .map(|from| format!("{label} from {from}"))
+                .map(|from| part(component, Some(from)))
                 .collect(),
-            _ => vec![label.to_string()],
+            _ => vec![part(component, None)],
         };
         self.whole.labels.iter().flat_map(of).collect()
     }
@@ -247,13 +286,19 @@ fn deviation(spread: &Welford) -> String {
 }
 
 /// The largest first.
-fn listing(mut components: Vec<(String, Welford)>) -> String {
+fn listing<'w>(
+    mut components: Vec<(Part, Welford)>,
+    word: &dyn Fn(usize) -> Option<&'w str>,
+) -> String {
     components.sort_by(|a, b| b.1.mean.abs().total_cmp(&a.1.mean.abs()));
     let rest = components.split_off(components.len().min(MAX_ROWS));
     let mut t = table(["component", "adds", "std"]);
-    for (component, spread) in &components {
+    for (part, spread) in &components {
         t.add_row([
-            component.clone(),
+            match part.from {
+                Some(from) => format!("{} from {}", part.component, placed(from, word(from))),
+                None => part.label(),
+            },
             format!("{:+.4}", spread.mean),
             deviation(spread),
         ]);

@@ -5,7 +5,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use pathsum::metric::Answers;
 use pathsum::model::Config;
 use pathsum::task::{BuiltIn, Task};
-use pathsum::text::Special;
+use pathsum::text::{Special, Tokenizer};
 use pathsum::{TensorFile, Tokens};
 use std::path::{Path, PathBuf};
 
@@ -84,15 +84,17 @@ impl TextArgs {
     fn batch(&self, common: &Common, model: &ModelArg, config: &Config) -> Result<Batch> {
         let tokenizer = model.tokenizer()?;
         let texts = self.read()?;
-        let tokens = tokenizer.batch(&texts, self.special());
-        let tokens = common.limited(tokens.context("--prompt")?);
-        tokens.check(config).context("--prompt")?;
-        Ok(Batch {
-            name: texts[..tokens.batch()].join("; "),
-            source: LabelSource::Typed(None, None),
-            chosen: (0..tokens.batch()).collect(),
-            tokens,
-        })
+        let option = if self.text.is_some() {
+            "--text"
+        } else {
+            "--prompt"
+        };
+        Batch::of_texts(
+            (option, &texts),
+            (&tokenizer, self.special()),
+            common,
+            config,
+        )
     }
 }
 
@@ -207,6 +209,25 @@ impl Batch {
         Ok(Batch {
             name,
             source: LabelSource::File(file, all),
+            chosen: (0..tokens.batch()).collect(),
+            tokens,
+        })
+    }
+
+    /// The tokens of texts, which an option gave.
+    pub fn of_texts(
+        (option, texts): (&str, &[String]),
+        (tokenizer, special): (&Tokenizer, Special),
+        common: &Common,
+        config: &Config,
+    ) -> Result<Self> {
+        let tokens = tokenizer.batch(texts, special);
+        let tokens = common.limited(tokens.with_context(|| option.to_string())?);
+        let checked = tokens.check(config);
+        checked.with_context(|| option.to_string())?;
+        Ok(Batch {
+            name: texts[..tokens.batch()].join("; "),
+            source: LabelSource::Typed(None, None),
             chosen: (0..tokens.batch()).collect(),
             tokens,
         })

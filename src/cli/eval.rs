@@ -1,9 +1,10 @@
 //! `pathsum eval`: circuits, computed.
 
-use super::args::{CircuitArg, Common};
+use super::args::{CircuitArg, Common, Labels};
 use super::output::{report, table, text};
 use anyhow::{Result, anyhow, bail};
 use pathsum::eval::{Value, evaluate};
+use pathsum::expr::Expr;
 use pathsum::linalg::Par;
 use pathsum::tensor::Saved;
 use pathsum::{Error, Precision, Scalar, Tensor, write_safetensors};
@@ -39,61 +40,68 @@ const MAX_PRINTED: usize = 1 << 20;
 
 fn execute<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
     let form = args.circuit.form();
-    args.circuit.with_circuit::<T, _>(common, |circuit| {
-        let (family, plan) = (circuit.family(), circuit.plan(form));
-        let values = evaluate(&plan, circuit.source(), Par::Rayon).map_err(|e| match e {
-            Error::Memory { .. } => {
-                anyhow!("{e}; `--as top=10`, factored, norm or svd need not form the matrix")
-            }
-            other => other.into(),
-        })?;
-        let axes: Vec<usize> = family.axes.iter().map(|a| a.labels.len()).collect();
-        let named = named(&values, &axes);
-        if let Some(out) = &args.out {
-            let saved = named
-                .iter()
-                .map(|(name, array)| (name.to_string(), array.saved()));
-            write_safetensors(out, saved)?;
-        } else if common.json() && named.iter().any(|(_, a)| a.len() > MAX_PRINTED) {
-            bail!("more than {MAX_PRINTED} numbers: write them to a file with --out");
-        }
-        let rows_cols = plan.outputs.first().map(|o| [o.rows, o.cols]);
-        let mut result = json!({
-            "expression": args.circuit.expr,
-            "as": form.to_string(),
-            "dtype": T::PRECISION.to_string(),
-            "shape": rows_cols,
-            "axes": family.axes.iter().map(|a| &a.labels).collect::<Vec<_>>(),
-        });
-        match &args.out {
-            Some(out) => result["out"] = json!(out.display().to_string()),
-            None => named
-                .iter()
-                .for_each(|(name, array)| result[*name] = array.json()),
-        }
-        report(common, &result, || {
+    args.circuit
+        .with_circuit::<T, _>(common, |circuit, labels| {
+            let (family, plan) = (circuit.family(), circuit.plan(form));
+            let values = evaluate(&plan, circuit.source(), Par::Rayon).map_err(|e| match e {
+                Error::Memory { .. } => {
+                    anyhow!("{e}; `--as top=10`, factored, norm or svd need not form the matrix")
+                }
+                other => other.into(),
+            })?;
+            let axes: Vec<usize> = family.axes.iter().map(|a| a.labels.len()).collect();
+            let named = named(&values, &axes);
             if let Some(out) = &args.out {
-                let written = named
+                let saved = named
                     .iter()
-                    .map(|(name, a)| format!("{name} {:?}", a.shape()));
-                let written = written.collect::<Vec<_>>().join(", ");
-                return format!("wrote {written} in {} to {}\n", T::PRECISION, out.display());
+                    .map(|(name, array)| (name.to_string(), array.saved()));
+                write_safetensors(out, saved)?;
+            } else if common.json() && named.iter().any(|(_, a)| a.len() > MAX_PRINTED) {
+                bail!("more than {MAX_PRINTED} numbers: write them to a file with --out");
             }
-            let members = values.iter().enumerate();
-            members
-                .map(|(i, value)| {
-                    let label = family.label(i);
-                    let heading = if label.is_empty() {
-                        label
-                    } else {
-                        format!("{label}\n")
-                    };
-                    heading + &shown(value, [plan.outputs[i].rows, plan.outputs[i].cols])
-                })
-                .collect()
-        })?;
-        Ok(ExitCode::SUCCESS)
-    })
+            let rows_cols = plan.outputs.first().map(|o| [o.rows, o.cols]);
+            let mut result = json!({
+                "expression": args.circuit.expr,
+                "as": form.to_string(),
+                "dtype": T::PRECISION.to_string(),
+                "shape": rows_cols,
+                "axes": family.axes.iter().map(|a| &a.labels).collect::<Vec<_>>(),
+            });
+            match &args.out {
+                Some(out) => result["out"] = json!(out.display().to_string()),
+                None => {
+                    named
+                        .iter()
+                        .for_each(|(name, array)| result[*name] = array.json());
+                    if let Some(words) = top_words(&values, &family.members, labels) {
+                        result["words"] = json!(words);
+                    }
+                }
+            }
+            report(common, &result, || {
+                if let Some(out) = &args.out {
+                    let written = named
+                        .iter()
+                        .map(|(name, a)| format!("{name} {:?}", a.shape()));
+                    let written = written.collect::<Vec<_>>().join(", ");
+                    return format!("wrote {written} in {} to {}\n", T::PRECISION, out.display());
+                }
+                let members = values.iter().enumerate();
+                members
+                    .map(|(i, value)| {
+                        let label = family.label(i);
+                        let heading = if label.is_empty() {
+                            label
+                        } else {
+                            format!("{label}\n")
+                        };
+                        let shape = [plan.outputs[i].rows, plan.outputs[i].cols];
+                        heading + &shown(value, shape, (&family.members[i], labels))
+                    })
+                    .collect()
+            })?;
+            Ok(ExitCode::SUCCESS)
+        })
 }
 
 /// An array as it is written.
@@ -195,6 +203,23 @@ fn named<T: Scalar>(values: &[Value<T>], axes: &[usize]) -> Vec<(&'static str, A
     floats.chain(index).collect()
 }
 
+/// Of the largest entries: the words of their columns, one after the other, where these have any.
+fn top_words<T: Scalar>(
+    values: &[Value<T>],
+    members: &[Expr],
+    labels: &Labels,
+) -> Option<Vec<String>> {
+    let of = |(value, member): (&Value<T>, &Expr)| match value {
+        Value::Top(top) => {
+            let columns = top.columns.iter();
+            columns.map(|&c| labels.word(member.cols(), c)).collect()
+        }
+        _ => None,
+    };
+    let all: Option<Vec<Vec<String>>> = values.iter().zip(members).map(of).collect();
+    all.map(|all| all.concat())
+}
+
 /// Rows and columns that fit a terminal.
 const SHOWN_ROWS: usize = 12;
 const SHOWN_COLS: usize = 8;
@@ -209,9 +234,14 @@ fn number<T: Scalar>(x: T) -> String {
     }
 }
 
-fn matrix<T: Scalar>(M: faer::MatRef<'_, T>) -> String {
+/// With what its rows and columns are called.
+fn matrix<T: Scalar>(
+    M: faer::MatRef<'_, T>,
+    row_label: &dyn Fn(usize) -> String,
+    column_label: &dyn Fn(usize) -> String,
+) -> String {
     let (rows, cols) = (M.nrows().min(SHOWN_ROWS), M.ncols().min(SHOWN_COLS));
-    let header = (0..cols).map(|j| j.to_string());
+    let header = (0..cols).map(column_label);
     let more = if cols < M.ncols() { "…" } else { "" };
     let header: Vec<String> = [String::new()]
         .into_iter()
@@ -220,7 +250,7 @@ fn matrix<T: Scalar>(M: faer::MatRef<'_, T>) -> String {
         .collect();
     let mut t = table(header.iter().map(String::as_str));
     for i in 0..rows {
-        let mut row = vec![i.to_string()];
+        let mut row = vec![row_label(i)];
         row.extend((0..cols).map(|j| number(M[(i, j)])));
         t.add_row(row);
     }
@@ -240,15 +270,25 @@ fn row<T: Scalar>(values: &[T]) -> String {
     format!("{}{more}", shown.join(" "))
 }
 
-fn shown<T: Scalar>(value: &Value<T>, [rows, cols]: [usize; 2]) -> String {
+fn shown<T: Scalar>(
+    value: &Value<T>,
+    [rows, cols]: [usize; 2],
+    (member, labels): (&Expr, &Labels),
+) -> String {
+    let row_label = |i: usize| labels.shown(member.rows(), i);
+    let column_label = |j: usize| labels.shown(member.cols(), j);
+    let number_label = |i: usize| i.to_string();
     match value {
         Value::Dense(M) if M.nrows() == 1 && M.ncols() == 1 => format!("{}\n", number(M[(0, 0)])),
-        Value::Dense(M) => format!("[{rows}, {cols}]\n{}", matrix(M.as_ref())),
+        Value::Dense(M) => format!(
+            "[{rows}, {cols}]\n{}",
+            matrix(M.as_ref(), &row_label, &column_label)
+        ),
         Value::Factored(M) => format!(
             "[{rows}, {cols}] = A B over {}\nA\n{}B\n{}",
             M.inner(),
-            matrix(M.A()),
-            matrix(M.B())
+            matrix(M.A(), &row_label, &number_label),
+            matrix(M.B(), &number_label, &column_label)
         ),
         Value::Svd(svd) => format!("[{rows}, {cols}], singular values\n{}\n", row(&svd.S)),
         Value::Eig(z) => {
@@ -265,8 +305,10 @@ fn shown<T: Scalar>(value: &Value<T>, [rows, cols]: [usize; 2]) -> String {
         Value::Top(top) => {
             let mut t = table(["row", "column: entry, the largest first"]);
             for i in 0..rows.min(SHOWN_ROWS) {
-                let entries = top.row(i).map(|(j, x)| format!("{j}: {}", number(x)));
-                t.add_row(vec![i.to_string(), entries.collect::<Vec<_>>().join("  ")]);
+                let entries = top
+                    .row(i)
+                    .map(|(j, x)| format!("{}: {}", column_label(j), number(x)));
+                t.add_row(vec![row_label(i), entries.collect::<Vec<_>>().join("  ")]);
             }
             if rows > SHOWN_ROWS {
                 t.add_row(vec!["…"]);

@@ -1,11 +1,13 @@
 //! `pathsum patch`: activation patching.
 
 use super::args::{Common, ModelArg};
-use super::batch::Batch;
+use super::batch::{Batch, SpecialArgs};
 use super::sweep::{Grids, Reading, Request, SweepFile, What};
+use super::words::Words;
 use anyhow::{Result, bail};
 use pathsum::intervene::{Change, Each, Site, Sweep};
 use pathsum::metric::{mean, per_sequence};
+use pathsum::model::Config;
 use pathsum::{Hook, Precision, Run, Scalar};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -19,17 +21,45 @@ use std::process::ExitCode;
 /// the stream and what is added to it by layer and position, scores and patterns by head, neurons by neuron.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  pathsum patch model/ --clean a.safetensors --corrupt b.safetensors --metric kl --site z\n  pathsum patch model/ --clean a.safetensors --corrupt b.safetensors --labels next --metric loss"
+    after_help = "Examples:\n  pathsum patch gpt2/ --clean-prompt \"The cat sat\" --corrupt-prompt \"The mat sat\" --metric kl --site resid_pre\n  pathsum patch model/ --clean a.safetensors --corrupt b.safetensors --metric kl --site z\n  pathsum patch model/ --clean a.safetensors --corrupt b.safetensors --labels next --metric loss"
 )]
 pub struct Args {
     #[command(flatten)]
     model: ModelArg,
     /// A safetensors file with the clean `tokens`, [batch, pos], and their labels if they are needed
-    #[arg(long, value_name = "FILE")]
-    clean: PathBuf,
+    #[arg(
+        long,
+        value_name = "FILE",
+        required_unless_present = "clean_prompt",
+        requires = "corrupt"
+    )]
+    clean: Option<PathBuf>,
     /// A safetensors file with the corrupted `tokens`: sequence by sequence those that the clean ones are patched into
-    #[arg(long, value_name = "FILE")]
-    corrupt: PathBuf,
+    #[arg(
+        long,
+        value_name = "FILE",
+        required_unless_present = "corrupt_prompt",
+        requires = "clean"
+    )]
+    corrupt: Option<PathBuf>,
+    /// A clean text, for a model whose folder has a tokenizer. May be given several times
+    #[arg(
+        long,
+        value_name = "TEXT",
+        conflicts_with = "clean",
+        requires = "corrupt_prompt"
+    )]
+    clean_prompt: Vec<String>,
+    /// The corrupted text, as many tokens long. As often as there are clean ones
+    #[arg(
+        long,
+        value_name = "TEXT",
+        conflicts_with = "corrupt",
+        requires = "clean_prompt"
+    )]
+    corrupt_prompt: Vec<String>,
+    #[command(flatten)]
+    special: SpecialArgs,
     #[command(flatten)]
     reading: Reading,
     #[command(flatten)]
@@ -37,6 +67,23 @@ pub struct Args {
 }
 
 impl Args {
+    /// The sequences of a file, or of texts.
+    fn batch(
+        &self,
+        common: &Common,
+        config: &Config,
+        (file, option, texts): (&Option<PathBuf>, &str, &[String]),
+    ) -> Result<Batch> {
+        match file {
+            Some(file) => Batch::read(file, common, config),
+            None => {
+                let tokenizer = self.model.tokenizer()?;
+                let special = self.special.special();
+                Batch::of_texts((option, texts), (&tokenizer, special), common, config)
+            }
+        }
+    }
+
     fn by(&self) -> &'static [Each] {
         match self.grids.site() {
             Site::Q | Site::RotQ | Site::RotK | Site::K | Site::V | Site::Z | Site::Result => {
@@ -60,8 +107,14 @@ pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
 fn patch<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
     let model = args.model.load::<T>()?;
     let config = model.config();
-    let clean = Batch::read(&args.clean, common, config)?;
-    let corrupt = Batch::read(&args.corrupt, common, config)?;
+    let clean = (&args.clean, "--clean-prompt", args.clean_prompt.as_slice());
+    let clean = args.batch(common, config, clean)?;
+    let corrupt = (
+        &args.corrupt,
+        "--corrupt-prompt",
+        args.corrupt_prompt.as_slice(),
+    );
+    let corrupt = args.batch(common, config, corrupt)?;
     if clean.shape() != corrupt.shape() {
         bail!(
             "{}: `tokens` has shape {:?}, expected {:?}, as in {}",
@@ -82,7 +135,9 @@ fn patch<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
     let source = model.run(&clean.tokens, keep)?;
     let rows = answers.rows_of(&source.logits);
     let read = (&clean.tokens, &answers);
-    let metric = args.reading.metric(config, read, || Ok(rows.clone()))?;
+    let words = Words::of(&args.model)?;
+    let chosen = args.reading.chosen(&words, config)?;
+    let metric = (args.reading).metric(chosen, config, read, || Ok(rows.clone()))?;
     let sweep = Sweep::new(&model, &corrupt.tokens, &answers, &*metric).source(&source.cache);
     let result = args.grids.sweep(common, sweep, &grid)?;
     let request = Request {
@@ -95,12 +150,13 @@ fn patch<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
         batch,
         pos,
         chosen: args.grids.chosen(config, &grid, pos)?,
-        metric: args.reading.metric_name(),
+        metric: chosen.name(),
         at: answers.positions().to_vec(),
         labels: args.reading.labels_name(),
     };
+    let patched = words.both(&clean.tokens, &corrupt.tokens);
     let clean = mean(&per_sequence(&*metric, &answers, &rows));
     args.grids
-        .finish(common, SweepFile::patched(request, clean, result))?;
+        .finish(common, SweepFile::patched(request, patched, clean, result))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -4,6 +4,7 @@ use super::args::{Common, ModelArg};
 use super::batch::SequenceArgs;
 use super::direction::Direction;
 use super::output::{report, table, text};
+use super::words::Words;
 use anyhow::{Result, bail};
 use pathsum::decompose::{By, LogitPaths, Paths, Top, score_table};
 use pathsum::names::NormSite;
@@ -19,7 +20,7 @@ use std::process::ExitCode;
 /// query --position.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Example:\n  pathsum paths model/ --tokens dataset.safetensors --position -1 --logit 1-0 --top 5"
+    after_help = "Examples:\n  pathsum paths model/ --tokens dataset.safetensors --position -1 --logit 1-0 --top 5\n  pathsum paths gpt2/ --prompt \"The cat sat on the\" --position -1 --logit \" mat\" --top 5"
 )]
 pub struct Args {
     #[command(flatten)]
@@ -29,9 +30,14 @@ pub struct Args {
     /// The position, from 0; from the end where negative
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     position: isize,
-    /// A logit, or one less another
-    #[arg(long, value_name = "I[-J]", required_unless_present = "score")]
-    logit: Option<Direction>,
+    /// A logit, or one less another; by their numbers, or in words where the model's folder has a tokenizer
+    #[arg(
+        long,
+        value_name = "I[-J]",
+        required_unless_present = "score",
+        allow_hyphen_values = true
+    )]
+    logit: Option<String>,
     /// How many paths, or parts of a score, to list
     #[arg(long, value_name = "K")]
     top: Option<usize>,
@@ -78,18 +84,23 @@ fn show<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
         .sequences
         .read_one(common, &args.model, model.config())?;
     let position = position(args.position, tokens.pos())?;
-    match (args.score, args.key, args.logit) {
+    let words = Words::of(&args.model)?;
+    match (args.score, args.key, &args.logit) {
         (Some(head), Some(key), _) => {
             let key = self::position(key, tokens.pos())?;
             score(
                 args,
                 common,
                 &model,
-                (&tokens, sequence),
+                (&tokens, sequence, &words),
                 (head, position, key),
             )
         }
-        (_, _, Some(logit)) => paths(args, common, &model, (&tokens, sequence), (position, logit)),
+        (_, _, Some(logit)) => {
+            let logit = Direction::parse("--logit", logit, &words, model.config())?;
+            let of = (&tokens, sequence, &words);
+            paths(args, common, &model, of, (position, logit))
+        }
         _ => bail!("expected --logit, or --score and --key"),
     }
 }
@@ -112,7 +123,7 @@ fn paths<T: Scalar>(
     args: &Args,
     common: &Common,
     model: &Model<T>,
-    (tokens, sequence): (&Tokens, usize),
+    (tokens, sequence, words): (&Tokens, usize, &Words),
     (position, direction): (usize, Direction),
 ) -> Result<ExitCode> {
     let hooks = Paths::<T>::hooks(model.config());
@@ -132,9 +143,12 @@ fn paths<T: Scalar>(
         "model": args.model.model,
         "dtype": T::PRECISION.to_string(),
         "sequence": sequence,
+        "words": words.all(tokens.sequence(0)),
         "position": position,
         "logit": direction.of,
+        "logit_word": words.exact(direction.of),
         "less": direction.less,
+        "less_word": direction.less.and_then(|less| words.exact(less)),
         "value": found.to_f64(),
         "paths": number(paths.count()),
     });
@@ -159,8 +173,9 @@ fn paths<T: Scalar>(
     }
     report(common, &result, || {
         let mut out = format!(
-            "{direction} at position {position} of sequence {}: {:.6}, the sum over {} paths\n",
-            sequence,
+            "{} at position {} of sequence {sequence}: {:.6}, the sum over {} paths\n",
+            direction.shown(words),
+            words.place(tokens, position),
             found.to_f64(),
             paths.count()
         );
@@ -237,7 +252,7 @@ fn score<T: Scalar>(
     args: &Args,
     common: &Common,
     model: &Model<T>,
-    (tokens, sequence): (&Tokens, usize),
+    (tokens, sequence, words): (&Tokens, usize, &Words),
     (head, query, key): (Head, usize, usize),
 ) -> Result<ExitCode> {
     let c = model.config();
@@ -264,6 +279,7 @@ fn score<T: Scalar>(
         "model": args.model.model,
         "dtype": T::PRECISION.to_string(),
         "sequence": sequence,
+        "words": words.all(tokens.sequence(0)),
         "head": head.to_string(),
         "query": query,
         "key": key,
@@ -281,8 +297,9 @@ fn score<T: Scalar>(
         let rest = sum - entries.iter().map(|e| e.2).sum::<f64>();
         let left = all - entries.len();
         format!(
-            "score of head {head} at query {query} and key {key} of sequence {}, before the mask: {sum:.6}\n\n{}\nThe {left} others together add {rest:.3e}.\n",
-            sequence,
+            "score of head {head} at query {} and key {} of sequence {sequence}, before the mask: {sum:.6}\n\n{}\nThe {left} others together add {rest:.3e}.\n",
+            words.place(tokens, query),
+            words.place(tokens, key),
             text(&t)
         )
     })?;

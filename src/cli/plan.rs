@@ -33,7 +33,7 @@ pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
 
 fn execute<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
     let form = args.circuit.form();
-    args.circuit.with_circuit::<T, _>(common, |circuit| {
+    args.circuit.with_circuit::<T, _>(common, |circuit, _| {
         let dims = circuit.source().dims();
         let plan = circuit.plan(form);
         let naive = Plan::naive(&circuit.family().members, &dims, form);

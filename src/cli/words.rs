@@ -2,6 +2,7 @@
 
 use super::args::ModelArg;
 use anyhow::{Context, Result, anyhow, bail};
+use pathsum::Tokens;
 use pathsum::model::Config;
 use pathsum::text::Tokenizer;
 
@@ -42,8 +43,37 @@ impl Words {
         .transpose()
     }
 
-    /// The token of a model's logits that a text begins with.
-    fn token(&self, text: &str, c: &Config) -> Result<usize> {
+    /// The words at each position, where all sequences have the same one there. Nothing without a tokenizer.
+    pub fn positions(&self, tokens: &Tokens) -> Option<Vec<Option<String>>> {
+        self.0.as_ref()?;
+        let word = |p: usize| {
+            let seen = (0..tokens.batch()).filter(|&s| tokens.is_attended(s, p));
+            let mut all = seen.map(|s| tokens.sequence(s)[p]);
+            let first = all.next()?;
+            self.exact(first as usize)
+                .filter(|_| all.all(|t| t == first))
+        };
+        Some((0..tokens.pos()).map(word).collect())
+    }
+
+    /// The words at each position of clean sequences and corrupted ones: `John/Mary` where the two have others.
+    pub fn both(&self, clean: &Tokens, corrupt: &Tokens) -> Option<Vec<Option<String>>> {
+        let (clean, corrupt) = (self.positions(clean)?, self.positions(corrupt)?);
+        let both = clean.into_iter().zip(corrupt).map(|pair| match pair {
+            (Some(a), Some(b)) if a == b => Some(a),
+            (Some(a), Some(b)) => Some(format!("{a}/{b}")),
+            _ => None,
+        });
+        Some(both.collect())
+    }
+
+    /// Whether there are texts.
+    pub fn known(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// The token of a model's logits that a text begins with, or whose number it is where there is no tokenizer.
+    pub fn token(&self, text: &str, c: &Config) -> Result<usize> {
         let token = match &self.0 {
             Some(tokenizer) => tokenizer.first_token(text)?,
             None => text.trim().parse().map_err(|_| {
@@ -59,6 +89,17 @@ impl Words {
         }
     }
 
+    /// A token by its number, with its text where it has one: `5099 " Mary"`.
+    pub fn numbered(&self, token: usize) -> String {
+        placed(token, self.exact(token).as_deref())
+    }
+
+    /// A position of the first sequence by its number, with the word there if one is known.
+    pub fn place(&self, tokens: &Tokens, position: usize) -> String {
+        let word = self.exact(tokens.sequence(0)[position] as usize);
+        placed(position, word.as_deref())
+    }
+
     /// Tokens in a row, with a bar between one and the next.
     pub fn sequence(&self, tokens: &[i64]) -> String {
         let shown = |&token: &i64| match self.exact(token as usize) {
@@ -70,5 +111,13 @@ impl Words {
             Some(_) => all.join("|"),
             None => all.join(" "),
         }
+    }
+}
+
+/// A place or a token by its number, with the word there if one is known: `5 " is"`.
+pub fn placed(number: usize, word: Option<&str>) -> String {
+    match word {
+        Some(word) => format!("{number} {word:?}"),
+        None => number.to_string(),
     }
 }

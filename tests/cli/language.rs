@@ -321,6 +321,116 @@ fn standard_output_has_the_text_and_nothing_else() {
 }
 
 #[test]
+fn a_page_of_a_prompt_has_its_words_and_is_of_one() {
+    let s = Scratch::new();
+    s.language_model("llama");
+    let args = [
+        "report",
+        "llama",
+        "--prompt",
+        "The cat sat",
+        "--out",
+        "page.html",
+        "--json",
+    ];
+    let (status, stdout, stderr) = texts(s.command(&args).output());
+    assert_eq!((status, stderr.as_str()), (Some(0), ""));
+    let result: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(result["tokens"], json!([0, 3, 8, 9]));
+    let page = String::from_utf8(s.read("page.html")).unwrap();
+    assert_eq!(result["bytes"], json!(page.len()));
+    assert!(page.contains("<h1 class=\"prompt\">The cat sat</h1>"));
+    // The likeliest of all is what `run` says too.
+    let run = ["run", "llama", "--prompt", "The cat sat", "--json"];
+    let run: Value = serde_json::from_str(&texts(s.command(&run).output()).1).unwrap();
+    let next = run["sequences"][0]["next"][0]["word"].as_str().unwrap();
+    let said = result["summary"][0].as_str().unwrap();
+    assert!(said.contains(&format!("position 3 is `{next}`")), "{said}");
+    for (line, said) in table(
+        "report llama --prompt a --prompt b  => --prompt \"b\": one sequence is looked at here
+         report llama                        => llama: of a model a page shows a prompt, expected --prompt TEXT
+         report nothing --answer cat         => --answer: is for a model and a prompt
+         report llama --prompt cat --position 2 => position 2: the sequence's are 0..=1
+         report model --prompt cat           => model: has no tokenizer
+         report llama --prompt cat --answer= => --answer \"\": the text has no tokens, expected one",
+    ) {
+        s.bad(line, said);
+    }
+    // Where there is no tokenizer, numbers are words; and one sequence of a file is looked at.
+    s.ok("report model --tokens data --sequence 1 --answer 4 --out other.html");
+    let page = String::from_utf8(s.read("other.html")).unwrap();
+    assert!(page.contains("The answer that is asked for"));
+}
+
+#[test]
+fn positions_and_logits_are_words_where_there_is_a_tokenizer() {
+    let s = Scratch::new();
+    s.language_model("llama");
+    let ok = |args: &[&str]| {
+        let (status, stdout, stderr) = texts(s.command(args).output());
+        assert_eq!((status, stderr.as_str()), (Some(0), ""), "{args:?}");
+        stdout
+    };
+    let prompt = ["--prompt", "The cat sat"];
+    let of = |command: &str, rest: &[&str]| ok(&[&[command, "llama"], &prompt[..], rest].concat());
+    let said = of("attribute", &["--logit", "mat-cat", "--by", "source"]);
+    assert!(
+        said.starts_with("logit 12 \" mat\" - 8 \" cat\" at position 3 \" sat\" of 1 sequences"),
+        "{said}"
+    );
+    assert!(said.contains(" from 2 \" cat\""), "{said}");
+    let by_number = of("attribute", &["--logit", "12-8", "--by", "source"]);
+    assert_eq!(said, by_number);
+    let said = of("paths", &["--position", "-1", "--logit", "mat"]);
+    assert!(
+        said.starts_with("logit 12 \" mat\" at position 3 \" sat\""),
+        "{said}"
+    );
+    let said = of(
+        "paths",
+        &["--position", "2", "--key", "1", "--score", "1.0"],
+    );
+    assert!(
+        said.contains("query 2 \" cat\" and key 1 \" The\""),
+        "{said}"
+    );
+    let said = of(
+        "ablate",
+        &[
+            "--metric",
+            "logit_diff:mat-cat",
+            "--site",
+            "z",
+            "--by",
+            "position",
+        ],
+    );
+    assert!(
+        said.starts_with("logit_diff:12-8 at position 3 \" sat\""),
+        "{said}"
+    );
+    assert!(said.contains("2 \" cat\""), "{said}");
+    let said = of("eval", &["pattern[1.0]"]);
+    assert!(said.contains("2 \" cat\""), "{said}");
+    let said = ok(&["eval", "llama", "W_E W_U", "--as", "top=1"]);
+    assert!(said.contains("3 \" The\""), "{said}");
+    // Texts in the place of files; the corrupted run's words beside the clean one's.
+    let said = ok(&[
+        "patch",
+        "llama",
+        "--clean-prompt",
+        "The cat sat",
+        "--corrupt-prompt",
+        "The mat sat",
+        "--metric",
+        "logit_diff:mat-cat",
+        "--site",
+        "resid_pre",
+    ]);
+    assert!(said.contains("2 \" cat/ mat\""), "{said}");
+}
+
+#[test]
 fn what_the_last_layer_would_say_is_what_the_model_says() {
     let s = Scratch::new();
     s.language_model("llama");

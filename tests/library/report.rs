@@ -1,8 +1,8 @@
 //! Reports: what a page holds, and what a browser makes of it.
 
 use crate::stories;
-use pathsum::report;
 use pathsum::study::*;
+use pathsum::{Hook, Run, Tokens, fixture, report};
 use std::fs::File;
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
@@ -12,6 +12,25 @@ use std::time::{Duration, Instant};
 
 /// What a page may weigh.
 const HEAVIEST: usize = 8 << 20;
+
+/// A prompt's page, of a token that would end a script.
+fn prompt_page() -> String {
+    let model = fixture::induction::<f64>();
+    let word = |token: usize| match token {
+        1 => "</script><b>`".to_string(),
+        other => format!(" {other}"),
+    };
+    let question = Question {
+        model: "fixture:induction",
+        title: Some("<script>alert(1)</script>"),
+        position: None,
+        answer: None,
+        word: &word,
+        progress: &|_| {},
+    };
+    let tokens = Tokens::from_rows(&[[3, 1, 4, 3]]);
+    report::prompt_html(&PromptStory::of(&model, &tokens, &question).unwrap())
+}
 
 fn page() -> String {
     report::html(&stories::induction())
@@ -311,6 +330,52 @@ fn a_request_would_be_seen() {
             .any(|r| r.contains("elsewhere.invalid"));
         assert!(seen, "{:?}", browser.requests);
     }
+}
+
+#[test]
+fn a_prompts_page_shows_every_head_to_within_its_bits() {
+    let page = prompt_page();
+    assert!(!page.contains("<script>alert") && !page.contains("</script><b>"));
+    assert!(page.contains("<code>&lt;/script&gt;&lt;b&gt;`</code>"));
+    let Some(browser) = Browser::open(&page) else {
+        return;
+    };
+    browser.check("a prompt");
+    let model = fixture::induction::<f64>();
+    let tokens = Tokens::from_rows(&[[3, 1, 4, 3]]);
+    let run = Run::new().cache("*.hook_pattern");
+    let out = model.run(&tokens, run).unwrap();
+    let heads = browser.told["heads"].as_object().unwrap();
+    assert_eq!(heads.len(), 2);
+    for (head, told) in heads {
+        let layer = head[..1].parse().unwrap();
+        let pattern = &out.cache[Hook::Pattern(layer)];
+        for query in 0..4 {
+            for key in 0..4 {
+                let said = told[format!("{query} {key}")].as_str().unwrap();
+                let weight = pattern[[0, 0, query, key]];
+                match (said, key <= query) {
+                    ("", false) => {}
+                    ("below 0.002", true) => assert!(weight <= 0.5 / 255.0, "{weight}"),
+                    // Half a step of eight bits, and of three digits.
+                    (said, true) => {
+                        let off = (said.parse::<f64>().unwrap() - weight).abs();
+                        assert!(off <= 0.5 / 255.0 + 0.0005, "{head}: {said} for {weight}");
+                    }
+                    other => panic!("{head}: {other:?} of what is not seen"),
+                }
+            }
+        }
+    }
+    let told = |name: &str| browser.told[name].as_str().unwrap_or_default();
+    // Another row pressed: the induction head's third token, which sees no earlier one of its own.
+    assert_eq!(told("pressed"), "2");
+    assert!(told("word").contains("after 3:  3"), "{}", told("word"));
+    let csv = told("heads_csv");
+    assert!(
+        csv.starts_with("head,query,key,from,to,weight\n0.0,0,0, 3, 3,1.0000\n"),
+        "{csv}"
+    );
 }
 
 fn first_line(mut stream: TcpStream) -> String {

@@ -2,7 +2,7 @@
 
 use crate::common::reference;
 use crate::properties::rounding;
-use pathsum::model::{Mask, Sampling};
+use pathsum::model::{Mask, Sampling, Standing};
 use pathsum::strategies::{models_of, toy_configs};
 use pathsum::text::{Special, Tokenizer};
 use pathsum::{Model, Run, Tokens};
@@ -54,15 +54,49 @@ fn texts_are_the_tokens_that_others_make_of_them_and_back() {
         (neox.path(), "mpt"),
         (llama.path(), "llama-spm"),
     ] {
-        let tokenizer = Tokenizer::open(folder).unwrap();
-        for (text, ids) in vectors(&root, name) {
-            assert_eq!(
-                tokenizer.encode(&text, Special::None).unwrap(),
-                ids,
-                "{name}: {text:?}"
-            );
-            assert_eq!(tokenizer.decode(&ids), text, "{name}");
-        }
+        assert_vectors(&root, folder, name);
+    }
+}
+
+#[test]
+fn texts_are_the_tokens_that_smollm2_makes_of_them_and_back() {
+    if let (Some(root), Some(folder)) = (reference::root(), reference::smollm2()) {
+        assert_vectors(&root, &folder, "smollm");
+    }
+}
+
+#[test]
+fn a_language_model_of_135_million_parameters_answers() {
+    let Some(folder) = reference::smollm2() else {
+        return;
+    };
+    let tokenizer = Tokenizer::open(&folder).unwrap();
+    let model = Model::<f32>::load(&folder).unwrap();
+    for (prompt, answer) in [
+        ("The capital of France is", " Paris"),
+        (
+            "When Mary and John went to the store, John gave a drink to",
+            " Mary",
+        ),
+    ] {
+        let tokens = tokenizer.encode(prompt, Special::AsFiles).unwrap();
+        let text = model.continuation(&tokens).unwrap();
+        let next = Standing::likeliest(text.logits(), 1)[0].token;
+        assert_eq!(tokenizer.word(next as i64), answer);
+    }
+}
+
+/// That a folder's tokenizer makes of the texts the ids that stand beside them, and of the ids the texts.
+#[track_caller]
+fn assert_vectors(root: &Path, folder: &Path, name: &str) {
+    let tokenizer = Tokenizer::open(folder).unwrap();
+    for (text, ids) in vectors(root, name) {
+        assert_eq!(
+            tokenizer.encode(&text, Special::None).unwrap(),
+            ids,
+            "{name}: {text:?}"
+        );
+        assert_eq!(tokenizer.decode(&ids), text, "{name}");
     }
 }
 

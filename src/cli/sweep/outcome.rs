@@ -81,6 +81,9 @@ pub struct SweepFile {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shard: Option<Shard>,
     pub axes: Vec<GridAxis>,
+    /// The words at each position, where a tokenizer knows them and all sequences have the same one there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub words: Option<Vec<Option<String>>>,
     /// The metric of the clean run.
     pub clean: f64,
     /// Of a patch: the metric of the corrupted run as it is.
@@ -95,11 +98,16 @@ pub struct SweepFile {
 
 impl SweepFile {
     /// Of a sweep over one run.
-    pub fn ablated(request: Request, result: SweepResult) -> Self {
+    pub fn ablated(
+        request: Request,
+        words: Option<Vec<Option<String>>>,
+        result: SweepResult,
+    ) -> Self {
         SweepFile {
             request,
             shard: None,
             axes: result.axes,
+            words,
             clean: result.clean,
             corrupted: None,
             values: result.values,
@@ -108,7 +116,12 @@ impl SweepFile {
     }
 
     /// Of a sweep over the corrupted run, when the metric of the clean one is `clean`.
-    pub fn patched(request: Request, clean: f64, result: SweepResult) -> Self {
+    pub fn patched(
+        request: Request,
+        words: Option<Vec<Option<String>>>,
+        clean: f64,
+        result: SweepResult,
+    ) -> Self {
         let corrupted = result.clean;
         let way = clean - corrupted;
         let differ = !request.may_be_rounding(way, clean.abs().max(corrupted.abs()));
@@ -121,6 +134,7 @@ impl SweepFile {
             request,
             shard: None,
             axes: result.axes,
+            words,
             clean,
             corrupted: Some(corrupted),
             recovered: Some(result.values.iter().map(share).collect()),
@@ -166,8 +180,8 @@ impl SweepFile {
         });
         let merged = SweepResult::merge(results)?;
         Ok(match all.corrupted {
-            None => SweepFile::ablated(all.request, merged),
-            Some(_) => SweepFile::patched(all.request, all.clean, merged),
+            None => SweepFile::ablated(all.request, all.words, merged),
+            Some(_) => SweepFile::patched(all.request, all.words, all.clean, merged),
         })
     }
 }

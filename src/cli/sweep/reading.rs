@@ -1,21 +1,23 @@
 //! What is read off the logits, and where.
 
 use crate::cli::batch::Batch;
+use crate::cli::direction::Direction;
 use crate::cli::places::Places;
-use anyhow::{Context, Result, anyhow};
+use crate::cli::words::Words;
+use anyhow::{Context, Result, anyhow, bail};
 use pathsum::metric::{Answers, Kl, Metric, Standard};
 use pathsum::model::{Config, Tokens};
 use pathsum::{Scalar, Tensor};
-use std::fmt;
 use std::str::FromStr;
 
 /// A metric, and the answers that it is read at.
 #[derive(clap::Args)]
 pub struct Reading {
     /// loss, accuracy, logit_diff (the right class less the largest other), logit_diff:I-J, probability,
-    /// probability:I, or kl (from the clean run)
+    /// probability:I, or kl (from the clean run). I and J are numbers, or words where the model's folder has a tokenizer:
+    /// "logit_diff: Mary- John"
     #[arg(long, value_name = "METRIC", default_value = "logit_diff")]
-    metric: MetricArg,
+    metric: String,
     /// Where the answers are read: first, last, N, N-M, or several with commas (last unless given; with
     /// --labels next, all positions that have a next token)
     #[arg(long, value_name = "PLACES")]
@@ -31,38 +33,44 @@ const NEXT: &str = "next";
 
 /// What can be read.
 #[derive(Clone, Copy)]
-enum MetricArg {
+pub enum Metrics {
     Standard(Standard),
     Kl,
 }
 
-impl FromStr for MetricArg {
-    type Err = String;
-
-    fn from_str(s: &str) -> Result<Self, String> {
-        match s {
-            "kl" => Ok(MetricArg::Kl),
-            _ => match s.parse() {
-                Ok(standard) => Ok(MetricArg::Standard(standard)),
-                Err(e) => Err(format!("{e}; or kl")),
-            },
-        }
-    }
-}
-
-impl fmt::Display for MetricArg {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Metrics {
+    /// Its name, with numbers for words.
+    pub fn name(self) -> String {
         match self {
-            MetricArg::Standard(standard) => standard.fmt(f),
-            MetricArg::Kl => f.write_str("kl"),
+            Metrics::Standard(standard) => standard.to_string(),
+            Metrics::Kl => "kl".into(),
         }
     }
 }
 
 impl Reading {
-    /// The metric's name.
-    pub fn metric_name(&self) -> String {
-        self.metric.to_string()
+    /// Which metric it is, for a model with these words.
+    pub fn chosen(&self, words: &Words, c: &Config) -> Result<Metrics> {
+        let unknown = match self.metric.as_str() {
+            "kl" => return Ok(Metrics::Kl),
+            text => match Standard::from_str(text) {
+                Ok(standard) => return Ok(Metrics::Standard(standard)),
+                Err(unknown) => unknown,
+            },
+        };
+        let direction = |text| Direction::parse("--metric", text, words, c);
+        let standard = match self.metric.split_once(':').filter(|_| words.known()) {
+            Some(("logit_diff", text)) => match direction(text)? {
+                Direction {
+                    of,
+                    less: Some(less),
+                } => Standard::Difference(of, less),
+                _ => bail!("{unknown}; or kl"),
+            },
+            Some(("probability", text)) => Standard::Probability(words.token(text, c)?),
+            _ => bail!("{unknown}; or kl"),
+        };
+        Ok(Metrics::Standard(standard))
     }
 
     /// The labels' name, where there are labels.
@@ -95,14 +103,15 @@ impl Reading {
     /// `clean` makes the clean run's logits at the answers, for a metric that looks at them.
     pub fn metric<T: Scalar>(
         &self,
+        chosen: Metrics,
         config: &Config,
         (tokens, answers): (&Tokens, &Answers),
         clean: impl FnOnce() -> Result<Tensor<T>>,
     ) -> Result<Box<dyn Metric>> {
         answers.check(config, tokens)?;
-        let metric: Box<dyn Metric> = match self.metric {
-            MetricArg::Standard(standard) => Box::new(standard),
-            MetricArg::Kl => Box::new(Kl::from_clean(&clean()?)),
+        let metric: Box<dyn Metric> = match chosen {
+            Metrics::Standard(standard) => Box::new(standard),
+            Metrics::Kl => Box::new(Kl::from_clean(&clean()?)),
         };
         metric.check(answers, config.d_vocab_out)?;
         Ok(metric)

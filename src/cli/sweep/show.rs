@@ -2,7 +2,9 @@
 
 use super::outcome::{Ablation, SweepFile, What};
 use crate::cli::output::{table, text as table_text};
+use crate::cli::words::placed;
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table};
+use pathsum::intervene::{Each, GridAxis};
 
 /// With more cells than this in a list, or rows in a matrix, the largest changes are listed.
 const MAX_LISTED: usize = 40;
@@ -30,7 +32,7 @@ pub fn text(outcome: &SweepFile) -> String {
 fn heading(outcome: &SweepFile) -> String {
     let request = &outcome.request;
     let chosen = &request.chosen;
-    let at: Vec<String> = request.at.iter().map(usize::to_string).collect();
+    let at: Vec<String> = request.at.iter().map(|&p| outcome.position(p)).collect();
     let positions = match at.len() {
         1 => format!("position {}", at[0]),
         n if n <= 8 => format!("positions {}", at.join(", ")),
@@ -76,6 +78,26 @@ fn heading(outcome: &SweepFile) -> String {
         );
     }
     heading
+}
+
+impl SweepFile {
+    /// A position, with the word there where one is known.
+    fn position(&self, position: usize) -> String {
+        let words = self.words.as_ref();
+        placed(
+            position,
+            words.and_then(|words| words.get(position)?.as_deref()),
+        )
+    }
+
+    /// A place along an axis, with the word there where it is a position whose word is known.
+    fn label(&self, axis: &GridAxis, i: usize) -> String {
+        let label = &axis.labels[i];
+        match (axis.by, label.parse()) {
+            (Each::Position | Each::Key, Ok(position)) => self.position(position),
+            _ => label.clone(),
+        }
+    }
 }
 
 fn number(x: f64) -> String {
@@ -167,7 +189,9 @@ impl<'a> ShownCells<'a> {
         for (i, change) in own {
             let (mut row, mut rest) = (Vec::new(), i);
             for axis in axes.iter().rev() {
-                row.push(Cell::new(&axis.labels[rest % axis.labels.len()]));
+                row.push(Cell::new(
+                    self.outcome.label(axis, rest % axis.labels.len()),
+                ));
                 rest /= axis.labels.len();
             }
             row.reverse();
@@ -193,19 +217,20 @@ impl<'a> ShownCells<'a> {
             return None;
         }
         let corner = format!("{} \\ {}", rows.by, columns.by);
-        let mut t: Table = table(
-            [corner.as_str()]
-                .into_iter()
-                .chain(columns.labels.iter().map(String::as_str)),
-        );
+        let columns_shown: Vec<String> = (0..columns.labels.len())
+            .map(|c| self.outcome.label(columns, c))
+            .collect();
+        let header = [&corner].into_iter().chain(&columns_shown);
+        let mut t: Table = table(header.map(String::as_str));
         t.set_content_arrangement(ContentArrangement::Disabled);
-        for (r, label) in rows.labels.iter().enumerate() {
+        for r in 0..rows.labels.len() {
             let index = |c: usize| match turned {
                 true => c * rows.labels.len() + r,
                 false => r * columns.labels.len() + c,
             };
             let cells = (0..columns.labels.len()).map(|c| self.cell(index(c)));
-            t.add_row([Cell::new(label)].into_iter().chain(cells));
+            let label = Cell::new(self.outcome.label(rows, r));
+            t.add_row([label].into_iter().chain(cells));
         }
         let width = console::Term::stdout()
             .size_checked()

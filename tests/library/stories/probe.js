@@ -4,7 +4,7 @@
   const told = { drawn: Math.round(performance.now()), errors: [] };
   addEventListener("error", event => told.errors.push(event.message));
   try {
-    const marks = figure => figure.querySelectorAll("svg.panel :is(rect, path, image)").length;
+    const marks = figure => figure.querySelectorAll("svg.panel :is(rect, path, image), .words td").length;
     told.marks = Object.fromEntries([...document.querySelectorAll("figure")].map(f => [f.dataset.name, marks(f)]));
     told.loaded = performance.getEntriesByType("resource").map(r => r.name);
 
@@ -22,6 +22,38 @@
         told[name] = choose(name, 1);
         choose(name, 0);
       }
+    }
+    const heads = document.querySelector(".heads");
+    if (heads) {
+      const at = (panel, row, column, kind) => {
+        const box = panel.getBoundingClientRect(), scale = box.width / panel.viewBox.baseVal.width;
+        const [left, top, wide, high] = panel.dataset.cells.split(" ").map(Number);
+        panel.dispatchEvent(new PointerEvent(kind, {
+          bubbles: true, clientX: box.left + (left + (column + .5) * wide) * scale, clientY: box.top + (top + (row + .5) * high) * scale,
+        }));
+      };
+      const panels = () => heads.querySelectorAll("svg.panel"), tip = document.getElementById("tip");
+      told.heads = {};
+      const [layers, each] = panels()[0].dataset.shape.split(" ").map(Number);
+      for (let layer = 0; layer < layers; layer++) for (let head = 0; head < each; head++) {
+        at(panels()[0], layer, head, "click");
+        const pattern = panels()[1], n = Number(pattern.dataset.shape.split(" ")[0]);
+        const said = told.heads[pattern.querySelector(".title").textContent.slice(5)] = {};
+        for (let query = 0; query < n; query++) for (let key = 0; key < n; key++) {
+          at(pattern, query, key, "pointermove");
+          said[`${query} ${key}`] = tip.hidden ? "" : tip.textContent.split("\n").at(-1);
+        }
+      }
+      at(panels()[1], 2, 0, "click");
+      told.pressed = String([...heads.querySelectorAll(".tokens button")].findIndex(b => b.ariaPressed === "true"));
+      const cells = document.querySelectorAll(".words tbody td");
+      cells[cells.length - 1].dispatchEvent(new PointerEvent("pointermove", { bubbles: true, clientX: 9, clientY: 9 }));
+      told.word = tip.textContent;
+      const text = Blob, make = URL.createObjectURL;
+      URL.createObjectURL = blob => (told.heads_csv = blob.whole.slice(0, 300), "#");
+      globalThis.Blob = class extends text { constructor(parts, options) { super(parts, options); this.whole = parts.join(""); } };
+      document.querySelector("#picture-attention [data-save=csv]").click();
+      [globalThis.Blob, URL.createObjectURL] = [text, make];
     }
     const range = document.querySelector(".frames input");
     if (range) {
