@@ -81,6 +81,13 @@ fn ablate<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
     let config = model.config();
     let batch = args.sequences.read(common, &args.model, config)?;
     let tokens = &batch.tokens;
+    let own = matches!(args.how, Ablation::Mean | Ablation::Resample);
+    if own && tokens.batch() == 1 {
+        bail!(
+            "--how {}: of one sequence that is its own value, and nothing changes: expected several sequences, or --how zero or mean_all",
+            args.how
+        );
+    }
     let answers = args.reading.answers(&batch)?;
     let grid = args
         .grids

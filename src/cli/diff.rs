@@ -3,12 +3,13 @@
 use super::args::{Common, ModelArg};
 use super::batch::SequenceArgs;
 use super::output::{report, table, text};
+use super::words::Words;
 use anyhow::{Context, Result, bail};
 use pathsum::format::{family_of, module_hooks};
 use pathsum::model::Config;
 use pathsum::verify::{Compared, compare_dump};
 use pathsum::{Hook, Precision, Scalar, TensorFile, Tokens};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -58,13 +59,29 @@ fn diff<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
         );
     }
     let compared = compare_dump(&model, &tokens, &file, &values).with_context(dump)?;
+    let words = Words::of(&args.model)?;
+    // The token of the row that is furthest off.
+    let word = |c: &Compared| {
+        let position = match c.hook {
+            // The heads come first.
+            Some(Hook::AttnScores(_) | Hook::Pattern(_)) => c.place.get(2)?,
+            _ => c.place.get(1)?,
+        };
+        words.exact(tokens.sequence(*c.place.first()?)[*position] as usize)
+    };
+    let listed = compared.iter().map(|c| -> Result<Value> {
+        let mut own = serde_json::to_value(c)?;
+        own["word"] = json!(word(c));
+        Ok(own)
+    });
+    let listed: Vec<Value> = listed.collect::<Result<_>>()?;
     let differ: Vec<&Compared> = compared.iter().filter(|c| c.differs()).collect();
     let result = json!({
         "model": args.model.model,
         "dump": dump(),
         "dtype": T::PRECISION.to_string(),
         "differ": differ.len(),
-        "values": compared,
+        "values": listed,
         "not_compared": other,
     });
     report(common, &result, || {
@@ -78,7 +95,10 @@ fn diff<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
             rows.add_row([
                 c.name.clone(),
                 verdict.into(),
-                format!("{:.1e} at {:?}", c.error, c.place),
+                match word(c) {
+                    Some(word) => format!("{:.1e} at {:?} {word:?}", c.error, c.place),
+                    None => format!("{:.1e} at {:?}", c.error, c.place),
+                },
                 format!("{:.1e}", c.tolerance),
                 c.from.join(", "),
             ]);

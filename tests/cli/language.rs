@@ -403,6 +403,8 @@ fn positions_and_logits_are_words_where_there_is_a_tokenizer() {
             "z",
             "--by",
             "position",
+            "--how",
+            "zero",
         ],
     );
     assert!(
