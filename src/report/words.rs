@@ -11,7 +11,7 @@ pub fn draw(grid: &WordGrid) -> Markup {
         div.words data-column=(grid.column) tabindex="0" {
             table {
                 thead { tr {
-                    th { (grid.rows.title) " \\ " (grid.columns.title) }
+                    th { (grid.columns.title) }
                     @for label in &grid.columns.labels { th { (label) } }
                 } }
                 tbody {

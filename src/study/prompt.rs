@@ -186,8 +186,13 @@ fn line(c: &Config, name: &str, precision: String) -> String {
 
 /// A word as it can be shown in a line: what moves the line or cannot be seen is written out.
 fn visible(word: &str) -> String {
+    if !word.is_empty() && word.chars().all(|c| c == ' ') {
+        return "␣".repeat(word.len());
+    }
     let shown = |c: char| match c {
+        ' ' => " ".to_string(),
         c if c.is_control() => c.escape_default().to_string(),
+        c if c.is_whitespace() => c.escape_unicode().to_string(),
         c => c.to_string(),
     };
     word.chars().map(shown).collect()
@@ -542,5 +547,24 @@ fn place(hook: Hook) -> String {
         (Hook::ResidPre(_), _) => "embedding".into(),
         (_, Some(layer)) => format!("layer {layer}"),
         _ => hook.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::visible;
+
+    #[test]
+    fn every_word_can_be_seen() {
+        for (word, seen) in [
+            (" Mary", " Mary"),
+            ("\n\n", "\\n\\n"),
+            ("  ", "␣␣"),
+            ("\u{a0}", "\\u{a0}"),
+            ("é", "é"),
+            ("", ""),
+        ] {
+            assert_eq!(visible(word), seen);
+        }
     }
 }
