@@ -145,11 +145,16 @@ impl Tokenizer {
         let encode = |text: &str| self.encode(text, Special::None);
         // Behind a word, where a blank is a word's beginning and no text's.
         let (word, both) = (encode("a")?, encode(&format!("a{text}"))?);
-        let after = match text.starts_with(char::is_whitespace) {
-            true => both.strip_prefix(word.as_slice()).map(<[i64]>::to_vec),
-            false => None,
+        let after = both.strip_prefix(word.as_slice()).map(<[i64]>::to_vec);
+        let alone = encode(text)?;
+        // A blank that a text alone begins with is none of its own, as before a comma.
+        let blank = alone
+            .first()
+            .is_some_and(|&t| self.word(t).trim().is_empty());
+        let own = match text.starts_with(char::is_whitespace) || blank && !text.is_empty() {
+            true => after.unwrap_or(alone),
+            false => alone,
         };
-        let own = after.map_or_else(|| encode(text), Ok)?;
         let first = own.first().copied();
         first.ok_or_else(|| Error::Mismatch("the text has no tokens, expected one".into()))
     }

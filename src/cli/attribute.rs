@@ -3,7 +3,7 @@
 use super::args::{Common, ModelArg};
 use super::batch::SequenceArgs;
 use super::direction::Direction;
-use super::output::{progress, report, table, text};
+use super::output::{progress, report, sequences, table, text};
 use super::places::Places;
 use super::words::{Words, placed};
 use anyhow::{Result, bail};
@@ -109,10 +109,10 @@ fn attribute<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
     report(common, &result, || {
         let at: Vec<String> = positions.iter().map(|&p| placed(p, there(p))).collect();
         format!(
-            "{} at position {} of {} sequences: mean {:.4}, standard deviation {}\n\n{}",
+            "{} at position {} of {}: mean {:.4}, standard deviation {}\n\n{}",
             logit.shown(&words),
             at.join(", "),
-            tokens.batch(),
+            sequences(tokens.batch(), ""),
             whole.mean,
             deviation(&whole),
             listing(components, &there)

@@ -69,6 +69,14 @@ impl TextArgs {
         self.special.special()
     }
 
+    /// The option that gave them.
+    pub fn option(&self) -> &'static str {
+        match self.text {
+            Some(_) => "--text",
+            None => "--prompt",
+        }
+    }
+
     /// The texts.
     pub fn read(&self) -> Result<Vec<String>> {
         match &self.text {
@@ -84,13 +92,8 @@ impl TextArgs {
     fn batch(&self, common: &Common, model: &ModelArg, config: &Config) -> Result<Batch> {
         let tokenizer = model.tokenizer()?;
         let texts = self.read()?;
-        let option = if self.text.is_some() {
-            "--text"
-        } else {
-            "--prompt"
-        };
         Batch::of_texts(
-            (option, &texts),
+            (self.option(), &texts),
             (&tokenizer, self.special()),
             common,
             config,

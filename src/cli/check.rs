@@ -2,7 +2,7 @@
 
 use super::args::{Common, ModelArg};
 use super::batch::SequenceArgs;
-use super::output::{progress, report, table, text};
+use super::output::{progress, report, sequences, table, text};
 use anyhow::Result;
 use comfy_table::{Attribute, Cell, Color};
 use pathsum::verify::{self, BoundKind, Finding, Measure, Verdict};
@@ -59,8 +59,8 @@ fn check<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
     });
     report(common, &result, || {
         let batch = format!(
-            "{} {source} sequences of {} tokens",
-            tokens.batch(),
+            "{} of {} tokens",
+            sequences(tokens.batch(), source),
             tokens.pos()
         );
         format!(

@@ -35,7 +35,7 @@ impl Direction {
                 })
             }
             None => bail!(
-                "{option} {text}: expected a logit, as in 3, or one less another, as in 3-5; or words, where the model's folder has a tokenizer"
+                "{option} {text:?}: expected a logit, as in 3, or one less another, as in 3-5; or words, where the model's folder has a tokenizer"
             ),
         }
     }

@@ -2,7 +2,7 @@
 
 use super::args::{Common, ModelArg};
 use super::batch::SequenceArgs;
-use super::output::{progress, report, table, text};
+use super::output::{progress, report, sequences, table, text};
 use super::task::size;
 use anyhow::{Result, bail};
 use pathsum::decompose::{PatternScore, PatternScores, copying_scores};
@@ -157,10 +157,7 @@ fn execute<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
                 "{} sequences of {n} random tokens, twice over",
                 tokens.batch()
             ),
-            None => match tokens.batch() {
-                1 => "1 sequence".to_string(),
-                n => format!("{n} sequences"),
-            },
+            None => sequences(tokens.batch(), ""),
         };
         let why = why.map(|reason| format!("\nno copying scores: {reason}\n"));
         format!("{what}\n\n{}{}", listing(&rows), why.unwrap_or_default())

@@ -59,7 +59,7 @@ fn loss<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
         let bar = progress(common, "reading", tokens.len());
         let read = model.loss(&tokens, (window, stride), &|n| bar.inc(n as u64));
         bar.finish_and_clear();
-        losses.push(read.with_context(|| "--text".to_string())?);
+        losses.push(read.context(args.texts.option())?);
     }
     let each = || losses.iter().flat_map(|loss| &loss.each);
     let n = each().count();

@@ -46,6 +46,13 @@ pub fn report(common: &Common, json: &impl Serialize, text: impl FnOnce() -> Str
     }
 }
 
+/// So many sequences, in words.
+pub fn sequences(n: usize, kind: &str) -> String {
+    let blank = if kind.is_empty() { "" } else { " " };
+    let plural = if n == 1 { "" } else { "s" };
+    format!("{n}{blank}{kind} sequence{plural}")
+}
+
 /// Whether the reader of our output went away, as `head` does.
 pub fn is_broken_pipe(e: &anyhow::Error) -> bool {
     e.downcast_ref::<std::io::Error>()

@@ -27,36 +27,16 @@ pub struct Args {
     #[command(flatten)]
     model: ModelArg,
     /// A safetensors file with the clean `tokens`, [batch, pos], and their labels if they are needed
-    #[arg(
-        long,
-        value_name = "FILE",
-        required_unless_present = "clean_prompt",
-        requires = "corrupt"
-    )]
+    #[arg(long, value_name = "FILE", required_unless_present = "clean_prompt")]
     clean: Option<PathBuf>,
     /// A safetensors file with the corrupted `tokens`: sequence by sequence those that the clean ones are patched into
-    #[arg(
-        long,
-        value_name = "FILE",
-        required_unless_present = "corrupt_prompt",
-        requires = "clean"
-    )]
+    #[arg(long, value_name = "FILE", required_unless_present = "corrupt_prompt")]
     corrupt: Option<PathBuf>,
     /// A clean text, for a model whose folder has a tokenizer. May be given several times
-    #[arg(
-        long,
-        value_name = "TEXT",
-        conflicts_with = "clean",
-        requires = "corrupt_prompt"
-    )]
+    #[arg(long, value_name = "TEXT", conflicts_with = "clean")]
     clean_prompt: Vec<String>,
     /// The corrupted text, as many tokens long. As often as there are clean ones
-    #[arg(
-        long,
-        value_name = "TEXT",
-        conflicts_with = "corrupt",
-        requires = "clean_prompt"
-    )]
+    #[arg(long, value_name = "TEXT", conflicts_with = "corrupt")]
     corrupt_prompt: Vec<String>,
     #[command(flatten)]
     special: SpecialArgs,
@@ -115,7 +95,24 @@ fn patch<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
         args.corrupt_prompt.as_slice(),
     );
     let corrupt = args.batch(common, config, corrupt)?;
+    let words = Words::of(&args.model)?;
     if clean.shape() != corrupt.shape() {
+        if let ([clean, ..], [corrupt, ..]) =
+            (args.clean_prompt.as_slice(), args.corrupt_prompt.as_slice())
+        {
+            let tokens = |text: &str| -> Result<String> {
+                let tokens = args
+                    .model
+                    .tokenizer()?
+                    .encode(text, args.special.special())?;
+                Ok(format!("{} ({})", tokens.len(), words.sequence(&tokens)))
+            };
+            bail!(
+                "--corrupt-prompt: expected as many texts as clean ones, of as many tokens; the first has {}, the clean one {}",
+                tokens(corrupt)?,
+                tokens(clean)?
+            );
+        }
         bail!(
             "{}: `tokens` has shape {:?}, expected {:?}, as in {}",
             corrupt.name(),
@@ -135,7 +132,6 @@ fn patch<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
     let source = model.run(&clean.tokens, keep)?;
     let rows = answers.rows_of(&source.logits);
     let read = (&clean.tokens, &answers);
-    let words = Words::of(&args.model)?;
     let chosen = args.reading.chosen(&words, config)?;
     let metric = (args.reading).metric(chosen, config, read, || Ok(rows.clone()))?;
     let sweep = Sweep::new(&model, &corrupt.tokens, &answers, &*metric).source(&source.cache);

@@ -108,11 +108,12 @@ fn prompt<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
     });
     report(common, &result, || {
         let said = story.summary.join("\n").replace('`', "\"");
-        format!(
-            "{}\n{said}\nwrote {out}, {:.1} MB\n",
-            words.sequence(tokens.sequence(0)),
-            bytes as f64 / 1e6
-        )
+        let size = match bytes as f64 {
+            small if small < 1e6 => format!("{:.0} kB", small / 1e3),
+            large => format!("{:.1} MB", large / 1e6),
+        };
+        let tokens = words.sequence(tokens.sequence(0));
+        format!("{tokens}\n{said}\nwrote {out}, {size}\n")
     })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -356,6 +356,14 @@ fn a_page_of_a_prompt_has_its_words_and_is_of_one() {
     ) {
         s.bad(line, said);
     }
+    s.bad(
+        "patch llama --clean-prompt cat --corrupt-prompt sat,mat --metric kl",
+        "--corrupt-prompt: expected as many texts as clean ones, of as many tokens; the first has …, the clean one 2 (",
+    );
+    s.bad(
+        "ablate llama --prompt cat --metric kl",
+        "--how mean: of one sequence that is its own value, and nothing changes",
+    );
     // Where there is no tokenizer, numbers are words; and one sequence of a file is looked at.
     s.ok("report model --tokens data --sequence 1 --answer 4 --out other.html");
     let page = String::from_utf8(s.read("other.html")).unwrap();
@@ -375,7 +383,9 @@ fn positions_and_logits_are_words_where_there_is_a_tokenizer() {
     let of = |command: &str, rest: &[&str]| ok(&[&[command, "llama"], &prompt[..], rest].concat());
     let said = of("attribute", &["--logit", "mat-cat", "--by", "source"]);
     assert!(
-        said.starts_with("logit 12 \" mat\" - 8 \" cat\" at position 3 \" sat\" of 1 sequences"),
+        said.starts_with(
+            "logit 12 \" mat\" - 8 \" cat\" at position 3 \" sat\" of 1 sequence: mean"
+        ),
         "{said}"
     );
     assert!(said.contains(" from 2 \" cat\""), "{said}");

@@ -12,15 +12,6 @@ pub fn root() -> Option<PathBuf> {
     root.map(PathBuf::from)
 }
 
-/// The folder of SmolLM2-135M-Instruct, which weighs too much for the others: `PATHSUM_SMOLLM2` names it.
-pub fn smollm2() -> Option<PathBuf> {
-    let folder = std::env::var_os("PATHSUM_SMOLLM2");
-    if folder.is_none() {
-        eprintln!("skipped: PATHSUM_SMOLLM2 is not set");
-    }
-    folder.map(PathBuf::from)
-}
-
 /// A reference folder, and the figures that it expects.
 pub fn folder(name: &str) -> Option<(PathBuf, serde_json::Value)> {
     let folder = root()?.join(name);

@@ -1,7 +1,7 @@
 //! What a sweep found, in tables.
 
 use super::outcome::{Ablation, SweepFile, What};
-use crate::cli::output::{table, text as table_text};
+use crate::cli::output::{sequences, table, text as table_text};
 use crate::cli::words::placed;
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table};
 use pathsum::intervene::{Each, GridAxis};
@@ -39,8 +39,9 @@ fn heading(outcome: &SweepFile) -> String {
         n => format!("{n} positions"),
     };
     let read = format!(
-        "{} at {positions} of {} sequences",
-        request.metric, request.batch
+        "{} at {positions} of {}",
+        request.metric,
+        sequences(request.batch, "")
     );
     let (unchanged, change) = match (&request.what, outcome.corrupted) {
         (What::Ablate { how, seed, .. }, _) => {
