@@ -123,6 +123,7 @@ fn patch<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
     }
     let (batch, pos) = (clean.tokens.batch(), clean.tokens.pos());
     let answers = args.reading.answers(&clean)?;
+    let chosen = args.reading.chosen(&words, config)?;
     let grid = args.grids.grid(config, pos, args.by(), &Change::Patch)?;
     let mut hooks: Vec<Hook> = grid.cells().iter().flatten().map(|i| i.hook).collect();
     hooks.dedup();
@@ -132,7 +133,6 @@ fn patch<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
     let source = model.run(&clean.tokens, keep)?;
     let rows = answers.rows_of(&source.logits);
     let read = (&clean.tokens, &answers);
-    let chosen = args.reading.chosen(&words, config)?;
     let metric = (args.reading).metric(chosen, config, read, || Ok(rows.clone()))?;
     let sweep = Sweep::new(&model, &corrupt.tokens, &answers, &*metric).source(&source.cache);
     let result = args.grids.sweep(common, sweep, &grid)?;
