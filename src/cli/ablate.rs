@@ -81,14 +81,12 @@ fn ablate<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
     let config = model.config();
     let batch = args.sequences.read(common, &args.model, config)?;
     let tokens = &batch.tokens;
-    let own = matches!(args.how, Ablation::Mean | Ablation::Resample);
-    if own && tokens.batch() == 1 {
+    let answers = args.reading.answers(&batch)?;
+    if args.how == Ablation::Mean && tokens.batch() == 1 {
         bail!(
-            "--how {}: of one sequence that is its own value, and nothing changes: expected several sequences, or --how zero or mean_all",
-            args.how
+            "--how mean: of one sequence that is its own value, and nothing changes: expected several sequences, or --how zero or mean_all"
         );
     }
-    let answers = args.reading.answers(&batch)?;
     let grid = args
         .grids
         .grid(config, tokens.pos(), &[args.by()], &change)?;

@@ -21,7 +21,7 @@ use std::process::ExitCode;
 /// the stream and what is added to it by layer and position, scores and patterns by head, neurons by neuron.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  pathsum patch gpt2/ --clean-prompt \"The cat sat\" --corrupt-prompt \"The mat sat\" --metric kl --site resid_pre\n  pathsum patch model/ --clean a.safetensors --corrupt b.safetensors --metric kl --site z\n  pathsum patch model/ --clean a.safetensors --corrupt b.safetensors --labels next --metric loss"
+    after_help = "Examples:\n  pathsum patch gpt2/ --clean-prompt \"The cat sat\" --corrupt-prompt \"The mat sat\" --metric kl\n  pathsum patch model/ --clean a.safetensors --corrupt b.safetensors --metric kl --site z\n  pathsum patch model/ --clean a.safetensors --corrupt b.safetensors --labels next --metric loss"
 )]
 pub struct Args {
     #[command(flatten)]

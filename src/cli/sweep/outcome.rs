@@ -6,7 +6,6 @@ use pathsum::Precision;
 use pathsum::intervene::{Each, GridAxis, SweepResult};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::fmt;
 
 /// What an ablation puts in a value's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -21,17 +20,6 @@ pub enum Ablation {
     Zero,
     /// Another sequence's value, drawn at random
     Resample,
-}
-
-impl fmt::Display for Ablation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Ablation::Mean => "mean",
-            Ablation::MeanAll => "mean_all",
-            Ablation::Zero => "zero",
-            Ablation::Resample => "resample",
-        })
-    }
 }
 
 /// What is done in every cell.
