@@ -47,7 +47,7 @@ def of_transformer_lens(name):
     from transformer_lens import HookedTransformer, HookedTransformerConfig
     from transformer_lens.past_key_value_caching import HookedTransformerKeyValueCache
 
-    shared = {"d_head": 64, "device": "cpu", "dtype": torch.float32}
+    shared = {"d_head": 64, "device": "cpu", "dtype": torch.float32, "init_weights": False}
     if name == "gpt2":
         config = HookedTransformerConfig(n_layers=12, d_model=768, n_heads=12, n_ctx=1024, d_vocab=50257,
                                          act_fn="gelu_new", normalization_type="LN", **shared)
@@ -57,6 +57,8 @@ def of_transformer_lens(name):
             act_fn="silu", gated_mlp=True, normalization_type="RMS", eps=1e-5, positional_embedding_type="rotary",
             rotary_dim=64, rotary_base=100000, rotary_adjacent_pairs=False, final_rms=True, **shared)
     model = HookedTransformer(config).eval()
+    for parameter in model.parameters():
+        parameter.normal_(0, 0.02)
 
     def one_by_one(tokens):
         kept = HookedTransformerKeyValueCache.init_cache(config, "cpu", 1)
