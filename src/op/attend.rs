@@ -191,8 +191,9 @@ impl<T: Scalar> Attention<'_, T> {
     /// A stretch of keys outside of which these queries of a sequence give no weight.
     fn keys_seen(&self, b: usize, rows: Range<usize>) -> Range<usize> {
         let pos = self.k.shape()[1];
+        // They are in the order in which they are read.
         let queries = &self.queries[rows];
-        let (Some(first), Some(last)) = (queries.first(), queries.last()) else {
+        let (Some(first), Some(last)) = (queries.iter().min(), queries.iter().max()) else {
             return 0..0;
         };
         // A key at a pad has a score even where the causal mask hides it.

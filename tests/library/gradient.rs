@@ -61,17 +61,21 @@ fn step() -> f64 {
     f64::EPSILON.cbrt()
 }
 
-/// How far the metric of a model's logits may be off by rounding: by a few units for every number that goes into an
-/// entry of a layer, in every layer, of the metric's size.
-fn rounding(config: &Config, tokens: &Tokens, logits: &Tensor<f64>) -> f64 {
+/// What part of its size a number may be off by rounding: a few units for every number that goes into an entry of a
+/// layer, in every layer.
+fn units(config: &Config, tokens: &Tokens) -> f64 {
     let c = config;
     let terms =
         c.d_model + c.n_heads * c.d_head + c.d_mlp().unwrap_or(0) + tokens.pos() + c.d_vocab_out;
+    8.0 * (terms * (c.n_layers + 1)) as f64 * f64::EPSILON
+}
+
+/// How far the metric of a model's logits may be off by rounding.
+fn rounding(config: &Config, tokens: &Tokens, logits: &Tensor<f64>) -> f64 {
     // There are none at tokens that are left out.
     let seen = logits.data().iter().filter(|x| !x.is_nan());
     let largest = seen.fold(0f64, |m, x| m.max(x.abs()));
-    let size = (1.0 + largest).powi(2);
-    8.0 * (terms * (c.n_layers + 1)) as f64 * size * f64::EPSILON
+    units(config, tokens) * (1.0 + largest).powi(2)
 }
 
 /// Holds a derivative to the metric's change over a step and over two: what these two disagree by is what truncation
@@ -246,8 +250,15 @@ fn what_is_asked_for_alone_is_what_it_is_among_all() {
                 let found = hook_gradients(&model, &tokens, &Curved, &answers, hooks, Par::Seq);
                 found.unwrap().gradients
             };
-            for (hook, d) in of(&model.config().hooks()).iter() {
-                prop_assert_eq!(&of(&[hook])[hook], d);
+            // Which values the forward pass keeps decides how it multiplies: the last bits may differ.
+            let all = of(&model.config().hooks());
+            let largest = all.iter().fold(0f64, |m, (_, d)| m.max(d.max_abs()));
+            let bound = units(model.config(), &tokens) * largest;
+            for (hook, d) in all.iter() {
+                let alone = of(&[hook]);
+                let pairs = alone[hook].data().iter().zip(d.data());
+                let apart = pairs.fold(0f64, |m, (a, b)| m.max((a - b).abs()));
+                prop_assert!(apart <= bound, "{hook}: {apart:e} apart, bound {bound:e}");
             }
             Ok(())
         },
