@@ -8,7 +8,7 @@ use clap::builder::{BoolValueParser, TypedValueParser};
 use pathsum::eval::{Circuit, Source, hooks};
 use pathsum::expr::{Dims, Family, Space};
 use pathsum::fixture::Fixture;
-use pathsum::format::open_weights;
+use pathsum::format::{Held, open_weights};
 use pathsum::model::{Config, Model, Tokens};
 use pathsum::plan::Form;
 use pathsum::tensor::Dtype;
@@ -120,9 +120,35 @@ pub struct ModelArg {
     /// The config.json of a .pt (the one beside it unless given)
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Hold a folder's weights as computed with (dtype), or in the 16 bits that the file has them in (file), widened as
+    /// they are multiplied
+    #[arg(
+        long,
+        value_name = "dtype|file",
+        default_value = "dtype",
+        hide_default_value = true
+    )]
+    weights: WeightsArg,
+}
+
+/// In which precision weights are held.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum WeightsArg {
+    Dtype,
+    File,
 }
 
 impl ModelArg {
+    /// A model named otherwise than by an argument of its own.
+    pub fn of(model: String, config: Option<PathBuf>) -> Self {
+        let weights = WeightsArg::Dtype;
+        ModelArg {
+            model,
+            config,
+            weights,
+        }
+    }
+
     /// Loads the model.
     pub fn load<T: Scalar>(&self) -> Result<Model<T>> {
         if let Some(name) = self.model.strip_prefix("fixture:") {
@@ -132,7 +158,11 @@ impl ModelArg {
         let path = Path::new(&self.model);
         if path.is_dir() {
             self.without_config("a folder")?;
-            return Ok(Model::load(path)?);
+            let held = match self.weights {
+                WeightsArg::Dtype => Held::Computed,
+                WeightsArg::File => Held::Filed,
+            };
+            return Ok(Model::load_held(path, held)?);
         }
         if !path.exists() {
             bail!(

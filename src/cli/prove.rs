@@ -59,10 +59,7 @@ pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
 
 /// The verdict, and what there is to add to it.
 fn on_model<T: Scalar>(args: &Args, model: &str, common: &Common) -> Result<(Proven, String)> {
-    let from = ModelArg {
-        model: model.to_string(),
-        config: args.config.clone(),
-    };
+    let from = ModelArg::of(model.to_string(), args.config.clone());
     let model = from.load::<T>()?;
     let tokens = match args.sequences.given() {
         true => args.sequences.read(common, &from, model.config())?.tokens,

@@ -75,10 +75,7 @@ pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
 }
 
 fn prompt<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
-    let from = ModelArg {
-        model: args.of.clone(),
-        config: args.config.clone(),
-    };
+    let from = ModelArg::of(args.of.clone(), args.config.clone());
     let model = from.load::<T>()?;
     let (tokens, _) = args.sequences.read_one(common, &from, model.config())?;
     let words = Words::of(&from)?;

@@ -181,10 +181,10 @@ pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
             args.study.name()
         );
     }
-    let from = ModelArg {
-        model: args.model.clone().unwrap_or_else(|| args.study.fixture()),
-        config: args.config.clone(),
-    };
+    let from = ModelArg::of(
+        args.model.clone().unwrap_or_else(|| args.study.fixture()),
+        args.config.clone(),
+    );
     let model = from.load::<f64>()?;
     let of = match (&args.data, &args.labels) {
         (Some(folder), _) => From::Folder(folder.clone()),

@@ -1,6 +1,7 @@
 //! Models from files: a folder with `config.json` and `model.safetensors`, or a PyTorch state dict.
 
 use super::files::{CONFIG, WEIGHTS, open_fields, open_folder};
+use super::held::Held;
 use super::hugging_face;
 use super::transformer_lens::{from_file, shape_in_file, shared_name, to_file};
 use crate::diagram::Config;
@@ -25,6 +26,14 @@ impl<T: Scalar> Model<T> {
     /// When a file is missing or unsound, the configuration asks for something not covered, a tensor is missing, has
     /// another shape than the configuration gives it, or has no place in the model.
     pub fn load(folder: impl AsRef<Path>) -> Result<Self> {
+        Self::load_held(folder, Held::Computed)
+    }
+
+    /// The same with its weights held in the precision computed in, or in that of the file.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn load_held(folder: impl AsRef<Path>, held: Held) -> Result<Self> {
         let folder = folder.as_ref();
         let config = folder.join(CONFIG);
         if !config.exists() {
@@ -36,10 +45,12 @@ impl<T: Scalar> Model<T> {
         if hugging_face::is_config(&fields) {
             let described = hugging_face::describe(fields, Some(&file));
             let described = described.map_err(|e| Error::format(&config, e))?;
-            return described.model(&file).map_err(|e| Error::format(&path, e));
+            return described
+                .model(&file, held)
+                .map_err(|e| Error::format(&path, e));
         }
         let config = Config::open(config)?;
-        Self::from_file(config, &file).map_err(|e| Error::format(&path, e))
+        Self::from_file_held(config, &file, held).map_err(|e| Error::format(&path, e))
     }
 
     /// Loads a PyTorch state dict (`.pt`) or a safetensors file for a configuration that stands elsewhere.
@@ -56,6 +67,10 @@ impl<T: Scalar> Model<T> {
     /// # Errors
     /// When a tensor is missing, has another shape than the configuration gives it, or has no place.
     pub fn from_file(config: Config, file: &TensorFile) -> Result<Self> {
+        Self::from_file_held(config, file, Held::Computed)
+    }
+
+    fn from_file_held(config: Config, file: &TensorFile, held: Held) -> Result<Self> {
         config.check()?;
         if hugging_face::is_weights(file) {
             return Err(hugging_face::without_fields());
@@ -102,7 +117,7 @@ impl<T: Scalar> Model<T> {
                     expected,
                 });
             }
-            Ok(from_file(parameter, file.float(name)?))
+            Ok(held.tensor(from_file(parameter, file.float(name)?)))
         })?;
         Ok(Model::of(config, weights))
     }

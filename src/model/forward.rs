@@ -238,7 +238,7 @@ impl<T: Scalar> Forward<'_, '_, '_, '_, T> {
         let to = step.gives[0];
         let mut out = self.room(to);
         let tokens = self.sequences.tokens_at(self.model.diagram.narrow[to]);
-        let W_E = self.model.weights.W_E.data();
+        let W_E = &self.model.weights.W_E;
         op::embed(self.sequences.layout, W_E, &tokens, &mut out);
         self.give(to, out);
     }
@@ -248,7 +248,7 @@ impl<T: Scalar> Forward<'_, '_, '_, '_, T> {
         let to = step.gives[0];
         let mut out = self.room(to);
         let types = self.sequences.types_at(self.model.diagram.narrow[to]);
-        let table = self.model.weights.W_token_type.data();
+        let table = &self.model.weights.W_token_type;
         op::embed(self.sequences.layout, table, &types, &mut out);
         self.give(to, out);
     }
@@ -275,7 +275,7 @@ impl<T: Scalar> Forward<'_, '_, '_, '_, T> {
         if self.sequences.attended.is_some() {
             let places = self.sequences.places(model.diagram.narrow[to]);
             let positions: Vec<i64> = places.iter().map(|p| p.position as i64).collect();
-            op::embed(layout, model.weights.W_pos.data(), &positions, &mut out);
+            op::embed(layout, &model.weights.W_pos, &positions, &mut out);
             return self.give(to, out);
         }
         let W_pos = model.weights.W_pos.data();

@@ -131,7 +131,9 @@ impl<T: Scalar> Continuation<'_, T> {
                 reads.push(own.expect("a value is made before it is read"));
             }
             let row = |table: &Tensor<T>, i: usize| {
-                Tensor::from_vec(&[1, 1, config.d_model], table.slice(&[i]).to_vec())
+                let mut out = Tensor::zeros(&[1, 1, config.d_model]);
+                op::embed(layout, table, &[i as i64], &mut out);
+                out
             };
             let made = match step.op {
                 Op::Embed => row(&model.weights.W_E, token as usize),

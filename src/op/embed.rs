@@ -6,12 +6,25 @@ use crate::tensor::{Scalar, Tensor, add_assign, gather_rows};
 use pulp::Arch;
 
 /// `out = table[ids]`, for `ids: [batch, pos]` and `table: [_, d]`.
-pub(crate) fn embed<T: Scalar>(layout: Layout, table: &[T], ids: &[i64], out: &mut Tensor<T>) {
-    let (pos, d) = (out.shape()[1], out.shape()[2..].iter().product());
-    match layout {
-        Layout::Rows(_) => gather_rows(table, d, ids, out.data_mut()),
-        Layout::Abreast => Arch::new().dispatch(Gather {
-            table,
+pub(crate) fn embed<T: Scalar>(
+    layout: Layout,
+    table: &Tensor<T>,
+    ids: &[i64],
+    out: &mut Tensor<T>,
+) {
+    let (pos, d): (_, usize) = (out.shape()[1], out.shape()[2..].iter().product());
+    match (layout, table.narrow()) {
+        (Layout::Rows(_), Some(narrow)) => {
+            let mut row = Vec::with_capacity(d);
+            for (&id, out) in ids.iter().zip(out.data_mut().chunks_exact_mut(d)) {
+                row.clear();
+                narrow.widen(id as usize * d..(id as usize + 1) * d, &mut row);
+                out.copy_from_slice(&row);
+            }
+        }
+        (Layout::Rows(_), None) => gather_rows(table.data(), d, ids, out.data_mut()),
+        (Layout::Abreast, _) => Arch::new().dispatch(Gather {
+            table: table.data(),
             d,
             ids,
             pos,

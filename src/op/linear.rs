@@ -4,8 +4,8 @@ use super::attend::capped;
 use super::embed::spread_back;
 use super::{Layout, Scratch, rows_of, split};
 use crate::kernel::abreast::{self, Linear};
-use crate::linalg::{add_transposed_product, affine_into, product_into};
-use crate::tensor::{Columns, Scalar, Tensor, add_assign, map_in_place};
+use crate::linalg::{Par, add_transposed_product, affine_into, product_into};
+use crate::tensor::{Columns, Narrow, Scalar, Tensor, add_assign, map_in_place};
 use faer::{MatMut, MatRef};
 use pulp::Arch;
 use rayon::prelude::*;
@@ -39,7 +39,11 @@ impl<T: Scalar> Affine<'_, T> {
 
 /// `out = x W + b`, for `x: [n, inputs]`.
 pub(crate) fn linear<T: Scalar>(layout: Layout, x: &[T], map: Affine<'_, T>, out: &mut [T]) {
-    let (W, b) = (map.W.data(), &*map.b());
+    let b = &*map.b();
+    if let (Layout::Rows(par), Some(narrow)) = (layout, map.W.narrow()) {
+        return linear_of_narrow(par, x, narrow, b, out);
+    }
+    let W = map.W.data();
     let par = match layout {
         Layout::Rows(par) => par,
         Layout::Abreast => {
@@ -78,6 +82,40 @@ pub(crate) fn linear<T: Scalar>(layout: Layout, x: &[T], map: Affine<'_, T>, out
             let (first, n) = (i * each, out.ncols());
             affine_into(out, x, W.subcols(first, n), &b[first..first + n]);
         });
+    }
+}
+
+/// The same where the weights are kept in 16 bits: a block of columns is widened at a time.
+fn linear_of_narrow<T: Scalar>(par: Par, x: &[T], W: &Narrow<T>, b: &[T], out: &mut [T]) {
+    /// So many weights are wide at a time.
+    const BLOCK: usize = 1 << 19;
+    let (d_in, d_out) = (W.len() / b.len(), b.len());
+    let rows = out.len() / d_out;
+    let x = rows_of(x, d_in, 0, rows);
+    let each = (BLOCK / d_in).clamp(1, d_out.div_ceil(par.threads()));
+    let block = |wide: &mut Vec<T>, (i, out): (usize, MatMut<'_, T>)| {
+        let (first, n) = (i * each, out.ncols());
+        wide.clear();
+        for row in 0..d_in {
+            let start = row * d_out + first;
+            W.widen(start..start + n, wide);
+        }
+        let W = MatRef::from_row_major_slice(wide, d_in, n);
+        affine_into(out, x, W, &b[first..first + n]);
+    };
+    let mut out = MatMut::from_row_major_slice_mut(out, rows, d_out);
+    match par {
+        Par::Seq => {
+            let mut wide = Vec::new();
+            for (i, first) in (0..d_out).step_by(each).enumerate() {
+                let n = each.min(d_out - first);
+                block(&mut wide, (i, out.as_mut().subcols_mut(first, n)));
+            }
+        }
+        Par::Rayon => {
+            let blocks = out.par_col_chunks_mut(each).enumerate();
+            blocks.for_each_init(Vec::new, block);
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Where a tensor's values lie: on the heap, or large ones in pages of their own; and the memory that lends such pages.
 
+use super::narrow::Narrow;
 use super::{Scalar, Tensor};
 use memmap2::MmapMut;
 use std::fmt;
@@ -17,6 +18,7 @@ const HUGE_PAGE: usize = 2 << 20;
 pub(super) enum Buffer<T> {
     Heap(Vec<T>),
     Pages(Pages<T>),
+    Narrow(Box<Narrow<T>>),
 }
 
 /// Pages, and how many values of them are a tensor's.
@@ -158,6 +160,15 @@ impl<T: Scalar> Buffer<T> {
         match self {
             Buffer::Heap(data) => data,
             Buffer::Pages(..) => self.to_vec(),
+            Buffer::Narrow(narrow) => narrow.into_wide(),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Buffer::Heap(data) => data.len(),
+            Buffer::Pages(pages) => pages.len,
+            Buffer::Narrow(narrow) => narrow.len(),
         }
     }
 }
@@ -173,6 +184,7 @@ impl<T: Scalar> Deref for Buffer<T> {
                 let map = pages.map.as_deref().unwrap_or_default();
                 &bytemuck::cast_slice(map)[..pages.len]
             }
+            Buffer::Narrow(narrow) => narrow.wide(),
         }
     }
 }
@@ -180,7 +192,11 @@ impl<T: Scalar> Deref for Buffer<T> {
 impl<T: Scalar> DerefMut for Buffer<T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut [T] {
+        if let Buffer::Narrow(narrow) = self {
+            *self = Buffer::Heap((**narrow).clone().into_wide());
+        }
         match self {
+            Buffer::Narrow(_) => unreachable!("it is wide now"),
             Buffer::Heap(data) => data,
             Buffer::Pages(pages) => {
                 let map = pages.map.as_deref_mut().unwrap_or_default();
@@ -192,6 +208,9 @@ impl<T: Scalar> DerefMut for Buffer<T> {
 
 impl<T: Scalar> Clone for Buffer<T> {
     fn clone(&self) -> Self {
+        if let Buffer::Narrow(narrow) = self {
+            return Buffer::Narrow(narrow.clone());
+        }
         let mut copy = Buffer::zeros(self.len());
         copy.copy_from_slice(self);
         copy

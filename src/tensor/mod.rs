@@ -7,6 +7,7 @@ mod lanes;
 mod magnitude;
 #[allow(unsafe_code)] // The one module that maps files into memory.
 mod map;
+mod narrow;
 mod room;
 mod scalar;
 mod simd;
@@ -17,6 +18,7 @@ pub use file::{Dtype, Saved, TensorFile, write_file, write_safetensors};
 pub(crate) use file::{Staged, stage_safetensors};
 pub(crate) use magnitude::{largest, without_subnormals};
 pub(crate) use map::FileBytes;
+pub(crate) use narrow::Narrow;
 pub use room::check_room;
 pub use scalar::{Precision, Routines, Scalar};
 pub(crate) use simd::{
@@ -112,7 +114,7 @@ impl<T: Scalar> Tensor<T> {
 
     /// Whether there are no values.
     pub fn is_empty(&self) -> bool {
-        self.data.is_empty()
+        self.len() == 0
     }
 
     /// The values in row-major order.
@@ -134,7 +136,7 @@ impl<T: Scalar> Tensor<T> {
     pub(crate) fn into_heap(self) -> Option<Vec<T>> {
         match self.data {
             Buffer::Heap(data) => Some(data),
-            Buffer::Pages(..) => None,
+            Buffer::Pages(..) | Buffer::Narrow(_) => None,
         }
     }
 

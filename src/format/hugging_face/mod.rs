@@ -9,6 +9,7 @@ mod tensors;
 mod weights;
 mod write;
 
+use super::held::Held;
 use crate::diagram::Config;
 use crate::error::{Error, Result};
 use crate::format::fields::{Fields, refuse, shown};
@@ -189,13 +190,13 @@ fn class(family: &Family, fields: &Map<String, Value>) -> Result<Option<bool>> {
 
 impl Described {
     /// The weights of named tensors.
-    pub fn weights<T: Scalar>(&self, file: &TensorFile) -> Result<Weights<T>> {
-        weights::read(self.family, &self.config, &self.storage, file)
+    pub fn weights<T: Scalar>(&self, file: &TensorFile, held: Held) -> Result<Weights<T>> {
+        weights::read(self.family, &self.config, &self.storage, file, held)
     }
 
     /// The model of named tensors.
-    pub fn model<T: Scalar>(self, file: &TensorFile) -> Result<Model<T>> {
-        let weights = self.weights(file)?;
+    pub fn model<T: Scalar>(self, file: &TensorFile, held: Held) -> Result<Model<T>> {
+        let weights = self.weights(file, held)?;
         Ok(Model::of(self.config, weights))
     }
 }

@@ -4,6 +4,7 @@ use super::family::{Family, Row, Storage};
 use super::tensors::{AFTER, BEFORE, EMBED, POSITIONS, Stored, Tensors, UNEMBED, tensors};
 use crate::diagram::Config;
 use crate::error::{Error, Result, nearest_hint};
+use crate::format::Held;
 use crate::linalg::product_into;
 use crate::model::Weights;
 use crate::tensor::{Scalar, Tensor, TensorFile, check_room};
@@ -38,6 +39,7 @@ pub(super) fn read<T: Scalar>(
     config: &Config,
     storage: &Storage,
     file: &TensorFile,
+    held: Held,
 ) -> Result<Weights<T>> {
     let prefix = prefix_in(family, file);
     // A layer has several tensors: of more layers than the file has tensors, one is missing before the list ends.
@@ -52,7 +54,7 @@ pub(super) fn read<T: Scalar>(
         .iter()
         .map(|stored| stored.shape.iter().product::<usize>());
     check_room(
-        (entries.sum::<usize>() * size_of::<T>()) as u64,
+        (entries.sum::<usize>() * held.bytes::<T>()) as u64,
         "the weights",
     )?;
 
@@ -101,8 +103,8 @@ pub(super) fn read<T: Scalar>(
                 if let Some(map) = value(BEFORE)? {
                     own = product(&own, &map, config.d_vocab);
                 }
-                let scale = storage.embed_scale;
-                own.iter_mut().for_each(|x| *x = scaled(*x, scale));
+                let own = held.tensor(Tensor::from_vec(shape, own));
+                return Ok(own.times(storage.embed_scale));
             }
             POSITIONS => drop(own.drain(..storage.first_position * config.d_model)),
             UNEMBED => {
@@ -112,16 +114,8 @@ pub(super) fn read<T: Scalar>(
             }
             _ => {}
         }
-        Ok(Tensor::from_vec(shape, own))
+        Ok(held.tensor(Tensor::from_vec(shape, own)))
     })
-}
-
-/// A number times a constant, rounded once.
-pub(super) fn scaled<T: Scalar>(x: T, scale: f64) -> T {
-    match scale == 1.0 {
-        true => x,
-        false => T::from_f64(x.to_f64() * scale),
-    }
 }
 
 /// `[columns, rows]` of `[rows, columns]`.

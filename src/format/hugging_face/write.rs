@@ -4,7 +4,7 @@ use super::describe;
 use super::families::FAMILIES;
 use super::family::{Bias, Family, Row, Storage};
 use super::tensors::{EMBED, POSITIONS, UNEMBED, bias_of, tensors};
-use super::weights::{scaled, transposed};
+use super::weights::transposed;
 use crate::diagram::{Config, NormKind, NormWeight};
 use crate::error::{Error, Result};
 use crate::format::fields::{Fields, shown};
@@ -149,7 +149,7 @@ fn is_tied<T: Scalar>(weights: &Weights<T>, scale: f64) -> bool {
     };
     let same = |(i, &x): (usize, &T)| {
         let (token, j) = (i / d_model, i % d_model);
-        x == scaled(U.data()[j * d_vocab + token], scale)
+        x == T::from_f64(U.data()[j * d_vocab + token].to_f64() * scale)
     };
     U.shape() == [d_model, d_vocab] && E.data().iter().enumerate().all(same)
 }
