@@ -1,11 +1,14 @@
 //! Language models: against what `transformers` computes from them in float64, and as files.
 
-use crate::common::reference;
+use crate::common::{for_all, reference};
+use crate::properties::rounding;
 
-use pathsum::format::family_of;
+use pathsum::format::{Held, family_of};
 use pathsum::model::{Config, Weights};
+use pathsum::strategies::models_and_tokens;
 use pathsum::tensor::write_safetensors;
 use pathsum::{Hook, Model, Run, Scalar, Tensor, TensorFile, Tokens};
+use proptest::prelude::*;
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
@@ -369,4 +372,35 @@ fn mutated_headers_are_read_or_refused() {
             }
         }
     }
+}
+
+/// Weights that are exactly bf16, held so: the same logits to rounding, and the same weights to whoever looks at them.
+#[test]
+fn weights_held_in_sixteen_bits_compute_the_same() {
+    for_all(20, models_and_tokens::<f32>(), |(model, tokens)| {
+        let config = model.config().clone();
+        let mut weights = model.into_weights();
+        for (_, tensor) in weights.tensors_mut() {
+            let bf16 = |x: &mut f32| *x = f32::from_bits(x.to_bits() & 0xffff_0000);
+            tensor.data_mut().iter_mut().for_each(bf16);
+        }
+        let to = tempfile::tempdir().unwrap();
+        let model = Model::new(config, weights).unwrap();
+        model.save(to.path()).unwrap();
+        let held = Model::<f32>::load_held(to.path(), Held::Filed).unwrap();
+        let bound = rounding(&model, &tokens);
+        let (expected, found) = (
+            model.logits(&tokens).unwrap(),
+            held.logits(&tokens).unwrap(),
+        );
+        for (a, b) in expected.data().iter().zip(found.data()) {
+            let apart = f64::from((a - b).abs());
+            prop_assert!(
+                apart <= bound || a.is_nan() && b.is_nan(),
+                "{a} {b}, bound {bound:e}"
+            );
+        }
+        prop_assert!(held.weights() == model.weights());
+        Ok(())
+    });
 }
