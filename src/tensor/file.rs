@@ -1,6 +1,6 @@
 //! Tensors in files: safetensors, read and written.
 
-use super::{FileBytes, Precision, Scalar, Tensor};
+use super::{FileBytes, Narrow, Precision, Scalar, Tensor};
 use crate::error::{Error, Result};
 use half::{bf16, f16};
 use safetensors::SafeTensors;
@@ -230,6 +230,14 @@ impl TensorFile {
         })?;
         self.files[stored.file].done(stored.bytes.clone());
         Ok(Tensor::from_vec(&stored.shape, data))
+    }
+
+    /// A tensor's values in the 16 bits that the file has them in, if it has.
+    pub(crate) fn narrow<T: Scalar>(&self, name: &str) -> Result<Option<Narrow<T>>> {
+        let (stored, bytes) = self.stored(name, "BF16 or F16")?;
+        let narrow = Narrow::of_bytes(stored.dtype, bytes);
+        self.files[stored.file].done(stored.bytes.clone());
+        Ok(narrow)
     }
 
     /// A tensor of integers: its shape, and its values in row-major order.

@@ -1,7 +1,7 @@
 //! Values kept in the 16 bits in which a file has them, and widened as they are read.
 
 use super::buffer::Buffer;
-use super::{Scalar, Tensor};
+use super::{Dtype, Scalar, Tensor};
 use half::{bf16, f16};
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -50,6 +50,42 @@ impl<T: Scalar> Narrow<T> {
                 wide: OnceLock::new(),
             })
         })
+    }
+
+    /// Of a file's bytes, where they are of one of the kinds.
+    pub(super) fn of_bytes(dtype: Dtype, bytes: &[u8]) -> Option<Self> {
+        let kind = match dtype {
+            Dtype::BF16 => Kind::Bf16,
+            Dtype::F16 => Kind::F16,
+            _ => return None,
+        };
+        let bits = bytes
+            .chunks_exact(2)
+            .map(|b| u16::from_le_bytes([b[0], b[1]]));
+        Some(Narrow {
+            kind,
+            bits: bits.collect(),
+            factor: 1.0,
+            wide: OnceLock::new(),
+        })
+    }
+
+    /// The same values in another order.
+    pub fn reordered(self, order: impl FnOnce(&[u16]) -> Vec<u16>) -> Self {
+        Narrow {
+            bits: order(&self.bits),
+            wide: OnceLock::new(),
+            ..self
+        }
+    }
+
+    /// As a tensor of this shape.
+    pub fn tensor(self, shape: &[usize]) -> Tensor<T> {
+        debug_assert_eq!(shape.iter().product::<usize>(), self.len());
+        Tensor {
+            shape: shape.to_vec(),
+            data: Buffer::Narrow(Box::new(self)),
+        }
     }
 
     pub fn len(&self) -> usize {

@@ -285,9 +285,9 @@ impl Tensors<'_> {
 
 impl Stored {
     /// A part of its values, in the order of the parameter: inputs by outputs.
-    pub fn part<T: Scalar>(&self, value: &[T], part: &Part) -> Vec<T> {
+    pub fn part<E: Copy + Default>(&self, value: &[E], part: &Part) -> Vec<E> {
         let width = part.run * part.count;
-        let mut out = vec![T::ZERO; self.inputs * width];
+        let mut out = vec![E::default(); self.inputs * width];
         self.pairs(part, |ours, theirs| out[ours] = value[theirs]);
         out
     }

@@ -64,6 +64,28 @@ pub(super) fn read<T: Scalar>(
             places.insert(part.parameter.as_str(), (i, part));
         }
     }
+    // What the file has in 16 bits, in these, where nothing is done to it but reordering.
+    let changed = [BEFORE, AFTER].iter().any(|map| places.contains_key(map));
+    let filed = |parameter: &str, shape: &[usize]| -> Result<Option<Tensor<T>>> {
+        let tied = parameter == UNEMBED && storage.tied;
+        let place = places.get(if tied { EMBED } else { parameter });
+        let Some(&(i, part)) = place.filter(|_| held == Held::Filed && !changed) else {
+            return Ok(None);
+        };
+        let stored = &all[i];
+        if stored.parts.len() > 1 || parameter == POSITIONS {
+            return Ok(None);
+        }
+        let Some(narrow) = file.narrow::<T>(found[i])? else {
+            return Ok(None);
+        };
+        let narrow = match (tied, stored.inputs_first) {
+            (true, _) => narrow.reordered(|bits| transposed(bits, config.d_vocab)),
+            (false, true) => narrow,
+            (false, false) => narrow.reordered(|bits| stored.part(bits, part)),
+        };
+        Ok(Some(narrow.tensor(shape)))
+    };
     // Tensors that hold several parameters, while some of these are to be read.
     let mut open: BTreeMap<usize, (Tensor<T>, usize)> = BTreeMap::new();
     let mut value = |parameter: &str| -> Result<Option<Vec<T>>> {
@@ -88,6 +110,12 @@ pub(super) fn read<T: Scalar>(
     Weights::build(config, |parameter, shape| {
         if parameter == UNEMBED && shape.contains(&0) {
             return Ok(Tensor::zeros(shape));
+        }
+        if let Some(own) = filed(parameter, shape)? {
+            return Ok(match parameter {
+                EMBED => own.times(storage.embed_scale),
+                _ => own,
+            });
         }
         let tied = parameter == UNEMBED && storage.tied;
         let own = match tied {
@@ -119,9 +147,9 @@ pub(super) fn read<T: Scalar>(
 }
 
 /// `[columns, rows]` of `[rows, columns]`.
-pub(super) fn transposed<T: Scalar>(x: &[T], rows: usize) -> Vec<T> {
+pub(super) fn transposed<E: Copy + Default>(x: &[E], rows: usize) -> Vec<E> {
     let columns = x.len() / rows.max(1);
-    let mut out = vec![T::ZERO; x.len()];
+    let mut out = vec![E::default(); x.len()];
     const ABREAST: usize = 16;
     for first in (0..rows).step_by(ABREAST) {
         for j in 0..columns {
