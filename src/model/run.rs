@@ -172,13 +172,6 @@ impl<'r, T: Scalar> Sites<'r, '_, T> {
 /// for the stretch's values to stay in a core's own cache between one operation and the next.
 pub(crate) const STRETCH: usize = 256;
 
-/// How many it has where a layer's weights do not stay in that cache: products that read more of memory want more rows
-/// (4 x 256 at GPT-2 small's sizes: 1.2 times as fast).
-const LONG_STRETCH: usize = 1024;
-
-/// Of so many operations a position and layer, weights are that large.
-const LARGE_LAYER: usize = 1 << 20;
-
 /// Below this many operations, waking another thread costs more than it gains.
 const WORTH_A_THREAD: usize = 1 << 21;
 
@@ -270,9 +263,8 @@ impl<T: Scalar> Model<T> {
             }
             done(batch);
         } else {
-            let long = self.operations(1) / self.config.n_layers.max(1) >= LARGE_LAYER;
             let stretches = (batch * pos)
-                .div_ceil(if long { LONG_STRETCH } else { STRETCH })
+                .div_ceil(STRETCH)
                 .next_multiple_of(threads)
                 .min(batch);
             let (layout, each) = if abreast {
