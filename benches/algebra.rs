@@ -4,7 +4,7 @@
 
 use criterion::{Criterion, SamplingMode, criterion_group, criterion_main};
 use faer::Mat;
-use pathsum::decompose::composition_scores;
+use pathsum::decompose::{Distance, composition_scores};
 use pathsum::{Config, Factored, Model, Par, Tensor, Weights};
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
@@ -41,7 +41,7 @@ fn algebra(c: &mut Criterion) {
     group.sampling_mode(SamplingMode::Flat).sample_size(10);
     let model = model();
     group.bench_function("composition", |b| {
-        b.iter(|| composition_scores(&model, Par::Rayon).unwrap())
+        b.iter(|| composition_scores(&model, Distance::At(0), Par::Rayon).unwrap())
     });
 
     let mut rng = ChaCha8Rng::seed_from_u64(1);

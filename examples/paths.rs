@@ -9,7 +9,7 @@ fn main() -> pathsum::Result<()> {
     let out = model.run(&tokens, Run::new().cache("*"))?;
 
     // Of sequence 0, with its attention patterns and norms' scales held at the run's.
-    let paths = Paths::new(&model, &out.cache, 0, Par::Rayon)?;
+    let paths = Paths::<f64>::new(&model, &out.cache, 0, Par::Rayon)?;
     // After the second 7 the model says 3, which followed the first, rather than 9.
     let lead = paths.to_logit(3, Logit::Difference(3, 9))?;
 

@@ -3,13 +3,16 @@
 use super::args::{Common, ModelArg};
 use super::output::{report, table, text};
 use anyhow::{Result, anyhow};
-use pathsum::decompose::{Composition, composition_baseline, composition_scores};
+use pathsum::decompose::{Composition, Distance, composition_baseline, composition_scores};
 use pathsum::{Head, Par, Precision, Scalar, write_safetensors};
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// How much of what a head writes a later head reads, for all pairs, beside random weights of the same shapes
+///
+/// Where queries and keys are turned by their positions, by queries and by keys the scores are those at a distance of the
+/// key behind the query (--distance), or of the mean of W_QK over distances (--mean).
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  pathsum compose fixture:induction --kind k")]
 pub struct Args {
@@ -18,6 +21,12 @@ pub struct Args {
     /// By the later head's queries, keys or values: q, k or v
     #[arg(long, value_name = "KIND", value_parser = kind)]
     kind: Composition,
+    /// How far the key is behind the query, in a model with rotary positions; 0 unless given
+    #[arg(long, value_name = "N", conflicts_with = "mean")]
+    distance: Option<usize>,
+    /// The mean of W_QK over the distances from 0 to N instead
+    #[arg(long, value_name = "N")]
+    mean: Option<usize>,
     /// The safetensors file to write: `value`, [layer, head, layer, head], the earlier head first
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -51,7 +60,12 @@ const MAX_ROWS: usize = 20;
 fn execute<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
     let model = args.model.load::<T>()?;
     let c = model.config();
-    let scores = composition_scores(&model, Par::Rayon)?;
+    let distance = match args.mean {
+        Some(n) => Distance::MeanTo(n),
+        None => Distance::At(args.distance.unwrap_or(0)),
+    };
+    let scores = composition_scores(&model, distance, Par::Rayon)?;
+    let turned = c.rotary() && args.kind != Composition::V;
     let baseline = composition_baseline(c.d_model, c.d_head, SAMPLES, args.seed, Par::Rayon)?;
     let values = scores.of(args.kind);
     if let Some(out) = &args.out {
@@ -84,6 +98,7 @@ fn execute<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
         "model": args.model.model,
         "kind": args.kind,
         "dtype": T::PRECISION.to_string(),
+        "distance": turned.then(|| distance.to_string()),
         "baseline": baseline,
         "pairs": listed,
         "out": args.out.as_ref().map(|o| o.display().to_string()),
@@ -106,8 +121,12 @@ fn execute<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
             .out
             .as_ref()
             .map(|out| format!("wrote all to {}\n", out.display()));
+        let which = match turned {
+            true => format!("W_QK {distance}\n\n"),
+            false => String::new(),
+        };
         format!(
-            "{}{more}\nrandom weights of these shapes: {:.4}, standard deviation {:.4} ({} pairs)\n{}",
+            "{which}{}{more}\nrandom weights of these shapes: {:.4}, standard deviation {:.4} ({} pairs)\n{}",
             text(&t),
             baseline.mean,
             baseline.std,

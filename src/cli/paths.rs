@@ -1,14 +1,16 @@
-//! `pathsum paths`: what each path adds to a logit, and what each pair of parts adds to a score.
+//! `pathsum paths`: what each path adds to a logit, or to an attention score.
 
 use super::args::{Common, ModelArg};
 use super::batch::SequenceArgs;
 use super::direction::Direction;
 use super::output::{report, table, text};
+use super::places::position;
 use super::words::Words;
 use anyhow::{Result, bail};
-use pathsum::decompose::{By, LogitPaths, Paths, Top, score_table};
-use pathsum::names::NormSite;
-use pathsum::{Head, Hook, Model, Par, Precision, Run, Scalar, Tokens};
+use pathsum::decompose::{
+    By, Certificate, LogitPaths, Paths, Score, ScoreParts, Side, Top, score_parts,
+};
+use pathsum::{Head, Model, Par, Precision, Run, Scalar, Tokens};
 use serde_json::{Value, json};
 use std::process::ExitCode;
 
@@ -16,8 +18,9 @@ use std::process::ExitCode;
 ///
 /// A path starts at something that writes to the stream and passes any heads in ascending layers; attention
 /// patterns, LayerNorm scales and MLP outputs are held at the run's. Instead of the largest paths, --by shows
-/// sums over all of them. With --score and --key it is a head's attention score that is taken apart, at the
-/// query --position.
+/// sums over all of them. With --score and --key they are the paths to a head's attention score at the query
+/// --position: those into its query, with the key held at the run's, and those into its key. All is computed in f64
+/// from the run's own values, whatever its precision.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  pathsum paths model/ --tokens dataset.safetensors --position -1 --logit 1-0 --top 5\n  pathsum paths gpt2/ --prompt \"The cat sat on the\" --position -1 --logit \" mat\" --top 5"
@@ -38,16 +41,16 @@ pub struct Args {
         allow_hyphen_values = true
     )]
     logit: Option<String>,
-    /// How many paths, or parts of a score, to list
+    /// How many paths to list
     #[arg(long, value_name = "K")]
     top: Option<usize>,
     /// Sums over all paths with so many heads, through each head, or from each start
-    #[arg(long, value_enum, conflicts_with = "score")]
+    #[arg(long, value_enum)]
     by: Option<Group>,
     /// Sets of heads to look below before the search is given up
     #[arg(long, value_name = "N", default_value_t = 2000)]
     budget: usize,
-    /// The head whose score is taken apart
+    /// The head to whose score the paths lead
     #[arg(long, value_name = "L.H", requires = "key", conflicts_with = "logit")]
     score: Option<Head>,
     /// The key's position, as --position
@@ -88,13 +91,12 @@ fn show<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
     match (args.score, args.key, &args.logit) {
         (Some(head), Some(key), _) => {
             let key = self::position(key, tokens.pos())?;
-            score(
-                args,
-                common,
-                &model,
-                (&tokens, sequence, &words),
-                (head, position, key),
-            )
+            let to = Score {
+                head,
+                query: position,
+                key,
+            };
+            score(args, common, &model, (&tokens, sequence, &words), to)
         }
         (_, _, Some(logit)) => {
             let logit = Direction::parse("--logit", logit, &words, model.config())?;
@@ -105,20 +107,6 @@ fn show<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
     }
 }
 
-fn position(p: isize, pos: usize) -> Result<usize> {
-    let from_start = match p < 0 {
-        true => pos.checked_sub(p.unsigned_abs()),
-        false => Some(p.unsigned_abs()).filter(|&p| p < pos),
-    };
-    match from_start {
-        Some(p) => Ok(p),
-        None => bail!(
-            "position {p}: the sequence's positions are 0..={0}, or -{pos}..=-1",
-            pos - 1
-        ),
-    }
-}
-
 fn paths<T: Scalar>(
     args: &Args,
     common: &Common,
@@ -126,10 +114,11 @@ fn paths<T: Scalar>(
     (tokens, sequence, words): (&Tokens, usize, &Words),
     (position, direction): (usize, Direction),
 ) -> Result<ExitCode> {
-    let hooks = Paths::<T>::hooks(model.config());
+    let hooks = Paths::<f64>::hooks(model.config());
     let keep = hooks.iter().fold(Run::new(), |run, hook| run.cache(hook));
     let out = model.run(tokens, keep)?;
-    let paths = Paths::new(model, &out.cache, 0, Par::Rayon)?;
+    // In f64 whatever the precision of the run: its values are taken as they are.
+    let paths = Paths::<f64>::new(model, &out.cache, 0, Par::Rayon)?;
     let to_logit = paths.to_logit(position, direction.logit())?;
     let found = direction.along(out.logits.slice(&[0, position]));
 
@@ -150,26 +139,14 @@ fn paths<T: Scalar>(
         "less": direction.less,
         "less_word": direction.less.and_then(|less| words.exact(less)),
         "value": found.to_f64(),
-        "paths": number(paths.count()),
+        "paths": number(to_logit.count()),
     });
     if let Some((_, sums)) = &sums {
-        let sums = sums.iter();
-        result["sums"] = sums.map(|(of, x)| json!({"of": of, "value": x})).collect();
+        result["sums"] = sums_json(sums);
     }
     if let Some(top) = &top {
-        let certificate = &top.certificate;
-        let listed = top.paths.iter();
-        result["top"] = listed
-            .map(|c| json!({"path": c.path, "value": c.value.to_f64()}))
-            .collect();
-        result["certificate"] = json!({
-            "unlisted": number(certificate.unlisted),
-            "together": certificate.together.to_f64(),
-            "rounding": certificate.rounding.to_f64(),
-            "each": certificate.each.to_f64(),
-            "complete": certificate.complete,
-            "expanded": certificate.expanded,
-        });
+        result["top"] = top_json(top);
+        result["certificate"] = certificate_json(&top.certificate);
     }
     report(common, &result, || {
         let mut out = format!(
@@ -177,19 +154,10 @@ fn paths<T: Scalar>(
             direction.shown(words),
             words.place(tokens, position),
             found.to_f64(),
-            paths.count()
+            to_logit.count()
         );
         if let Some((by, sums)) = &sums {
-            let header = match by {
-                Group::Order => "heads",
-                Group::Head => "through head",
-                Group::Start => "from",
-            };
-            let mut t = table([header, "adds"]);
-            for (of, x) in sums {
-                t.add_row([of.clone(), format!("{x:.6}")]);
-            }
-            out += &format!("\n{}", text(&t));
+            out += &format!("\n{}", sums_text(*by, sums));
         }
         if let Some(top) = &top {
             out += &format!("\n{}", listing(top));
@@ -199,33 +167,69 @@ fn paths<T: Scalar>(
     Ok(ExitCode::SUCCESS)
 }
 
+fn sums_json(sums: &[(String, f64)]) -> Value {
+    let sums = sums.iter();
+    sums.map(|(of, x)| json!({"of": of, "value": x})).collect()
+}
+
+fn top_json(top: &Top<f64>) -> Value {
+    let listed = top.paths.iter();
+    listed
+        .map(|c| json!({"path": c.path, "value": c.value}))
+        .collect()
+}
+
+fn certificate_json(certificate: &Certificate<f64>) -> Value {
+    json!({
+        "unlisted": number(certificate.unlisted),
+        "together": certificate.together,
+        "rounding": certificate.rounding,
+        "each": certificate.each,
+        "complete": certificate.complete,
+        "expanded": certificate.expanded,
+    })
+}
+
+fn sums_text(by: Group, sums: &[(String, f64)]) -> String {
+    let header = match by {
+        Group::Order => "heads",
+        Group::Head => "through head",
+        Group::Start => "from",
+    };
+    let mut t = table([header, "adds"]);
+    for (of, x) in sums {
+        t.add_row([of.clone(), format!("{x:.6}")]);
+    }
+    text(&t)
+}
+
 /// JSON's numbers end before a `u128` does.
 fn number(n: u128) -> Value {
     u64::try_from(n).map_or_else(|_| json!(n as f64), |n| json!(n))
 }
 
-fn sums<T: Scalar>(to_logit: &LogitPaths<'_, '_, T>, by: Group) -> Vec<(String, f64)> {
+fn sums(to_logit: &LogitPaths<'_, '_, f64>, by: Group) -> Vec<(String, f64)> {
     match by {
         Group::Order => {
             let sums = to_logit.by_order().into_iter().enumerate();
-            sums.map(|(n, x)| (n.to_string(), x.to_f64())).collect()
+            sums.map(|(n, x)| (n.to_string(), x)).collect()
         }
         Group::Head => {
             let sums = to_logit.by_head().into_iter();
-            sums.map(|(h, x)| (h.to_string(), x.to_f64())).collect()
+            sums.map(|(h, x)| (h.to_string(), x)).collect()
         }
         Group::Start => {
             let sums = to_logit.by_start().into_iter();
-            sums.map(|(s, x)| (s.to_string(), x.to_f64())).collect()
+            sums.map(|(s, x)| (s.to_string(), x)).collect()
         }
     }
 }
 
 /// The largest paths, and what is said of the others.
-fn listing<T: Scalar>(top: &Top<T>) -> String {
+fn listing(top: &Top<f64>) -> String {
     let mut t = table(["path", "adds"]);
     for c in &top.paths {
-        t.add_row([c.path.to_string(), format!("{:.6}", c.value.to_f64())]);
+        t.add_row([c.path.to_string(), format!("{:.6}", c.value)]);
     }
     let certificate = &top.certificate;
     let mut out = text(&t);
@@ -234,10 +238,7 @@ fn listing<T: Scalar>(top: &Top<T>) -> String {
     }
     out += &format!(
         "\nThe {} others together add {:.6e}, to within {:.1e}; each adds at most {:.3e}.\n",
-        certificate.unlisted,
-        certificate.together.to_f64(),
-        certificate.rounding.to_f64(),
-        certificate.each.to_f64(),
+        certificate.unlisted, certificate.together, certificate.rounding, certificate.each,
     );
     if !certificate.complete {
         out += &format!(
@@ -253,29 +254,41 @@ fn score<T: Scalar>(
     common: &Common,
     model: &Model<T>,
     (tokens, sequence, words): (&Tokens, usize, &Words),
-    (head, query, key): (Head, usize, usize),
+    score: Score,
 ) -> Result<ExitCode> {
     let c = model.config();
-    let hooks = By::Head.hooks(c);
-    let mut keep = hooks.iter().fold(Run::new(), |run, hook| run.cache(hook));
-    let scale = Hook::Scale(NormSite::Ln1(head.layer));
-    if c.hooks().contains(&scale) {
-        keep = keep.cache(scale);
+    let Score { head, query, key } = score;
+    if head.layer >= c.n_layers {
+        bail!(
+            "--score {head}: this model has {} layers of {} heads",
+            c.n_layers,
+            c.n_heads
+        );
     }
+    let hooks = Paths::<f64>::hooks(c).into_iter();
+    let hooks = hooks.chain(ScoreParts::hooks(c, head.layer, By::Layer));
+    let keep = hooks.fold(Run::new(), |run, hook| run.cache(hook));
     let out = model.run(tokens, keep)?;
-    let parts = score_table(model, &out.cache, 0, head, query, key)?;
-    let sum = parts.sum().to_f64();
-    let mut entries = Vec::new();
-    for (i, q) in parts.query.iter().enumerate() {
-        for (j, k) in parts.key.iter().enumerate() {
-            entries.push((q, k, parts.values[[i, j]].to_f64()));
-        }
+    let paths = Paths::<f64>::new(model, &out.cache, 0, Par::Rayon)?;
+    let listed = args.top.or(args.by.is_none().then_some(LISTED));
+    let mut found = Vec::new();
+    for (name, side) in [("query", Side::Query), ("key", Side::Key)] {
+        let to_score = paths.to_score((model, &out.cache, 0), score, side)?;
+        let top = match listed {
+            Some(k) => Some(to_score.top(k, args.budget)?),
+            None => None,
+        };
+        let total = to_score.total();
+        found.push((
+            name,
+            to_score.count(),
+            total,
+            args.by.map(|by| (by, sums(&to_score, by))),
+            top,
+        ));
     }
-    entries.sort_by(|a, b| b.2.abs().total_cmp(&a.2.abs()));
-    let all = entries.len();
-    entries.truncate(args.top.unwrap_or(LISTED));
-    let listed = entries.iter();
-    let result = json!({
+    let parts = score_parts(model, &out.cache, 0, score, By::Layer)?;
+    let mut result = json!({
         "model": args.model.model,
         "dtype": T::PRECISION.to_string(),
         "sequence": sequence,
@@ -283,25 +296,45 @@ fn score<T: Scalar>(
         "head": head.to_string(),
         "query": query,
         "key": key,
-        "score": sum,
-        "by_query": parts.by_query().into_iter().map(|(part, x)| json!({"part": part, "value": x.to_f64()})).collect::<Vec<_>>(),
-        "by_key": parts.by_key().into_iter().map(|(part, x)| json!({"part": part, "value": x.to_f64()})).collect::<Vec<_>>(),
-        "parts": all,
-        "top": listed.map(|(q, k, x)| json!({"query": q, "key": k, "value": x})).collect::<Vec<_>>(),
+        "score": parts.run,
+        "by_position": parts.by_position,
     });
+    for (name, count, total, sums, top) in &found {
+        result[format!("{name}_side")] = json!({
+            "paths": number(*count),
+            "total": total.value,
+            "rounding": total.rounding,
+            "sums": sums.as_ref().map(|(_, sums)| sums_json(sums)),
+            "top": top.as_ref().map(|top| top_json(top)),
+            "certificate": top.as_ref().map(|top| certificate_json(&top.certificate)),
+        });
+    }
     report(common, &result, || {
-        let mut t = table(["query", "key", "adds"]);
-        for (q, k, x) in &entries {
-            t.add_row([q.to_string(), k.to_string(), format!("{x:.6}")]);
-        }
-        let rest = sum - entries.iter().map(|e| e.2).sum::<f64>();
-        let left = all - entries.len();
-        format!(
-            "score of head {head} at query {} and key {} of sequence {sequence}, before the mask: {sum:.6}\n\n{}\nThe {left} others together add {rest:.3e}.\n",
+        let mut out = format!(
+            "score of head {head} at query {} and key {} of sequence {sequence}, before cap and mask: {:.6}\n",
             words.place(tokens, query),
             words.place(tokens, key),
-            text(&t)
-        )
+            parts.run
+        );
+        if parts.by_position != 0.0 {
+            out += &format!(
+                "The key's position adds {:+.6} by itself.\n",
+                parts.by_position
+            );
+        }
+        for (name, count, total, sums, top) in &found {
+            out += &format!(
+                "\nInto the {name}, the other held at the run's: {count} paths, {:.6} to within {:.1e}\n",
+                total.value, total.rounding
+            );
+            if let Some((by, sums)) = sums {
+                out += &format!("\n{}", sums_text(*by, sums));
+            }
+            if let Some(top) = top {
+                out += &format!("\n{}", listing(top));
+            }
+        }
+        out
     })?;
     Ok(ExitCode::SUCCESS)
 }

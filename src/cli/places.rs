@@ -79,3 +79,18 @@ mod tests {
         assert_eq!(said, "position 18446744073709551615: there are 0..=4");
     }
 }
+
+/// A position of a sequence, from its end where negative.
+pub fn position(p: isize, pos: usize) -> Result<usize> {
+    let from_start = match p < 0 {
+        true => pos.checked_sub(p.unsigned_abs()),
+        false => Some(p.unsigned_abs()).filter(|&p| p < pos),
+    };
+    match from_start {
+        Some(p) => Ok(p),
+        None => bail!(
+            "position {p}: the sequence's positions are 0..={0}, or -{pos}..=-1",
+            pos - 1
+        ),
+    }
+}

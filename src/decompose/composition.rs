@@ -8,6 +8,7 @@
 //! matrices. For GPT-2's sizes these are 40 GFLOP rather than the 180 of one product for each pair. The Gram
 //! matrices are symmetric, and are formed, multiplied and forgotten tile by tile.
 
+use super::turned::{Distance, Meeting};
 use crate::error::{Error, Result};
 use crate::factored::Factored;
 use crate::linalg::{Par, product, product_into, triangular_factor};
@@ -15,8 +16,6 @@ use crate::model::Model;
 use crate::names::Head;
 use crate::tensor::{Scalar, Tensor};
 use faer::{Mat, MatMut, MatRef};
-use rand::rngs::ChaCha8Rng;
-use rand::{RngExt, SeedableRng};
 use rayon::prelude::*;
 use serde::{Serialize, Serializer};
 use std::ops::Range;
@@ -94,12 +93,14 @@ fn nested<T: Scalar, S: Serializer>(scores: &Tensor<T>, s: S) -> Result<S::Ok, S
     s.collect_seq(all)
 }
 
-/// The Q-, K- and V-composition scores of all pairs of heads in ascending layers.
+/// The Q-, K- and V-composition scores of all pairs of heads in ascending layers. Where queries and keys are turned by their
+/// positions, `W_QK` is that of a distance; a norm of queries and keys is in it but for its scale, which is a number for each
+/// query and key of a run, and leaves the scores as they are.
 ///
 /// A head whose `W_OV` or `W_QK` is zero composes with none: its scores are zero.
 ///
 /// # Errors
-/// When one of the weights is NaN or infinite.
+/// When one of the weights is NaN or infinite, or the model's positions do not go so far.
 ///
 /// # Accuracy
 /// The square of a score is computed with an error of at most `eps (TILE² |G| |H| + d_head (|G| + |H|))`, where `G`
@@ -109,35 +110,36 @@ fn nested<T: Scalar, S: Serializer>(scores: &Tensor<T>, s: S) -> Result<S::Ok, S
 ///
 /// # Cost
 /// `(4 N d_head + p) d_model²` operations for `N` heads and `p` pairs, counting all three kinds: 40 GFLOP for GPT-2
-/// small.
+/// small. The keys and values of heads that share them are not copied.
 ///
 /// # Source
 /// `HookedTransformer.all_composition_scores`; "A Mathematical Framework for Transformer Circuits".
 ///
 /// ```
-/// use pathsum::decompose::{Composition, composition_scores};
+/// use pathsum::decompose::{Composition, Distance, composition_scores};
 /// use pathsum::{Par, fixture};
-/// let scores = composition_scores(&fixture::induction::<f64>(), Par::Seq)?;
+/// let scores = composition_scores(&fixture::induction::<f64>(), Distance::At(0), Par::Seq)?;
 /// // The induction head finds its keys by what the previous-token head wrote.
 /// let (previous, induction) = ("0.0".parse()?, "1.0".parse()?);
 /// let by_keys = scores.score(Composition::K, previous, induction);
 /// assert!(by_keys > scores.score(Composition::Q, previous, induction));
 /// # Ok::<(), pathsum::Error>(())
 /// ```
-pub fn composition_scores<T: Scalar>(model: &Model<T>, par: Par) -> Result<CompositionScores<T>> {
+pub fn composition_scores<T: Scalar>(
+    model: &Model<T>,
+    distance: Distance,
+    par: Par,
+) -> Result<CompositionScores<T>> {
     let c = model.config();
+    distance.check(c)?;
+    let rotations: Vec<_> = (0..c.n_layers).map(|l| distance.rotations(c, l)).collect();
+    let halves_of = |&h: &Head| Halves::of(model, h, rotations[h.layer].as_ref());
     let heads: Vec<Head> = (0..c.n_layers)
         .flat_map(|layer| (0..c.n_heads).map(move |head| Head { layer, head }))
         .collect();
     let halves: Vec<Halves<T>> = match par {
-        Par::Seq => heads
-            .iter()
-            .map(|&h| Halves::of(model, h))
-            .collect::<Result<_>>()?,
-        Par::Rayon => heads
-            .par_iter()
-            .map(|&h| Halves::of(model, h))
-            .collect::<Result<_>>()?,
+        Par::Seq => heads.iter().map(halves_of).collect::<Result<_>>()?,
+        Par::Rayon => heads.par_iter().map(halves_of).collect::<Result<_>>()?,
     };
     let layers = Layers {
         heads: c.n_heads,
@@ -231,7 +233,7 @@ struct Halves<T: Scalar> {
 }
 
 impl<T: Scalar> Halves<T> {
-    fn of(model: &Model<T>, h: Head) -> Result<Self> {
+    fn of(model: &Model<T>, h: Head, rotations: Option<&(Mat<T>, Mat<T>)>) -> Result<Self> {
         let w = model.weights();
         let (W_Q, W_K, W_V, W_O) = (w.W_Q(h), w.W_K(h), w.W_V(h), w.W_O(h));
         for (name, M) in [("W_Q", W_Q), ("W_K", W_K), ("W_V", W_V), ("W_O", W_O)] {
@@ -241,6 +243,8 @@ impl<T: Scalar> Halves<T> {
                 )));
             }
         }
+        let meeting = Meeting::of(model, h, rotations);
+        let (W_Q, W_K) = (meeting.W_Q.mat(), meeting.W_K.mat());
         Ok(Halves {
             writes: Half::new(W_O.transpose(), W_V.transpose()),
             reads: [
@@ -413,71 +417,6 @@ pub fn composition_score<T: Scalar>(L: &Factored<T>, R: &Factored<T>) -> Result<
     Ok(L.times(R, Par::Seq).norm()? / norms.0 / norms.1)
 }
 
-/// The composition scores of random matrices.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct CompositionBaseline {
-    /// The mean score.
-    pub mean: f64,
-    /// The standard deviation of a score (with `samples - 1`).
-    pub std: f64,
-    /// How many were drawn.
-    pub samples: usize,
-}
-
-/// What composition scores random heads of these sizes have: those of `samples` pairs of matrices `A Bᵀ`, with
-/// `A, B: [d_model, d_head]` of entries uniform in `±1/√d_head`.
-///
-/// The same seed gives the same baseline, on any number of threads but for rounding.
-///
-/// # Panics
-/// When there are fewer than two samples.
-///
-/// # Source
-/// The write-up of the July 2023 challenge (*palindromes*), after `torch.nn.init.kaiming_uniform_` with `a = √5`.
-///
-/// ```
-/// use pathsum::{Par, decompose::composition_baseline};
-/// let baseline = composition_baseline(28, 14, 300, 0, Par::Rayon)?;
-/// // The write-up's own: 0.18756, with a standard deviation of 0.01410.
-/// let of_the_mean = baseline.std / (baseline.samples as f64).sqrt();
-/// assert!((baseline.mean - 0.18756).abs() < 6.0 * of_the_mean);
-/// # Ok::<(), pathsum::Error>(())
-/// ```
-#[track_caller]
-pub fn composition_baseline(
-    d_model: usize,
-    d_head: usize,
-    samples: usize,
-    seed: u64,
-    par: Par,
-) -> Result<CompositionBaseline> {
-    assert!(samples >= 2, "a spread of {samples} samples");
-    let score = |sample: usize| {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        // A stream of its own for each sample, whichever thread draws it.
-        rng.set_stream(sample as u64);
-        let bound = 1.0 / (d_head as f64).sqrt();
-        let mut random =
-            |m: usize, n: usize| Mat::from_fn(m, n, |_, _| rng.random_range(-bound..bound));
-        let mut matrix = || Factored::new(random(d_model, d_head), random(d_head, d_model));
-        composition_score(&matrix(), &matrix())
-    };
-    let scores: Vec<f64> = match par {
-        Par::Seq => (0..samples).map(score).collect::<Result<_>>()?,
-        Par::Rayon => (0..samples)
-            .into_par_iter()
-            .map(score)
-            .collect::<Result<_>>()?,
-    };
-    let mean = scores.iter().sum::<f64>() / samples as f64;
-    let squares: f64 = scores.iter().map(|s| (s - mean) * (s - mean)).sum();
-    Ok(CompositionBaseline {
-        mean,
-        std: (squares / (samples - 1) as f64).sqrt(),
-        samples,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -509,7 +448,7 @@ mod tests {
         };
         let heads = |l: usize| (0..c.n_heads).map(move |head| Head { layer: l, head });
         for par in [Par::Seq, Par::Rayon] {
-            let scores = composition_scores(model, par).unwrap();
+            let scores = composition_scores(model, Distance::At(0), par).unwrap();
             for (l1, l2) in (0..3).flat_map(|a| (0..3).map(move |b| (a, b))) {
                 for (a, b) in heads(l1).flat_map(|a| heads(l2).map(move |b| (a, b))) {
                     let L = dense(w.W_V(a), w.W_O(a));
@@ -571,7 +510,7 @@ mod tests {
                 }
             }
         }
-        let scores = composition_scores(&model, Par::Seq).unwrap();
+        let scores = composition_scores(&model, Distance::At(0), Par::Seq).unwrap();
         let (a, b) = (Head { layer: 0, head: 0 }, Head { layer: 2, head: 1 });
         let factored = |h| Factored::from_views(model.weights().W_V(h), model.weights().W_O(h));
         let expected = composition_score(&factored(a), &factored(b)).unwrap();
@@ -586,7 +525,7 @@ mod tests {
     fn a_nan_names_its_head() {
         let mut model = model::<f32>(4, 2, |i| i as f64);
         model.weights_mut().blocks[1].attn.W_K[[0, 1, 0]] = f32::NAN;
-        let error = composition_scores(&model, Par::Seq)
+        let error = composition_scores(&model, Distance::At(0), Par::Seq)
             .unwrap_err()
             .to_string();
         assert!(error.contains("head 1.1: its W_K"), "{error}");

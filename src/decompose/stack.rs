@@ -1,9 +1,11 @@
 //! The residual stream as a labelled stack of what wrote to it.
 
+use crate::decompose::norm_in_precision;
 use crate::diagram::{Diagram, Op, Value};
 use crate::error::{Error, Result};
 use crate::model::{Cache, Config, Model};
 use crate::names::{Head, Hook, NormSite};
+use crate::op::NormMap;
 use crate::tensor::{Scalar, Tensor};
 use serde::{Serialize, Serializer};
 use std::fmt;
@@ -345,4 +347,173 @@ impl<T: Scalar> Pushed<'_, T> {
             row.iter().copied().cycle().take(positions * row.len()),
         );
     }
+}
+
+/// A component at one position.
+pub(super) struct Row<'a> {
+    pub label: Component,
+    /// `[d_model]`
+    pub row: &'a [f64],
+    /// The norm of the terms that it was computed from.
+    pub size: f64,
+}
+
+/// The components of the stream at one position of a sequence, one after the other, in f64: what heads write is made of
+/// their `hook_z`, so that nothing is as large as a stack.
+pub(super) struct Rows<'a, T: Scalar> {
+    model: &'a Model<T>,
+    cache: &'a Cache<T>,
+    by: By,
+    sequence: usize,
+    position: usize,
+}
+
+/// The hooks that [`Rows`] needs.
+pub(super) fn row_hooks(config: &Config, at: Hook, by: By) -> Vec<Hook> {
+    let diagram = Diagram::of(config);
+    let mut hooks = vec![Hook::Embed];
+    let end = diagram.value(at).expect("a hook of this model");
+    by.add_hooks(&diagram, end, &mut hooks);
+    for hook in &mut hooks {
+        if let Hook::Result(l) = *hook {
+            *hook = Hook::Z(l);
+        }
+    }
+    hooks
+}
+
+/// A norm that parts pass on their way.
+struct Passed {
+    norm: NormMap<'static, f64>,
+    scale: f64,
+}
+
+impl<'a, T: Scalar> Rows<'a, T> {
+    pub fn new(
+        model: &'a Model<T>,
+        cache: &'a Cache<T>,
+        by: By,
+        sequence: usize,
+        position: usize,
+    ) -> Self {
+        Rows {
+            model,
+            cache,
+            by,
+            sequence,
+            position,
+        }
+    }
+
+    /// Hands on every component of a value of the stream; how many roundings a term of the run's own meets at most.
+    pub fn each(&self, at: Hook, take: &mut dyn FnMut(Row<'_>)) -> Result<usize> {
+        let value = self.model.diagram.value(at).expect("a hook of this model");
+        self.walk(value, &mut Vec::new(), take)
+    }
+
+    fn at(&self, hook: Hook) -> Result<Vec<f64>> {
+        let value = self.cache.require(hook)?;
+        let row = value.slice(&[self.sequence, self.position]);
+        Ok(row.iter().map(|x| x.to_f64()).collect())
+    }
+
+    fn walk(
+        &self,
+        value: Value,
+        passed: &mut Vec<Passed>,
+        take: &mut dyn FnMut(Row<'_>),
+    ) -> Result<usize> {
+        let model = self.model;
+        let c = model.config();
+        match self.by.made(&model.diagram, value) {
+            Made::Of(parts) => {
+                let mut roundings = 0;
+                for part in parts {
+                    roundings = self.walk(part, passed, take)?.max(roundings) + 1;
+                }
+                Ok(roundings)
+            }
+            Made::Alone(component) => {
+                let mut row = self.at(model.diagram.values[value])?;
+                let size = norm(&row);
+                emit(component, &mut row, size, passed, take);
+                Ok(0)
+            }
+            Made::Heads(l, _) => {
+                let z = self.at(Hook::Z(l))?;
+                for (head, z) in z.chunks_exact(c.d_head).enumerate() {
+                    let h = Head { layer: l, head };
+                    let W_O = model.weights().W_O(h);
+                    let mut row = vec![0.0; c.d_model];
+                    let mut squares = 0.0;
+                    for (j, &z) in z.iter().enumerate() {
+                        for (i, x) in row.iter_mut().enumerate() {
+                            let w = W_O[(j, i)].to_f64();
+                            *x += z * w;
+                            squares += w * w;
+                        }
+                    }
+                    let size = norm(z) * squares.sqrt();
+                    emit(Component::Head(h), &mut row, size, passed, take);
+                }
+                let b_O = &model.weights().blocks[l].attn.b_O;
+                self.bias(Component::AttnBias(l), b_O.data(), passed, take);
+                Ok(c.n_heads * c.d_head + 1)
+            }
+            Made::Neurons(l, post) => {
+                let post = self.at(model.diagram.values[post])?;
+                let mlp = model.weights().mlp(l);
+                for (neuron, &a) in post.iter().enumerate() {
+                    let direction = mlp.W_out.slice(&[neuron]);
+                    let mut row: Vec<f64> = direction.iter().map(|w| a * w.to_f64()).collect();
+                    let label = Component::Neuron { layer: l, neuron };
+                    let size = norm(&row);
+                    emit(label, &mut row, size, passed, take);
+                }
+                self.bias(Component::MlpBias(l), mlp.b_out.data(), passed, take);
+                Ok(post.len() + 1)
+            }
+            Made::Normed(site, x) => {
+                let norm = norm_in_precision::<T, f64>(model, site).expect("a norm of this model");
+                let scale = self.at(Hook::Scale(site))?[0];
+                let b = norm.b().map(<[f64]>::to_vec);
+                passed.push(Passed { norm, scale });
+                let roundings = self.walk(x, passed, take)?;
+                passed.pop();
+                if let Some(mut b) = b {
+                    let size = self::norm(&b);
+                    emit(Component::NormBias(site), &mut b, size, passed, take);
+                }
+                Ok(roundings + 2 * c.d_model + 8)
+            }
+        }
+    }
+
+    fn bias(&self, label: Component, row: &[T], passed: &[Passed], take: &mut dyn FnMut(Row<'_>)) {
+        let mut row: Vec<f64> = row.iter().map(|x| x.to_f64()).collect();
+        let size = norm(&row);
+        emit(label, &mut row, size, passed, take);
+    }
+}
+
+fn norm(x: &[f64]) -> f64 {
+    x.iter().map(|x| x * x).sum::<f64>().sqrt()
+}
+
+/// Hands a component on, through the norms that it passes.
+fn emit(
+    label: Component,
+    row: &mut [f64],
+    mut size: f64,
+    passed: &[Passed],
+    take: &mut dyn FnMut(Row<'_>),
+) {
+    for Passed { norm, scale } in passed.iter().rev() {
+        norm.at_scale(row, *scale);
+        let w = norm.w().unwrap_or_default().iter();
+        let most = w.fold(f64::from(norm.w().is_none()), |m, w| m.max(w.abs()));
+        // Taking the mean off doubles a term at most.
+        size *= 2.0 * most / scale.abs();
+    }
+    take(Row { label, row, size });
 }

@@ -173,6 +173,14 @@ impl<'a, T: Scalar> Source<'a, T> {
                 let b = norm.b().ok_or_else(|| missing(symbol))?;
                 Matrix::Owned(Mat::from_fn(1, b.len(), |_, j| b[j]))
             }
+            Symbol::WNormQ(QueryHead { head: h, .. }) => {
+                let norm = norm(NormSite::Q(h.layer))?;
+                self.of_head(norm.w().ok_or_else(|| missing(symbol))?, h.head)
+            }
+            Symbol::WNormK(h) => {
+                let norm = norm(NormSite::K(h.layer))?;
+                self.of_head(norm.w().ok_or_else(|| missing(symbol))?, dims.group(h))
+            }
             Symbol::R(head, n) => Matrix::Owned(self.rotation(head.layer).matrix(n)),
             Symbol::Ones(ref space) => {
                 let n = space.size(&dims);
@@ -203,6 +211,13 @@ impl<'a, T: Scalar> Source<'a, T> {
         })
     }
 
+    /// What a norm of queries or keys multiplies a head's entries by: the same for all heads, or that of its own.
+    fn of_head(&self, w: &[T], own: usize) -> Matrix<'a, T> {
+        let d_head = self.model.config().d_head;
+        let first = if w.len() == d_head { 0 } else { own * d_head };
+        Matrix::Diagonal(w[first..][..d_head].to_vec())
+    }
+
     fn value_of_run(&self, symbol: &Symbol) -> Result<Matrix<'a, T>> {
         let Some((out, b)) = self.run else {
             return Err(Error::NeedsRun(symbol.to_string()));
@@ -223,13 +238,16 @@ impl<'a, T: Scalar> Source<'a, T> {
         let value = out.cache.require(hook)?;
         Ok(match *symbol {
             Symbol::Scale(_) => Matrix::Diagonal(value.slice(&[b]).to_vec()),
+            Symbol::ScaleQ(QueryHead { head: h, .. }) => scales(value, b, h.head),
+            Symbol::ScaleK(h) => scales(value, b, self.dims().group(h)),
             Symbol::Pattern(h) => Matrix::View(value.mat(&[b, h.head])),
             Symbol::Q(QueryHead { head: h, .. })
             | Symbol::RotQ(QueryHead { head: h, .. })
+            | Symbol::NormalizedQ(QueryHead { head: h, .. })
             | Symbol::Z(QueryHead { head: h, .. })
             | Symbol::Result(h) => Matrix::View(value.head(b, h.head)),
             // One for all heads of a group.
-            Symbol::K(h) | Symbol::RotK(h) | Symbol::V(h) => {
+            Symbol::K(h) | Symbol::RotK(h) | Symbol::NormalizedK(h) | Symbol::V(h) => {
                 Matrix::View(value.head(b, self.dims().group(h)))
             }
             _ => Matrix::View(value.mat(&[b])),
@@ -241,6 +259,15 @@ impl<'a, T: Scalar> From<&'a Model<T>> for Source<'a, T> {
     fn from(model: &'a Model<T>) -> Self {
         Source::of(model)
     }
+}
+
+/// What a norm of queries or keys divides a head's by, at every position: `[batch, pos, row, 1]`, of which a head has its own
+/// row, or all have one.
+fn scales<'a, T: Scalar>(value: &Tensor<T>, b: usize, own: usize) -> Matrix<'a, T> {
+    let rows = value.shape()[2];
+    let row = if rows == 1 { 0 } else { own };
+    let scales = value.slice(&[b]).iter().skip(row).step_by(rows);
+    Matrix::Diagonal(scales.copied().collect())
 }
 
 fn missing(symbol: &Symbol) -> Error {

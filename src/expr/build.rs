@@ -99,6 +99,18 @@ constructors! {
     rot_q(head: Head) = RotQ;
     /// `[pos, head]`: keys, each turned by its position.
     rot_k(head: Head) = RotK;
+    /// `[head, head]`, diagonal: what the norm of queries multiplies by.
+    w_q(head: Head) = WNormQ;
+    /// `[head, head]`, diagonal: what the norm of keys multiplies by.
+    w_k(head: Head) = WNormK;
+    /// `[pos, pos]`, diagonal: what the norm of queries divides by.
+    scale_q(head: Head) = ScaleQ;
+    /// `[pos, pos]`, diagonal: what the norm of keys divides by.
+    scale_k(head: Head) = ScaleK;
+    /// `[pos, head]`: queries past their norm.
+    normalized_q(head: Head) = NormalizedQ;
+    /// `[pos, head]`: keys past their norm.
+    normalized_k(head: Head) = NormalizedK;
     /// `[pos, pos]`, queries by keys
     pattern(head: Head) = Pattern;
     /// `[pos, head]`

@@ -24,11 +24,8 @@ pub fn definition(symbol: &Symbol, dims: &Dims) -> Option<Expr> {
     if symbol.absent(dims).is_some() {
         return None;
     }
-    if symbol.unturned().is_some() {
-        return match dims.qk_norm {
-            true => None,
-            false => turned(symbol, dims, 0..dims.pos).ok(),
-        };
+    if symbol.is_turned() {
+        return turned(symbol, dims, 0..dims.pos).ok();
     }
     let heads = |layer| (0..dims.n_heads).map(move |head| Head { layer, head });
     // What reads the stream where a norm may stand.
@@ -55,6 +52,10 @@ pub fn definition(symbol: &Symbol, dims: &Dims) -> Option<Expr> {
         Symbol::Q(QueryHead { head: h, .. }) => projected(h, W_Q(h), b_Q(h)),
         Symbol::K(h) => projected(h, W_K(h), b_K(h)),
         Symbol::V(h) => projected(h, W_V(h), b_V(h)),
+        Symbol::NormalizedQ(QueryHead { head: h, .. }) => {
+            of_head(scale_q(h), q(h), || w_q(h), dims)?
+        }
+        Symbol::NormalizedK(h) => of_head(scale_k(h), k(h), || w_k(h), dims)?,
         Symbol::Z(QueryHead { head: h, .. }) => pattern(h) * v(h),
         Symbol::Result(h) => z(h) * W_O(h),
         Symbol::AttnOut(l) if dims.has_norm(NormSite::Ln1Post(l)) => {
@@ -94,7 +95,9 @@ fn turned(
     positions: impl IntoIterator<Item = usize>,
 ) -> Result<Expr, Mismatch> {
     let symbol = symbol.clone().grouped(dims);
-    let straight = symbol.unturned().expect("queries or keys that are turned");
+    let straight = symbol
+        .unturned(dims)
+        .expect("queries or keys that are turned");
     let (rows, cols) = straight.spaces();
     let Space::Head(head) = cols else {
         unreachable!("queries and keys have a head's columns")
@@ -122,7 +125,7 @@ fn positions(expr: &Expr, dims: &Dims) -> Vec<usize> {
     let mut positions = BTreeSet::new();
     for (product, _) in expr.terms() {
         for (i, factor) in product.iter().enumerate() {
-            if factor.symbol.unturned().is_none() {
+            if !factor.symbol.is_turned() {
                 continue;
             }
             let row = if factor.transposed {
@@ -155,6 +158,23 @@ fn normed(site: NormSite, x: Expr, dims: &Dims) -> Option<Expr> {
     Some(match norm.bias {
         true => weighed + ones(Space::Pos) * b(site),
         false => weighed,
+    })
+}
+
+/// Whether norms of queries and keys do no more than to divide by a scale and to multiply: a mean, and what is added, are
+/// beyond the language.
+fn scaled_alone(dims: &Dims) -> bool {
+    dims.qk_norm.is_some_and(|norm| !norm.centred && !norm.bias)
+}
+
+/// A norm of a head's queries or keys, with the run's scale.
+fn of_head(scale: Expr, x: Expr, w: impl Fn() -> Expr, dims: &Dims) -> Option<Expr> {
+    let norm = dims.qk_norm.filter(|_| scaled_alone(dims))?;
+    let scaled = scale.inverse().expect("a scale has an inverse") * x;
+    Some(match norm.weight {
+        NormWeight::Absent => scaled,
+        // `w` is what is multiplied by, where that is one more than the parameter too.
+        NormWeight::Plain | NormWeight::OnePlus => scaled * w(),
     })
 }
 
@@ -219,7 +239,7 @@ fn stream(site: NormSite, dims: &Dims) -> Expr {
 /// How late in the forward pass a value is that has a definition: by earlier ones only.
 fn order(symbol: &Symbol, dims: &Dims) -> Option<(usize, usize)> {
     let undefined = match symbol {
-        Symbol::RotQ(_) | Symbol::RotK(_) => dims.qk_norm,
+        Symbol::NormalizedQ(_) | Symbol::NormalizedK(_) => !scaled_alone(dims),
         Symbol::Logits => !dims.ends_plain,
         _ => false,
     };
@@ -237,7 +257,8 @@ fn order(symbol: &Symbol, dims: &Dims) -> Option<(usize, usize)> {
         Symbol::Normalized(NormSite::Ln1(l) | NormSite::Ln2(l)) if behind => (l, 16),
         Symbol::Normalized(NormSite::Ln1(l)) => (l, 4),
         Symbol::Q(QueryHead { head: h, .. }) | Symbol::K(h) | Symbol::V(h) => (h.layer, 5),
-        Symbol::RotQ(QueryHead { head: h, .. }) | Symbol::RotK(h) => (h.layer, 6),
+        Symbol::NormalizedQ(QueryHead { head: h, .. }) | Symbol::NormalizedK(h) => (h.layer, 6),
+        Symbol::RotQ(QueryHead { head: h, .. }) | Symbol::RotK(h) => (h.layer, 7),
         Symbol::Z(QueryHead { head: h, .. }) => (h.layer, 6),
         Symbol::Result(h) => (h.layer, 7),
         Symbol::AttnSum(l) => (l, 8),
@@ -268,9 +289,9 @@ pub fn unfolded(expr: &Expr, dims: &Dims) -> Result<Option<(Expr, Vec<Symbol>)>,
     let positions = positions(expr, dims);
     let mut definitions: HashMap<&Symbol, Expr> = HashMap::new();
     for &symbol in symbols.iter().filter(|s| order(s, dims) == Some(latest)) {
-        let defined = match symbol.unturned() {
-            Some(_) => Some(turned(symbol, dims, positions.iter().copied())?),
-            None => definition(symbol, dims),
+        let defined = match symbol.is_turned() {
+            true => Some(turned(symbol, dims, positions.iter().copied())?),
+            false => definition(symbol, dims),
         };
         definitions.extend(defined.map(|expr| (symbol, expr)));
     }

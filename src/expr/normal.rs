@@ -354,7 +354,7 @@ impl Expr {
             return None;
         };
         let inverted = |f: &Factor| {
-            matches!(f.symbol, Symbol::Scale(_)).then(|| Factor {
+            f.symbol.is_scale().then(|| Factor {
                 inverse: !f.inverse,
                 ..f.clone()
             })

@@ -149,7 +149,7 @@ fn single(factor: &Factor) -> Option<(Rule, Option<Factor>)> {
 }
 
 fn pair(left: &Factor, right: &Factor) -> Option<(Rule, Pair)> {
-    use Symbol::{C, Inject, Ones, Pattern, R, Scale, Tokens, Unit};
+    use Symbol::{C, Inject, Ones, Pattern, R, Tokens, Unit};
     let one_if = |equal: bool| {
         if equal {
             Pair::Becomes(Vec::new())
@@ -172,7 +172,7 @@ fn pair(left: &Factor, right: &Factor) -> Option<(Rule, Pair)> {
     };
     match (&left.symbol, &right.symbol) {
         (C, C) => Some((Rule::CentringTwice, Pair::Becomes(vec![left.clone()]))),
-        (Scale(a), Scale(b)) if a == b && left.inverse != right.inverse => {
+        (a, b) if a.is_scale() && a == b && left.inverse != right.inverse => {
             Some((Rule::ScaleInverse, one_if(true)))
         }
         (a, b) if a.diagonal() && b.diagonal() && left > right => Some((

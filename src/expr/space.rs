@@ -104,8 +104,8 @@ pub struct Dims {
     pub gate_bias: bool,
     /// Whether positions have an embedding, which is added to the tokens'.
     pub pos_embed: bool,
-    /// What of queries and keys is turned by their positions; `None` where nothing is, where more is done to them, or
-    /// where other entries are in other layers.
+    /// What of queries and keys is turned by their positions; `None` where nothing is, where they are multiplied too, or
+    /// where other entries are turned in other layers.
     pub rotary: Option<Rotary>,
     /// Where in a block the norms stand.
     pub norm_place: NormPlace,
@@ -117,8 +117,8 @@ pub struct Dims {
     pub token_types: bool,
     /// Whether the logits are linear in what the last norm gives: nothing else is before them, and nothing caps them.
     pub ends_plain: bool,
-    /// Whether queries and keys have norms of their own.
-    pub qk_norm: bool,
+    /// The norms of queries and keys, if there are any.
+    pub qk_norm: Option<NormKind>,
     /// Whether scores are products of queries and keys alone: nothing is added to them, and nothing caps them.
     pub plain_scores: bool,
 }
@@ -190,7 +190,7 @@ impl Default for Dims {
             embed_norm: None,
             token_types: false,
             ends_plain: true,
-            qk_norm: false,
+            qk_norm: None,
             plain_scores: true,
         }
     }
@@ -299,7 +299,7 @@ impl Config {
             embed_norm: self.embed_norm,
             token_types: self.token_types > 0,
             ends_plain: self.mlm_head.is_none() && self.logit_cap.is_none(),
-            qk_norm: self.qk_norm.is_some(),
+            qk_norm: self.qk_norm.map(|norm| norm.kind),
             plain_scores: self.score_cap.is_none() && self.alibi_slopes().is_none(),
         }
     }

@@ -246,6 +246,18 @@ symbols! {
         RotQ(QueryHead) = "rot_q": |h| [Pos, Space::Head(h.keys)] Run,
         /// Keys, each turned by its position.
         RotK(Head) = "rot_k": |h| [Pos, Space::Head(h)] Run,
+        /// What the norm of queries multiplies by, as a diagonal matrix.
+        WNormQ(QueryHead) = "w_q": |h| [Space::Head(h.keys), Space::Head(h.keys)] Weight,
+        /// What the norm of keys multiplies by, as a diagonal matrix.
+        WNormK(Head) = "w_k": |h| [Space::Head(h), Space::Head(h)] Weight,
+        /// What the norm of queries divides by, as a diagonal matrix.
+        ScaleQ(QueryHead) = "scale_q": |_| [Pos, Pos] Run,
+        /// What the norm of keys divides by, as a diagonal matrix.
+        ScaleK(Head) = "scale_k": |_| [Pos, Pos] Run,
+        /// Queries past their norm.
+        NormalizedQ(QueryHead) = "normalized_q": |h| [Pos, Space::Head(h.keys)] Run,
+        /// Keys past their norm.
+        NormalizedK(Head) = "normalized_k": |h| [Pos, Space::Head(h)] Run,
         /// The attention pattern, queries by keys.
         Pattern(Head) = "pattern": |_| [Pos, Pos] Run,
         /// The values, weighted by the pattern.
@@ -268,7 +280,19 @@ symbols! {
 impl Symbol {
     /// Whether the matrix is diagonal: its own transpose, and cheap to multiply with.
     pub fn diagonal(&self) -> bool {
-        matches!(self, Symbol::NormW(_) | Symbol::Scale(_))
+        let weights = matches!(
+            self,
+            Symbol::NormW(_) | Symbol::WNormQ(_) | Symbol::WNormK(_)
+        );
+        weights || self.is_scale()
+    }
+
+    /// Whether it is what a norm divides by, which has an inverse.
+    pub fn is_scale(&self) -> bool {
+        matches!(
+            self,
+            Symbol::Scale(_) | Symbol::ScaleQ(_) | Symbol::ScaleK(_)
+        )
     }
 
     /// Whether the matrix is its own transpose.
@@ -290,6 +314,9 @@ impl Symbol {
             Symbol::BQ(h) => Symbol::BQ(query(h)),
             Symbol::Q(h) => Symbol::Q(query(h)),
             Symbol::RotQ(h) => Symbol::RotQ(query(h)),
+            Symbol::WNormQ(h) => Symbol::WNormQ(query(h)),
+            Symbol::ScaleQ(h) => Symbol::ScaleQ(query(h)),
+            Symbol::NormalizedQ(h) => Symbol::NormalizedQ(query(h)),
             Symbol::Z(h) => Symbol::Z(query(h)),
             Symbol::WK(h) => Symbol::WK(keys(h)),
             Symbol::WV(h) => Symbol::WV(keys(h)),
@@ -298,6 +325,9 @@ impl Symbol {
             Symbol::K(h) => Symbol::K(keys(h)),
             Symbol::V(h) => Symbol::V(keys(h)),
             Symbol::RotK(h) => Symbol::RotK(keys(h)),
+            Symbol::WNormK(h) => Symbol::WNormK(keys(h)),
+            Symbol::ScaleK(h) => Symbol::ScaleK(keys(h)),
+            Symbol::NormalizedK(h) => Symbol::NormalizedK(keys(h)),
             Symbol::R(h, n) => Symbol::R(keys(h), n),
             Symbol::Ones(space) => Symbol::Ones(space.grouped(dims)),
             Symbol::Unit(space, i) => Symbol::Unit(space.grouped(dims), i),
@@ -342,13 +372,20 @@ impl Symbol {
         }
     }
 
-    /// For queries and keys turned by their positions, those before they are turned.
-    pub(crate) fn unturned(&self) -> Option<Symbol> {
-        match *self {
+    /// For queries and keys turned by their positions, those before they are turned: past their norm, where there is one.
+    pub(crate) fn unturned(&self, dims: &Dims) -> Option<Symbol> {
+        match (*self).clone() {
+            Symbol::RotQ(h) if dims.qk_norm.is_some() => Some(Symbol::NormalizedQ(h)),
+            Symbol::RotK(h) if dims.qk_norm.is_some() => Some(Symbol::NormalizedK(h)),
             Symbol::RotQ(h) => Some(Symbol::Q(h)),
             Symbol::RotK(h) => Some(Symbol::K(h)),
             _ => None,
         }
+    }
+
+    /// Whether these are queries or keys turned by their positions.
+    pub(crate) fn is_turned(&self) -> bool {
+        matches!(self, Symbol::RotQ(_) | Symbol::RotK(_))
     }
 
     /// The hook whose value this is, for values of a run; the tokens and the logits have none.
@@ -376,9 +413,12 @@ impl Symbol {
             Symbol::Result(h) => Hook::Result(h.layer),
             Symbol::Scale(site) => Hook::Scale(site),
             Symbol::Normalized(site) => site.output(),
-            // No model keeps these yet.
             Symbol::RotQ(h) => Hook::RotQ(h.head.layer),
             Symbol::RotK(h) => Hook::RotK(h.layer),
+            Symbol::ScaleQ(h) => Hook::Scale(NormSite::Q(h.head.layer)),
+            Symbol::ScaleK(h) => Hook::Scale(NormSite::K(h.layer)),
+            Symbol::NormalizedQ(h) => NormSite::Q(h.head.layer).output(),
+            Symbol::NormalizedK(h) => NormSite::K(h.layer).output(),
             Symbol::Tokens | Symbol::Logits => return None,
             Symbol::WE
             | Symbol::WPos
@@ -399,6 +439,8 @@ impl Symbol {
             | Symbol::BQ(_)
             | Symbol::BK(_)
             | Symbol::BV(_)
+            | Symbol::WNormQ(_)
+            | Symbol::WNormK(_)
             | Symbol::NormW(_)
             | Symbol::NormB(_)
             | Symbol::R(..)
@@ -437,7 +479,20 @@ impl Symbol {
             let none = "this model has no rotary positions: its queries and keys are not turned";
             dims.rotary.is_none().then(|| none.to_string())
         };
+        let normed = || {
+            let none = "this model has no norms of queries and keys";
+            dims.qk_norm.is_none().then(|| none.to_string())
+        };
+        let weighed = || {
+            let none = "this model's norms of queries and keys have no parameters";
+            let absent = dims.qk_norm.is_some_and(|n| n.weight == NormWeight::Absent);
+            absent.then(|| none.to_string())
+        };
         match *self {
+            Symbol::WNormQ(h) => normed().or(weighed()).or(head_there(h.head)),
+            Symbol::WNormK(h) => normed().or(weighed()).or(head_there(h)),
+            Symbol::ScaleQ(h) | Symbol::NormalizedQ(h) => normed().or(head_there(h.head)),
+            Symbol::ScaleK(h) | Symbol::NormalizedK(h) => normed().or(head_there(h)),
             Symbol::WGate(l) | Symbol::PreLinear(l) if !dims.gated => {
                 mlp_there(l).or(Some("this model's neurons are not gated".to_string()))
             }

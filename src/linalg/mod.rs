@@ -14,6 +14,7 @@ pub(crate) mod rounding;
 mod routines;
 mod scale;
 mod svd;
+mod symmetric;
 mod top_k;
 mod vector;
 
@@ -26,6 +27,7 @@ pub use normal::Normal;
 pub(crate) use outer::add_transposed_product;
 pub use pca::{Pca, pca};
 pub use svd::{Svd, norm_of_product, singular_values_of_product, svd_of_product};
+pub use symmetric::{SymmetricEigen, symmetric_eigen};
 pub use top_k::{TopK, top_k_of_product};
 
 use crate::tensor::{Scalar, add_rows};

@@ -148,16 +148,9 @@ pub(super) fn decide(left: &Expr, right: &Expr, dims: &Dims, seed: u64) -> Optio
 pub(super) fn of_other_sizes(left: &Expr, right: &Expr, dims: &Dims) -> bool {
     let symbols = left.symbols().into_iter().chain(right.symbols());
     // Queries and keys are turned by as many positions as there are.
-    let mut sizes =
-        symbols.filter(|s| matches!(s, Symbol::Ones(_) | Symbol::C) || s.unturned().is_some());
+    let mut sizes = symbols.filter(|s| matches!(s, Symbol::Ones(_) | Symbol::C) || s.is_turned());
     let degree = degree(left, dims).max(degree(right, dims));
     sizes.next().is_some() && reduced(left, right, dims, degree).0 != *dims
-}
-
-/// For queries and keys turned by their positions, those before they are turned, where nothing else lies in between: what
-/// a norm makes of them is as good as any numbers.
-fn straight(symbol: &Symbol, dims: &Dims) -> Option<Symbol> {
-    symbol.unturned().filter(|_| !dims.qk_norm)
 }
 
 /// The degree of a polynomial: in the entries of what is random, and how far its rotations turn.
@@ -218,7 +211,7 @@ fn degree(expr: &Expr, dims: &Dims) -> Degree {
         if let Some(&degree) = known.get(symbol) {
             return degree;
         }
-        let degree = match straight(symbol, dims) {
+        let degree = match symbol.unturned(dims) {
             Some(straight) => of(&straight, dims, known).times(Degree {
                 turns: dims.pos as u64,
                 ..single
@@ -268,7 +261,7 @@ fn reduced(
     }
     let enough_entries = usize::try_from(degree.entries.saturating_add(1)).unwrap_or(usize::MAX);
     let enough_entries = LARGE.max(enough_entries);
-    let turning = |symbol: &&Symbol| matches!(symbol, Symbol::R(..)) || symbol.unturned().is_some();
+    let turning = |symbol: &&Symbol| matches!(symbol, Symbol::R(..)) || symbol.is_turned();
     let turned = left
         .symbols()
         .into_iter()
@@ -408,7 +401,7 @@ impl Point<'_> {
         }
         let value = if let Symbol::R(head, n) = *symbol {
             self.rotation(head.layer, n)
-        } else if let Some(straight) = straight(symbol, self.dims) {
+        } else if let Some(straight) = symbol.unturned(self.dims) {
             let layer = match straight.spaces().1 {
                 Space::Head(head) => head.layer,
                 _ => unreachable!("queries and keys have a head's columns"),

@@ -276,7 +276,7 @@ impl<'a, T: Scalar> Measuring<'a, T> {
                 Some(replaced) => replaced.contains(symbol),
                 None => true,
             };
-            let turned = symbol.unturned().is_some() && !self.dims.qk_norm;
+            let turned = symbol.is_turned();
             let dense = symbol.origin() == Origin::Run
                 && defined
                 && (turned || definition(symbol, &self.dims).is_some());
@@ -345,7 +345,7 @@ impl<'a, T: Scalar> Measuring<'a, T> {
         if let Some(known) = self.known.get(symbol) {
             return Ok(known.clone());
         }
-        let mut measured = match symbol.unturned() {
+        let mut measured = match symbol.unturned(&self.dims) {
             // Row by row, rather than as a sum of one term a row.
             Some(straight) => {
                 let straight = self.expression(&Expr::from(straight), None)?;

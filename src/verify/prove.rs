@@ -706,7 +706,7 @@ mod tests {
     #[test]
     fn a_norm_of_queries_stands_before_their_rotation() {
         let dims = Dims {
-            qk_norm: true,
+            qk_norm: Some(crate::diagram::NormKind::RMS),
             ..turning(Rotary::halves)
         };
         for text in [
@@ -721,7 +721,7 @@ mod tests {
     #[test]
     fn what_has_no_definition_stays() {
         let dims = Dims {
-            qk_norm: true,
+            qk_norm: Some(crate::diagram::NormKind::RMS),
             ends_plain: false,
             ..turning(Rotary::halves)
         };

@@ -53,6 +53,10 @@ fn with_linear_logits(config: &Config) -> Applies {
     nonlinear_logits(config).map_or(Ok(()), Err)
 }
 
+fn with_paths(config: &Config) -> Applies {
+    with_linear_logits(config).and_then(|()| with_layers(config))
+}
+
 fn with_nonlinear_logits(config: &Config) -> Applies {
     match (config.d_vocab_out, nonlinear_logits(config)) {
         (0, Some(none)) => Err(none),
@@ -185,7 +189,7 @@ impl<T: Scalar> RunIdentity<T> {
         RunIdentity {
             id: "path_sum",
             says: "logits = Σ paths through the heads, patterns and scales frozen",
-            applies: with_linear_logits,
+            applies: with_paths,
             sides: Sides::Numbers(paths::path_sum),
         },
     ];

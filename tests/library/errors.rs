@@ -1,6 +1,6 @@
 //! What is wrong has a kind that a program can match, with what the program needs to go on.
 
-use pathsum::decompose::{By, Logit, Paths, residual_stack, score_table, summary};
+use pathsum::decompose::{By, Logit, Paths, Score, residual_stack, score_parts, summary};
 use pathsum::eval::Circuit;
 use pathsum::intervene::{self, Change, Grid, Intervention, Part, Scope, Site, SweepResult};
 use pathsum::linalg::pca;
@@ -39,12 +39,17 @@ fn what_the_model_or_the_run_lacks() {
     );
     let plain = model.run(&out.tokens, Run::new().cache("hook_embed"));
     assert_kind!(
-        Paths::new(&model, &plain.unwrap().cache, 0, Par::Seq),
+        Paths::<f64>::new(&model, &plain.unwrap().cache, 0, Par::Seq),
         Error::NotCached(Hook::PosEmbed)
     );
     let head = Head { layer: 2, head: 0 };
+    let score = Score {
+        head,
+        query: 3,
+        key: 1,
+    };
     assert_kind!(
-        score_table(&model, &out.cache, 0, head, 3, 1),
+        score_parts(&model, &out.cache, 0, score, By::Head),
         Error::NoSuchHead { head: Head { layer: 2, head: 0 }, layers: 2, heads } if heads == model.config().n_heads
     );
     assert_kind!(
@@ -71,7 +76,7 @@ fn what_the_model_or_the_run_lacks() {
 #[test]
 fn numbers_beyond_what_there_is() {
     let (model, out) = run();
-    let paths = Paths::new(&model, &out.cache, 0, Par::Seq).unwrap();
+    let paths = Paths::<f64>::new(&model, &out.cache, 0, Par::Seq).unwrap();
     assert_kind!(
         paths.to_logit(4, Logit::Of(0)),
         Error::OutOfRange { what: "position", index: 4, range, .. } if range == (0..4)

@@ -1,8 +1,10 @@
 //! The library from outside. One program holds all of these tests: every other would compile what is generic in the
 //! crate once more, which takes longer than the tests.
 
+mod bilinear;
 mod circuits;
 mod common;
+mod composition;
 mod errors;
 mod factored;
 mod figures;
@@ -20,7 +22,9 @@ mod properties;
 mod reference;
 #[cfg(feature = "report")]
 mod report;
+mod scores;
 mod scrub;
+mod statements;
 #[cfg(feature = "report")]
 mod stories;
 mod task;

@@ -3,7 +3,7 @@
 
 use crate::common::{for_all, reference};
 use pathsum::decompose::{
-    Contribution, Logit, LogitPaths, Path, Paths, ScoreTerm, Start, count, score_table,
+    By, Contribution, Logit, LogitPaths, Path, Paths, Score, Side, Start, count, score_parts,
 };
 use pathsum::model::{ActFn, Mask, MlpKind, NormKind, NormWeight};
 use pathsum::names::NormSite;
@@ -76,7 +76,7 @@ fn in_integers_every_sum_is_exact() {
         let tokens = Tokens::from_rows(&[[1, 0, 5, 2], [0, 0, 3, 4]]);
         let out = quarters(&model, &tokens, seed);
         for sequence in 0..2 {
-            let paths = Paths::new(&model, &out.cache, sequence, Par::Rayon).unwrap();
+            let paths = Paths::<f64>::new(&model, &out.cache, sequence, Par::Rayon).unwrap();
             for position in 0..4 {
                 let weights = [1.0, 0.0, -3.0, 2.0];
                 let logits: Vec<f64> = out.logits.slice(&[sequence, position]).to_vec();
@@ -89,16 +89,16 @@ fn in_integers_every_sum_is_exact() {
                     ),
                 ] {
                     let to_logit = paths.to_logit(position, logit).unwrap();
-                    every_sum_is(&paths, &to_logit, expected);
+                    every_sum_is(&to_logit, expected);
                 }
             }
         }
     }
 }
 
-fn every_sum_is(paths: &Paths<'_, f64>, to_logit: &LogitPaths<'_, '_, f64>, expected: f64) {
+fn every_sum_is(to_logit: &LogitPaths<'_, '_, f64>, expected: f64) {
     let all = to_logit.enumerate(MOST).unwrap();
-    assert_eq!(all.len() as u128, paths.count());
+    assert_eq!(all.len() as u128, to_logit.count());
     let different: HashSet<&Path> = all.iter().map(|c| &c.path).collect();
     assert_eq!(different.len(), all.len(), "a path is there twice");
     let ascending = |p: &Path| p.heads.is_sorted_by(|a, b| a.layer < b.layer);
@@ -222,7 +222,7 @@ fn paths_add_up(model: &Model<f64>, tokens: &Tokens) -> TestCaseResult {
     let c = model.config();
     let out = cached(model, tokens);
     for sequence in 0..tokens.batch().min(2) {
-        let paths = Paths::new(model, &out.cache, sequence, Par::Seq).unwrap();
+        let paths = Paths::<f64>::new(model, &out.cache, sequence, Par::Seq).unwrap();
         let position = (sequence + 3) % tokens.pos();
         let logit = sequence % c.d_vocab_out;
         let to_logit = paths.to_logit(position, Logit::Of(logit)).unwrap();
@@ -357,8 +357,8 @@ fn rounding_in_f32_stays_within_its_bound() {
     for_all(400, toys::<f32>(), |(model, tokens)| {
         let out = cached(&model, &tokens);
         let (exact_model, exact_cache) = (model.cast::<f64>(), wide(&out.cache));
-        let narrow = Paths::new(&model, &out.cache, 0, Par::Seq).unwrap();
-        let exact = Paths::new(&exact_model, &exact_cache, 0, Par::Seq).unwrap();
+        let narrow = Paths::<f32>::new(&model, &out.cache, 0, Par::Seq).unwrap();
+        let exact = Paths::<f64>::new(&exact_model, &exact_cache, 0, Par::Seq).unwrap();
         let position = tokens.pos() - 1;
         let to_logit = narrow.to_logit(position, Logit::Of(0)).unwrap();
         let exactly = exact.to_logit(position, Logit::Of(0)).unwrap();
@@ -397,111 +397,47 @@ fn rounding_in_f32_stays_within_its_bound() {
 
 // ---- Scores ----------------------------------------------------------------------------------------
 
-fn score_tables_add_up<T: Scalar>(model: &Model<T>, tokens: &Tokens) -> TestCaseResult {
+/// Paths into a query or a key against the score, and one by one.
+fn paths_lead_to_scores<T: Scalar>(model: &Model<T>, tokens: &Tokens) -> TestCaseResult {
     let c = model.config();
     let out = cached(model, tokens);
-    let sizes = |t: &[T]| t.iter().map(|x| x.abs().to_f64()).collect::<Vec<_>>();
+    let paths = Paths::<f64>::new(model, &out.cache, 0, Par::Seq).unwrap();
     for layer in 0..c.n_layers {
-        for head in 0..c.n_heads {
-            let (query, key) = (tokens.pos() - 1, layer % tokens.pos());
-            let head = Head { layer, head };
-            let table = score_table(model, &out.cache, 0, head, query, key).unwrap();
-            let n = table.query.len();
-            prop_assert_eq!(table.values.shape(), &[n, n]);
-            prop_assert_eq!(table.query[n - 1], ScoreTerm::QueryBias);
-            prop_assert_eq!(table.key[n - 1], ScoreTerm::KeyBias);
-
-            // The magnitudes of all terms: of the components, through the norm, W_Q and W_K.
-            let rows = |position: usize, W: &Tensor<T>, b: &Tensor<T>, h: usize| -> Vec<f64> {
-                let stack = pathsum::decompose::residual_stack(
-                    model,
-                    &out.cache,
-                    Hook::ResidPre(layer),
-                    pathsum::decompose::By::Head,
-                );
-                let stack = stack.unwrap();
-                let mut x = vec![0.0; c.d_model];
-                for i in 0..stack.labels.len() {
-                    let row = sizes(stack.values.slice(&[i, 0, position]));
-                    let mean = match c.norm {
-                        Some(_) => row.iter().sum::<f64>() / c.d_model as f64,
-                        None => 0.0,
-                    };
-                    x.iter_mut().zip(row).for_each(|(x, r)| *x += r + mean);
-                }
-                if c.norm.is_some() {
-                    let scale =
-                        out.cache[Hook::Scale(NormSite::Ln1(layer))][[0, position, 0]].to_f64();
-                    x.iter_mut().for_each(|x| *x /= scale);
-                }
-                if let Some(ln1) = model.weights().norms.get(&NormSite::Ln1(layer)) {
-                    let zeros = vec![0.0; c.d_model];
-                    let b = ln1.b.as_ref().map_or(zeros, |b| sizes(b.data()));
-                    let affine = sizes(ln1.w.data()).into_iter().zip(b);
-                    let one = match c.norm.map(|norm| norm.weight) {
-                        Some(NormWeight::OnePlus) => 1.0,
-                        _ => 0.0,
-                    };
-                    x.iter_mut()
-                        .zip(affine)
-                        .for_each(|(x, (w, b))| *x = *x * (one + w) + b);
-                }
-                let W = sizes(&columns(W, h));
-                let b = sizes(b.slice(&[h]));
-                (0..c.d_head)
-                    .map(|j| {
-                        (0..c.d_model)
-                            .map(|i| x[i] * W[i * c.d_head + j])
-                            .sum::<f64>()
-                            + b[j]
-                    })
-                    .collect()
-            };
-            let attn = &model.weights().blocks[layer].attn;
-            let (q, k) = (
-                rows(query, &attn.W_Q, &attn.b_Q, head.head),
-                rows(key, &attn.W_K, &attn.b_K, c.group(head.head)),
-            );
-            let size = match c.rotary() {
-                // Turned, each entry is made of two.
-                true => 4.0 * q.iter().sum::<f64>() * k.iter().sum::<f64>(),
-                false => q.iter().zip(&k).map(|(q, k)| q * k).sum::<f64>(),
-            } / c.score_scale(layer).abs();
-            let roundings = 4 * c.d_model + c.d_head + n * n + 4 * n + 32;
-            let bound = 2.0 * roundings as f64 * T::EPSILON.to_f64() * size;
-
-            let close = |a: T, b: T| (a.to_f64() - b.to_f64()).abs() <= bound;
-            let sum = |parts: Vec<(ScoreTerm, T)>| parts.into_iter().map(|p| p.1).sum::<T>();
-            prop_assert!(close(table.sum(), sum(table.by_query())));
-            prop_assert!(close(table.sum(), sum(table.by_key())));
-            let dot = |q: &[T], k: &[T]| q.iter().zip(k).map(|(&q, &k)| q * k).sum::<T>();
-            let (q, k) = match c.rotary() {
-                true => (Hook::RotQ(layer), Hook::RotK(layer)),
-                false => (Hook::Q(layer), Hook::K(layer)),
-            };
-            let (q, k) = (&out.cache[q], &out.cache[k]);
-            let unmasked = dot(
-                q.slice(&[0, query, head.head]),
-                k.slice(&[0, key, c.group(head.head)]),
-            ) / T::from_f64(c.score_scale(layer));
-            prop_assert!(close(table.sum(), unmasked), "{} {unmasked}", table.sum());
-            let pad = c
-                .pad_token
-                .is_some_and(|pad| tokens.sequence(0)[key] == pad as i64);
-            if !pad {
-                let score = out.cache[Hook::AttnScores(layer)][[0, head.head, query, key]];
-                prop_assert!(close(table.sum(), score), "{} {score}", table.sum());
-            }
+        let score = Score {
+            head: Head {
+                layer,
+                head: layer % c.n_heads,
+            },
+            query: tokens.pos() - 1,
+            key: layer % tokens.pos(),
+        };
+        let parts = score_parts(model, &out.cache, 0, score, By::Head).unwrap();
+        let expected = parts.run - parts.by_position;
+        for side in [Side::Query, Side::Key] {
+            let to = paths.to_score((model, &out.cache, 0), score, side).unwrap();
+            let total = to.total();
+            // The table's bound covers what the run has rounded.
+            let bound = total.rounding + parts.rounding;
+            let off = (total.value - expected).abs();
+            prop_assert!(off <= bound, "{side:?}: {off:e} > {bound:e}");
+            let all = to.enumerate(MOST).unwrap();
+            prop_assert_eq!(all.len() as u128, to.count());
+            // Added one by one each path meets its own roundings: no more than this of all that is added.
+            let size: f64 = all.iter().map(|c| c.value.abs()).sum();
+            let slack = total.rounding + all.len() as f64 * f64::EPSILON * size;
+            let off = (value(&all, |_| true) - total.value).abs();
+            prop_assert!(off <= 2.0 * slack, "{side:?}: {off:e} > {slack:e}");
+            certificates_are_true(&to, &all, BUDGET, 2.0 * slack)?;
         }
     }
     Ok(())
 }
 
 #[test]
-fn score_tables_add_up_to_the_score() {
-    for_all(300, toys::<f64>(), |(model, tokens)| {
-        score_tables_add_up(&model, &tokens)?;
-        score_tables_add_up(&model.cast::<f32>(), &tokens)
+fn paths_lead_to_the_scores_of_random_models() {
+    for_all(100, toys::<f64>(), |(model, tokens)| {
+        paths_lead_to_scores(&model, &tokens)?;
+        paths_lead_to_scores(&model.cast::<f32>(), &tokens)
     });
 }
 
@@ -512,7 +448,7 @@ fn labels_and_refusals() {
     let model = integers(r#""d_mlp": 7, "act_fn": "relu""#, 1);
     let tokens = Tokens::from_rows(&[[1, 0, 5, 2]]);
     let out = cached(&model, &tokens);
-    let paths = Paths::new(&model, &out.cache, 0, Par::Seq).unwrap();
+    let paths = Paths::<f64>::new(&model, &out.cache, 0, Par::Seq).unwrap();
     let to_logit = paths.to_logit(3, Logit::Of(0)).unwrap();
     let labels: HashSet<String> = to_logit
         .enumerate(MOST)
@@ -539,20 +475,12 @@ fn labels_and_refusals() {
         (paths.to_logit(4, Logit::Of(0)).err(), "positions are 0..=3"),
         (paths.to_logit(0, Logit::Of(4)).err(), "logits are 0..=3"),
         (
-            Paths::new(&model, &out.cache, 1, Par::Seq).err(),
+            Paths::<f64>::new(&model, &out.cache, 1, Par::Seq).err(),
             "sequences are 0..=0",
         ),
         (
-            Paths::new(&model, &Cache::new(Vec::new()), 0, Par::Seq).err(),
+            Paths::<f64>::new(&model, &Cache::new(Vec::new()), 0, Par::Seq).err(),
             "kept no `hook_embed`",
-        ),
-        (
-            score_table(&model, &out.cache, 0, Head { layer: 3, head: 0 }, 0, 0).err(),
-            "3 layers of 2 heads",
-        ),
-        (
-            score_table(&model, &out.cache, 0, Head { layer: 0, head: 0 }, 0, 4).err(),
-            "key 4",
         ),
     ] {
         let error = error.expect(expected).to_string();
@@ -561,7 +489,7 @@ fn labels_and_refusals() {
     let needed = Paths::<f64>::hooks(model.config());
     let run = needed.iter().fold(Run::new(), |run, hook| run.cache(hook));
     let few = model.run(&tokens, run).unwrap();
-    assert!(Paths::new(&model, &few.cache, 0, Par::Seq).is_ok());
+    assert!(Paths::<f64>::new(&model, &few.cache, 0, Par::Seq).is_ok());
 }
 
 #[test]
@@ -574,7 +502,7 @@ fn a_nan_is_refused() {
         .unwrap()
         .data_mut()
         .fill(0.25);
-    let paths = Paths::new(&model, &out.cache, 0, Par::Seq).unwrap();
+    let paths = Paths::<f64>::new(&model, &out.cache, 0, Par::Seq).unwrap();
     let to_logit = paths.to_logit(3, Logit::Of(0)).unwrap();
     assert!(to_logit.top(1, 10).unwrap_err().to_string().contains("NaN"));
 }
@@ -594,7 +522,7 @@ fn paths_of_the_reference_models() {
         let out = cached(&model, &tokens);
         let mut worst = 0f64;
         for sequence in 0..tokens.batch() {
-            let paths = Paths::new(&model, &out.cache, sequence, Par::Seq).unwrap();
+            let paths = Paths::<f64>::new(&model, &out.cache, sequence, Par::Seq).unwrap();
             for position in [0, tokens.pos() / 2, tokens.pos() - 1] {
                 let to_logit = paths.to_logit(position, Logit::Of(1)).unwrap();
                 let all = to_logit.enumerate(MOST).unwrap();
@@ -614,7 +542,7 @@ fn paths_of_the_reference_models() {
                 if position == 0 && sequence == 0 {
                     println!(
                         "{name}: {} paths, the first is {}; the others {:.3e} ± {:.1e} together, {:.3e} each",
-                        paths.count(),
+                        to_logit.count(),
                         top.paths[0].path,
                         top.certificate.together,
                         top.certificate.rounding,
@@ -624,7 +552,7 @@ fn paths_of_the_reference_models() {
             }
         }
         println!("{name}: sums are within {worst:.1e} of the logits");
-        score_tables_add_up(&model, &tokens.slice(0, 1)).unwrap();
+        paths_lead_to_scores(&model, &tokens.slice(0, 1)).unwrap();
     }
 }
 
@@ -662,7 +590,7 @@ fn the_largest_paths_of_a_model_of_gpt_2_small_size() {
             .fold(Run::new(), |run, hook| run.cache(hook));
         let out = model.run(&tokens, run).unwrap();
         let started = std::time::Instant::now();
-        let paths = Paths::new(&model, &out.cache, 0, Par::Rayon).unwrap();
+        let paths = Paths::<f64>::new(&model, &out.cache, 0, Par::Rayon).unwrap();
         let to_logit = paths.to_logit(23, Logit::Difference(11, 12)).unwrap();
         println!("{}: frozen in {:.2?}", T::PRECISION, started.elapsed());
         for (k, budget) in [(10, 2000), (100, 2000)] {
@@ -673,7 +601,7 @@ fn the_largest_paths_of_a_model_of_gpt_2_small_size() {
             println!(
                 "{}: {k} of {} paths in {taken:.2?}; the last listed {:.3e}; {certificate:?}",
                 T::PRECISION,
-                paths.count(),
+                to_logit.count(),
                 top.paths[k - 1].value,
             );
             let logit = out.logits[[0, 23, 11]] - out.logits[[0, 23, 12]];

@@ -47,7 +47,9 @@ fn reason(id: &str, c: &Config, tokens: &Tokens) -> Option<&'static str> {
         "direct_attribution" | "path_sum" if c.mlm_head.is_some() => {
             Some("a dense layer with a function stands before the unembedding")
         }
-        "direct_attribution" | "path_sum" => c.logit_cap.map(|_| "the logits are capped"),
+        "direct_attribution" | "path_sum" if c.logit_cap.is_some() => Some("the logits are capped"),
+        "direct_attribution" => None,
+        "path_sum" => (!layers).then_some("the model has no layers"),
         "layer_norm" if in_blocks || elsewhere => None,
         "layer_norm" => match c.norm {
             None => Some("the model has no LayerNorm"),

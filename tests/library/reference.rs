@@ -4,7 +4,7 @@
 //! them). Where it is unset, these tests report that they were skipped.
 
 use crate::common::reference;
-use pathsum::decompose::{Composition, composition_scores};
+use pathsum::decompose::{Composition, Distance, composition_scores};
 use pathsum::model::process::Processing;
 use pathsum::{Config, Model, Par, Run, Scalar, Tensor, TensorFile, Tokens};
 use std::path::{Path, PathBuf};
@@ -193,7 +193,7 @@ fn composition_scores_of_the_write_up() {
         let text = std::fs::read_to_string(folder.join("expected.json")).unwrap();
         let expected: serde_json::Value = serde_json::from_str(&text).unwrap();
         let expected = &expected["composition"]["recomputed"];
-        let scores = composition_scores(&processed(folder), Par::Rayon).unwrap();
+        let scores = composition_scores(&processed(folder), Distance::At(0), Par::Rayon).unwrap();
         let printed = serde_json::to_value(&scores).unwrap();
         for kind in Composition::ALL {
             let name = format!("{kind:?}");

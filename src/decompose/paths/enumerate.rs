@@ -23,6 +23,12 @@ use crate::tensor::{Scalar, Tensor};
 /// ```
 pub fn count(config: &Config) -> u128 {
     let ln = config.norm.is_some_and(|norm| norm.bias);
+    count_before(config, config.n_layers).saturating_add(1 + u128::from(ln))
+}
+
+/// The number of paths that are in the stream before a layer.
+pub(super) fn count_before(config: &Config, layer: usize) -> u128 {
+    let ln = config.norm.is_some_and(|norm| norm.bias);
     let heads = config.n_heads as u128;
     let ways = |layers: usize| {
         let layers = u32::try_from(layers).unwrap_or(u32::MAX);
@@ -30,12 +36,12 @@ pub fn count(config: &Config) -> u128 {
     };
     let biases = heads + 1 + if ln { heads } else { 0 };
     let mlp = if config.mlp.is_none() { 0 } else { 2 };
-    let mut count = ways(config.n_layers).saturating_mul(if config.pos_embed() { 2 } else { 1 });
-    for l in 0..config.n_layers {
-        let from_layer = ways(config.n_layers - l - 1).saturating_mul(biases + mlp);
+    let mut count = ways(layer).saturating_mul(if config.pos_embed() { 2 } else { 1 });
+    for l in 0..layer {
+        let from_layer = ways(layer - l - 1).saturating_mul(biases + mlp);
         count = count.saturating_add(from_layer);
     }
-    count.saturating_add(1 + u128::from(ln))
+    count
 }
 
 impl<T: Scalar> LogitPaths<'_, '_, T> {
@@ -47,7 +53,7 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
     /// # Cost
     /// Two products of a head's matrices for each set of heads, `(1 + n_heads)^n_layers` in all.
     pub fn enumerate(&self, most: usize) -> Result<Vec<Contribution<T>>> {
-        let count = self.paths.count();
+        let count = self.count();
         if count > most as u128 {
             return Err(Error::TooMany {
                 found: count,
@@ -74,7 +80,7 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
     /// The paths that end in these heads, given the cotangent of the stream that the first of them reads.
     fn extend(&self, heads: &mut Vec<Head>, read: &Tensor<T>, all: &mut Vec<Contribution<T>>) {
         let paths = self.paths;
-        let level = heads.first().map_or(paths.layers.len(), |h| h.layer);
+        let level = heads.first().map_or(self.level, |h| h.layer);
         let mut push = |start: Start, heads: &[Head], value: T| {
             let heads = heads.to_vec();
             all.push(Contribution {
@@ -86,7 +92,7 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
             push(written.start, heads, written.value.along(read.mat(&[])));
         }
         for layer in 0..level {
-            for head in 0..paths.layers[layer].patterns.len() {
+            for head in 0..paths.layers[layer].n_heads {
                 let head = Head { layer, head };
                 let values = paths.values_of(head, read.mat(&[]));
                 heads.insert(0, head);

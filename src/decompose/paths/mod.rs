@@ -9,23 +9,24 @@
 mod enumerate;
 mod reach;
 mod remainder;
-mod scores;
 mod search;
 mod sums;
 
 pub use enumerate::count;
-pub use scores::{ScoreTable, ScoreTerm, score_table};
 pub use search::{Certificate, Top};
 pub use sums::{LogitPaths, Sum};
 
 use super::logits::plain_stream;
+use super::precision::{in_precision, norm_in_precision, tensor_in_precision};
+use super::scores::Side;
 use crate::error::{Error, Result};
 use crate::linalg::{Par, product_into};
 use crate::model::{Cache, Config, Model};
 use crate::names::NormSite;
 use crate::names::{Head, Hook};
-use crate::tensor::{Scalar, Tensor};
-use faer::MatRef;
+use crate::op::NormMap;
+use crate::tensor::{Scalar, Tensor, check_room};
+use faer::{Mat, MatRef};
 use rayon::prelude::*;
 use serde::{Serialize, Serializer};
 use std::borrow::Cow;
@@ -38,7 +39,8 @@ pub enum Start {
     Embed,
     /// The positions' rows of `W_pos`.
     PosEmbed,
-    /// The `b` of a layer's `ln1`, read by a head of that layer, which is the path's first.
+    /// The `b` of a layer's `ln1`, read by a head of that layer, which is the path's first; or by the query or key whose
+    /// score it is.
     NormBias(usize),
     /// A head's `b_V` through its pattern and `W_O`. The head itself is none of the path's heads.
     ValueBias(Head),
@@ -52,6 +54,10 @@ pub enum Start {
     FinalNormBias,
     /// `b_U`, straight into the logits.
     UnembedBias,
+    /// Of paths to a score: the head's `b_Q` or `b_K`, straight into the query or key.
+    ScoreBias(Head, Side),
+    /// Of paths to a score: the `b` of a layer's norm of queries or keys.
+    ScoreNormBias(usize, Side),
 }
 
 impl fmt::Display for Start {
@@ -66,6 +72,10 @@ impl fmt::Display for Start {
             Start::MlpBias(l) => write!(f, "b_out[{l}]"),
             Start::FinalNormBias => f.write_str("ln_final.b"),
             Start::UnembedBias => f.write_str("b_U"),
+            Start::ScoreBias(h, Side::Query) => write!(f, "b_Q[{h}]"),
+            Start::ScoreBias(h, Side::Key) => write!(f, "b_K[{h}]"),
+            Start::ScoreNormBias(l, Side::Query) => write!(f, "q_norm.b[{l}]"),
+            Start::ScoreNormBias(l, Side::Key) => write!(f, "k_norm.b[{l}]"),
         }
     }
 }
@@ -81,7 +91,7 @@ impl Serialize for Start {
 pub struct Path {
     /// Where it starts.
     pub start: Start,
-    /// The heads, in ascending layers; none for a direct path.
+    /// The heads, in ascending layers; none for a direct path. The head whose score it is, is none of them.
     pub heads: Vec<Head>,
 }
 
@@ -98,7 +108,7 @@ impl Serialize for Path {
     }
 }
 
-/// A path and what it adds to a logit.
+/// A path and what it adds to a logit or a score.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Contribution<T> {
     /// The path.
@@ -109,25 +119,54 @@ pub struct Contribution<T> {
 
 /// An attention layer, frozen: what its heads do is linear.
 struct Layer<'a, T: Scalar> {
-    /// By head, `[query, key]`.
-    patterns: Vec<MatRef<'a, T>>,
+    /// `[head, query, key]`
+    patterns: Cow<'a, [T]>,
+    n_heads: usize,
+    pos: usize,
     /// `1 / scale` of `ln1` at each position; ones where there is no norm.
     inverse_scale: Vec<T>,
     /// `W_V` with `ln1`'s centring and `w` folded in, `[d_model, group, d_head]`: a head's values are
     /// `x W_V / scale`.
     W_V: Cow<'a, Tensor<T>>,
     /// `[head, d_head, d_model]`
-    W_O: &'a Tensor<T>,
+    W_O: Cow<'a, Tensor<T>>,
     /// `ln1.b W_V`, `[head, d_head]`, where the norm has a `b`.
     b: Option<Tensor<T>>,
+    /// What its heads' values are computed from, for error bounds.
+    sizes: Vec<ValueSizes<T>>,
+}
+
+/// The norms of the terms that a head's values are computed from.
+struct ValueSizes<T> {
+    /// Of the folded `W_V`.
+    W_V: T,
+    /// Of `ln1.b W_V`.
+    b: T,
 }
 
 impl<T: Scalar> Layer<'_, T> {
     /// A head's folded `W_V`: `[d_model, d_head]`.
     fn W_V(&self, head: usize) -> MatRef<'_, T> {
-        let a_group = self.patterns.len() / self.W_V.shape()[1];
+        let a_group = self.n_heads / self.W_V.shape()[1];
         self.W_V.of_head(head / a_group)
     }
+
+    /// A head's pattern, `[query, key]`.
+    fn pattern(&self, head: usize) -> MatRef<'_, T> {
+        let each = self.pos * self.pos;
+        let pattern = &self.patterns[head * each..][..each];
+        MatRef::from_row_major_slice(pattern, self.pos, self.pos)
+    }
+}
+
+/// What makes logits of the stream's end.
+struct Unembedding<'a, T: Scalar> {
+    /// An entry of `W_U`.
+    W_U: Box<dyn Fn(usize, usize) -> T + Send + Sync + 'a>,
+    b_U: Cow<'a, [T]>,
+    norm: Option<NormMap<'static, T>>,
+    /// The scale of `ln_final` at each position, where there is that norm.
+    scale: Option<Cow<'a, [T]>>,
 }
 
 /// Something written to the stream.
@@ -170,12 +209,15 @@ impl<T: Scalar> WrittenValue<'_, T> {
 
 /// The paths of one sequence's run: its patterns, scales and MLP outputs, held fixed.
 ///
+/// The run may be of another precision than what is done with its paths: `Paths::<f64>` of a run in f32 takes its values
+/// and the weights as they are, and multiplies and adds in f64, so that its bounds on rounding are those of f64.
+///
 /// ```
 /// use pathsum::decompose::{Logit, Paths};
 /// use pathsum::{Par, Run, Tokens, fixture};
 /// let model = fixture::induction::<f64>();
 /// let out = model.run(&Tokens::from_rows(&[[7, 3, 9, 7]]), Run::new().cache("*"))?;
-/// let paths = Paths::new(&model, &out.cache, 0, Par::Seq)?;
+/// let paths = Paths::<f64>::new(&model, &out.cache, 0, Par::Seq)?;
 /// let to_3 = paths.to_logit(3, Logit::Difference(3, 9))?;
 /// // The induction head copies the token's own embedding, and that is the whole of it.
 /// let top = to_3.top(1, 1000)?;
@@ -184,14 +226,13 @@ impl<T: Scalar> WrittenValue<'_, T> {
 /// # Ok::<(), pathsum::Error>(())
 /// ```
 pub struct Paths<'a, T: Scalar> {
-    model: &'a Model<T>,
+    config: &'a Config,
     pos: usize,
     par: Par,
     layers: Vec<Layer<'a, T>>,
     /// In the order in which they are written: those that a layer reads come first.
     starts: Vec<StreamWrite<'a, T>>,
-    /// The scale of `ln_final` at each position, where there is that norm.
-    final_scale: Option<&'a [T]>,
+    unembedding: Unembedding<'a, T>,
 }
 
 impl<'a, T: Scalar> Paths<'a, T> {
@@ -211,23 +252,34 @@ impl<'a, T: Scalar> Paths<'a, T> {
         config.hooks().into_iter().filter(needed).collect()
     }
 
-    /// The paths of one of a run's sequences.
+    /// The paths of one of a run's sequences, in `T` whatever the run's precision `U`.
     ///
     /// `par` says whether this and what is then asked of the paths is split over threads, by head.
     ///
     /// # Errors
-    /// When the cache lacks one of [`Paths::hooks`], there is no such sequence, or the model's stream is no plain sum behind
-    /// one norm.
+    /// When the cache lacks one of [`Paths::hooks`], there is no such sequence, the model's stream is no plain sum behind
+    /// one norm, or there is no memory for the copies.
+    ///
+    /// # Panics
+    /// When `T` is less precise than the run: its values would not be what they are.
     ///
     /// # Cost
-    /// A copy of `W_V` where there are norms, and of one row a bias.
-    pub fn new(
-        model: &'a Model<T>,
-        cache: &'a Cache<T>,
+    /// A copy of `W_V` where there are norms, and of one row a bias; in another precision than the run's, of `W_O` and the
+    /// patterns too.
+    #[track_caller]
+    pub fn new<U: Scalar>(
+        model: &'a Model<U>,
+        cache: &'a Cache<U>,
         sequence: usize,
         par: Par,
     ) -> Result<Self> {
         let c = model.config();
+        assert!(
+            T::EPSILON.to_f64() <= U::EPSILON.to_f64(),
+            "paths in {} of a run in {}",
+            T::PRECISION,
+            U::PRECISION
+        );
         plain_stream(c)?;
         let embed = cache.require(Hook::Embed)?;
         let &[batch, pos, d] = embed.shape() else {
@@ -242,10 +294,16 @@ impl<'a, T: Scalar> Paths<'a, T> {
                 0..batch,
             ));
         }
-        let rows = |hook: Hook| Ok(Cow::Borrowed(cache.require(hook)?.slice(&[sequence])));
+        if T::PRECISION != U::PRECISION {
+            let heads = (c.n_layers * c.n_heads) as u64;
+            let each = (pos * pos + 3 * c.d_head * d) as u64;
+            let bytes = heads * each * size_of::<T>() as u64;
+            check_room(bytes, "the patterns and weights in another precision")?;
+        }
+        let rows = |hook: Hook| Ok(in_precision(cache.require(hook)?.slice(&[sequence])));
         let scale = |hook: Hook| match c.norm {
-            Some(_) => Result::Ok(Some(cache.require(hook)?.slice(&[sequence]))),
-            None => Ok(None),
+            Some(_) => rows(hook).map(Some),
+            None => Result::Ok(None),
         };
         let mut starts: Vec<StreamWrite<'a, T>> = Vec::new();
         let mut layers = Vec::new();
@@ -269,13 +327,37 @@ impl<'a, T: Scalar> Paths<'a, T> {
         }
         for (l, block) in model.weights().blocks.iter().enumerate() {
             let attn = &block.attn;
-            let pattern = cache.require(Hook::Pattern(l))?;
-            let patterns: Vec<_> = (0..c.n_heads)
-                .map(|h| pattern.mat(&[sequence, h]))
-                .collect();
-            for (head, pattern) in patterns.iter().enumerate() {
+            let scale = scale(Hook::Scale(NormSite::Ln1(l)))?;
+            let ln1 = norm_in_precision::<U, T>(model, NormSite::Ln1(l));
+            let W_V = tensor_in_precision(&attn.W_V);
+            let b_V = in_precision::<U, T>(attn.b_V.data());
+            let b = ln1.as_ref().and_then(|norm| norm.b());
+            let layer = Layer {
+                patterns: rows(Hook::Pattern(l))?,
+                n_heads: c.n_heads,
+                pos,
+                inverse_scale: match scale {
+                    Some(scale) => scale.iter().map(|&s| T::ONE / s).collect(),
+                    None => vec![T::ONE; pos],
+                },
+                sizes: (0..c.n_heads)
+                    .map(|h| value_sizes(W_V.of_head(c.group(h)), ln1.as_ref()))
+                    .collect(),
+                b: b.map(|b| {
+                    let into = |h| times(row(b), W_V.of_head(c.group(h))).into_data();
+                    let data = (0..c.n_heads).flat_map(into).collect();
+                    Tensor::from_vec(&[c.n_heads, c.d_head], data)
+                }),
+                W_V: match &ln1 {
+                    Some(norm) => Cow::Owned(norm.folded_into(&W_V)),
+                    None => W_V,
+                },
+                W_O: tensor_in_precision(&attn.W_O),
+            };
+            for head in 0..c.n_heads {
                 let h = Head { layer: l, head };
-                let (b_V, W_O) = (model.weights().b_V(h), attn.W_O.mat(&[head]));
+                let b_V = &b_V[c.group(head) * c.d_head..][..c.d_head];
+                let (pattern, W_O) = (layer.pattern(head), layer.W_O.mat(&[head]));
                 let value = WrittenValue::Multiples {
                     of: times(row(b_V), W_O).into_data(),
                     by: (0..pos)
@@ -285,62 +367,45 @@ impl<'a, T: Scalar> Paths<'a, T> {
                 let start = Start::ValueBias(h);
                 write(start, l + 1, value, norm(b_V) * frobenius(W_O));
             }
-            let everywhere = |b: &Tensor<T>| WrittenValue::Multiples {
-                of: b.data().to_vec(),
+            let everywhere = |b: &Tensor<U>| WrittenValue::Multiples {
+                of: in_precision(b.data()).into_owned(),
                 by: vec![T::ONE; pos],
             };
             write(Start::AttnBias(l), l + 1, everywhere(&attn.b_O), T::ZERO);
             if let Some(mlp) = &block.mlp {
                 let mut neurons = rows(Hook::MlpOut(l))?.into_owned();
-                let b_out = mlp.b_out.data();
+                let b_out = in_precision::<U, T>(mlp.b_out.data());
                 for row in neurons.chunks_exact_mut(d) {
-                    row.iter_mut().zip(b_out).for_each(|(x, &b)| *x -= b);
+                    row.iter_mut().zip(&*b_out).for_each(|(x, &b)| *x -= b);
                 }
                 write(
                     Start::Mlp(l),
                     l + 1,
                     WrittenValue::Rows(neurons.into()),
-                    norm(b_out),
+                    norm(&b_out),
                 );
                 write(Start::MlpBias(l), l + 1, everywhere(&mlp.b_out), T::ZERO);
             }
-            let scale = scale(Hook::Scale(NormSite::Ln1(l)))?;
-            let ln1 = model.norm_at(NormSite::Ln1(l));
-            layers.push(Layer {
-                patterns,
-                inverse_scale: match scale {
-                    Some(scale) => scale.iter().map(|&s| T::ONE / s).collect(),
-                    None => vec![T::ONE; pos],
-                },
-                W_V: match &ln1 {
-                    Some(norm) => Cow::Owned(norm.folded_into(&attn.W_V)),
-                    None => Cow::Borrowed(&attn.W_V),
-                },
-                W_O: &attn.W_O,
-                b: ln1.as_ref().and_then(|norm| norm.b()).map(|b| {
-                    let into = |h| times(row(b), attn.W_V.of_head(c.group(h))).into_data();
-                    let data = (0..c.n_heads).flat_map(into).collect();
-                    Tensor::from_vec(&[c.n_heads, c.d_head], data)
-                }),
-            });
+            layers.push(layer);
         }
+        let W_U = &model.weights().W_U;
         Ok(Paths {
-            model,
+            config: c,
             pos,
             par,
             layers,
             starts,
-            final_scale: scale(Hook::Scale(NormSite::Final))?,
+            unembedding: Unembedding {
+                W_U: Box::new(|i, j| T::from_f64(W_U[[i, j]].to_f64())),
+                b_U: in_precision(model.weights().b_U.data()),
+                norm: norm_in_precision(model, NormSite::Final),
+                scale: scale(Hook::Scale(NormSite::Final))?,
+            },
         })
     }
 
-    /// The number of paths to a logit; see [`count`].
-    pub fn count(&self) -> u128 {
-        count(self.model.config())
-    }
-
     fn d_model(&self) -> usize {
-        self.model.config().d_model
+        self.config.d_model
     }
 
     /// The starts that are in the stream before layer `l`.
@@ -353,7 +418,7 @@ impl<'a, T: Scalar> Paths<'a, T> {
     fn values_of(&self, head: Head, cotangent: MatRef<'_, T>) -> Tensor<T> {
         let layer = &self.layers[head.layer];
         let out = times(cotangent, layer.W_O.mat(&[head.head]).transpose());
-        times(layer.patterns[head.head].transpose(), out.mat(&[]))
+        times(layer.pattern(head.head).transpose(), out.mat(&[]))
     }
 
     /// What the cotangent of a head's values is at the stream that the head reads: `[pos, d_model]`.
@@ -362,6 +427,18 @@ impl<'a, T: Scalar> Paths<'a, T> {
         let mut read = times(values.mat(&[]), layer.W_V(head.head).transpose());
         scale_rows(&mut read, &layer.inverse_scale);
         read
+    }
+}
+
+/// The norms of the terms of a head's values, which reads a norm's output through `W_V`: taking the mean off doubles them at
+/// most.
+fn value_sizes<T: Scalar>(W_V: MatRef<'_, T>, ln1: Option<&NormMap<'_, T>>) -> ValueSizes<T> {
+    let w = |i: usize| ln1.and_then(|n| n.w()).map_or(T::ONE, |w| w[i]);
+    let scaled = Mat::from_fn(W_V.nrows(), W_V.ncols(), |i, j| W_V[(i, j)] * w(i));
+    let size = frobenius(scaled.as_ref());
+    ValueSizes {
+        W_V: size + size,
+        b: ln1.and_then(|n| n.b()).map_or(T::ZERO, norm) * frobenius(W_V),
     }
 }
 

@@ -40,10 +40,11 @@ fn raise<T: Scalar>(most: &mut [T], at: usize, x: T) {
 }
 
 impl<T: Scalar> Reach<T> {
-    pub fn new(paths: &Paths<'_, T>) -> Self {
-        let n_heads = paths.model.config().n_heads;
+    /// Of the heads before a layer.
+    pub fn new(paths: &Paths<'_, T>, level: usize) -> Self {
+        let n_heads = paths.config.n_heads;
         let mut heads: Vec<AtHead<T>> = Vec::new();
-        for layer in 0..paths.layers.len() {
+        for layer in 0..level {
             let own = map(paths.par, n_heads, |head| {
                 AtHead::new(paths, Head { layer, head }, &heads)
             });
@@ -98,7 +99,8 @@ impl<T: Scalar> AtHead<T> {
         let layer = &paths.layers[head.layer];
         let (W_V, W_O) = (layer.W_V(head.head), layer.W_O.mat(&[head.head]));
         let g = gamma::<T>(paths.roundings());
-        let V = paths.folded_size(head.layer, head.head);
+        let sizes = &layer.sizes[head.head];
+        let V = sizes.W_V;
         let scale = |p: usize| layer.inverse_scale[p].abs();
 
         let mut terms = vec![T::ZERO; pos];
@@ -106,12 +108,12 @@ impl<T: Scalar> AtHead<T> {
         let mut rows = Vec::new();
         let (mut starts, mut multiples, mut factors) = (Vec::new(), Vec::new(), Vec::new());
         for written in paths.written_before(head.layer) {
-            let sizes: Vec<T> = (0..pos)
+            let terms_at: Vec<T> = (0..pos)
                 .map(|p| written.size(p, d) * V * scale(p))
                 .collect();
             let mut reaches = |p: usize, size: T| {
-                raise(&mut terms, p, sizes[p]);
-                raise(&mut any, p, size + g * sizes[p]);
+                raise(&mut terms, p, terms_at[p]);
+                raise(&mut any, p, size + g * terms_at[p]);
             };
             match &written.value {
                 WrittenValue::Rows(x) => {
@@ -133,10 +135,7 @@ impl<T: Scalar> AtHead<T> {
             }
         }
         if let Some(b) = &layer.b {
-            let (own, size) = (
-                norm(b.slice(&[head.head])),
-                paths.bias_size(head.layer, head.head),
-            );
+            let (own, size) = (norm(b.slice(&[head.head])), sizes.b);
             for p in 0..pos {
                 raise(&mut terms, p, size);
                 raise(&mut any, p, own + g * size);
@@ -145,7 +144,7 @@ impl<T: Scalar> AtHead<T> {
 
         let mut longer = vec![T::ZERO; pos];
         let mut before = Vec::new();
-        let n_heads = layer.patterns.len();
+        let n_heads = layer.n_heads;
         for (l, their_layer) in paths.layers[..head.layer].iter().enumerate() {
             // All heads' W_O, one below the other.
             let W_OV = times(their_layer.W_O.rows(), W_V);

@@ -12,8 +12,6 @@
 use super::sums::{Cotangents, LogitPaths};
 use super::{Layer, Paths, StreamWrite, frobenius, norm};
 use crate::linalg::rounding::{gamma, rounded_up, spectral_at_most};
-use crate::names::Head;
-use crate::names::NormSite;
 use crate::tensor::{Scalar, Tensor};
 
 /// A bound for every position.
@@ -22,7 +20,7 @@ type Sizes<T> = Vec<T>;
 impl<T: Scalar> Layer<'_, T> {
     /// A pattern's moduli times sizes by key.
     pub(super) fn mixed(&self, head: usize, sizes: &[T]) -> Sizes<T> {
-        let pattern = self.patterns[head];
+        let pattern = self.pattern(head);
         let row = |q| {
             sizes
                 .iter()
@@ -34,7 +32,7 @@ impl<T: Scalar> Layer<'_, T> {
 
     /// Sizes by query times a pattern's moduli.
     pub(super) fn mixed_back(&self, head: usize, sizes: &[T]) -> Sizes<T> {
-        let pattern = self.patterns[head];
+        let pattern = self.pattern(head);
         let column = |k| {
             sizes
                 .iter()
@@ -56,27 +54,12 @@ impl<T: Scalar> StreamWrite<'_, T> {
 impl<T: Scalar> Paths<'_, T> {
     /// How many roundings a term meets at most in one layer, forward or back, and in the last products.
     pub(super) fn roundings(&self) -> usize {
-        let c = self.model.config();
-        // Products over the features (and the mean over them), the head's width and the positions; sums
-        // over heads and starts; scales, factors, and what the bounds themselves take.
-        4 * (c.d_model + c.d_head + self.pos) + c.n_heads + self.starts.len() + 32
-    }
-
-    /// The norm of the terms that a head's folded `W_V` has: taking the mean off doubles them at most.
-    pub(super) fn folded_size(&self, layer: usize, head: usize) -> T {
-        let W_V = self.model.weights().W_V(Head { layer, head });
-        let ln1 = self.model.norm_at(NormSite::Ln1(layer));
-        let w = |i: usize| ln1.as_ref().and_then(|n| n.w()).map_or(T::ONE, |w| w[i]);
-        let scaled = faer::Mat::from_fn(W_V.nrows(), W_V.ncols(), |i, j| W_V[(i, j)] * w(i));
-        let size = frobenius(scaled.as_ref());
-        size + size
-    }
-
-    /// The norm of the terms of a norm's `b` times a head's `W_V`.
-    pub(super) fn bias_size(&self, layer: usize, head: usize) -> T {
-        let ln1 = self.model.norm_at(NormSite::Ln1(layer));
-        let b = ln1.as_ref().and_then(|n| n.b()).map_or(T::ZERO, norm);
-        b * frobenius(self.model.weights().W_V(Head { layer, head }))
+        let c = self.config;
+        // A product over the features, where the mean was taken off a product over them before; the head's width and the
+        // positions; sums over heads and starts; scales, factors, and what the bounds themselves take.
+        let centred = c.norm.is_some_and(|norm| norm.centred);
+        let mean = if centred { c.d_model } else { 0 };
+        c.d_model + mean + c.d_head + self.pos + c.n_heads + self.starts.len() + 32
     }
 }
 
@@ -90,11 +73,11 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
         let paths = self.paths;
         let (d, n) = (paths.d_model(), paths.roundings() + self.weighed);
         let g = gamma::<T>(n);
-        let forward = paths.forward();
+        let forward = paths.forward(self.level);
         // How far the exact streams are from the computed ones.
         let mut apart = vec![T::ZERO; paths.pos];
         let mut bound = g * self.constants_size;
-        for level in 0..=paths.layers.len() {
+        for level in 0..=self.level {
             let cotangents = norms(&sweep.streams[level]);
             for written in paths.starts.iter().filter(|w| w.level == level) {
                 for p in 0..paths.pos {
@@ -105,7 +88,7 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
             }
             let streams = norms(&forward.streams[level]);
             let exact: Sizes<T> = streams.iter().zip(&apart).map(|(&x, &e)| x + e).collect();
-            let Some(layer) = paths.layers.get(level) else {
+            let Some(layer) = paths.layers[..self.level].get(level) else {
                 bound += g * self.row_size * exact[self.position];
                 continue;
             };
@@ -115,25 +98,31 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
                 bound += g * after[p] * exact[p];
                 next[p] += g * streams[p];
             }
-            for head in 0..layer.patterns.len() {
-                let (W_V, W_O) = (layer.W_V(head), layer.W_O.mat(&[head]));
-                let (V, O) = (paths.folded_size(level, head), frobenius(W_O));
-                let b = paths.bias_size(level, head);
+            let mut carried = vec![T::ZERO; paths.pos];
+            for head in 0..layer.n_heads {
+                let sizes = &layer.sizes[head];
+                let O = frobenius(layer.W_O.mat(&[head]));
                 let back = layer.mixed_back(head, &after);
                 let mut local = vec![T::ZERO; paths.pos];
                 for k in 0..paths.pos {
-                    let scaled = V * layer.inverse_scale[k].abs();
-                    bound += g * back[k] * O * (scaled * exact[k] + b);
-                    local[k] = scaled * streams[k] + b;
+                    let scaled = sizes.W_V * layer.inverse_scale[k].abs();
+                    bound += g * back[k] * O * (scaled * exact[k] + sizes.b);
+                    local[k] = scaled * streams[k] + sizes.b;
                 }
-                let most = (spectral_at_most(W_V) + g * V) * spectral_at_most(W_O);
+                let most = spectral_at_most(layer.W_V(head)) + g * sizes.W_V;
                 let scaled = apart.iter().zip(&layer.inverse_scale);
-                let scaled: Sizes<T> = scaled.map(|(&e, s)| e * s.abs()).collect();
-                let carried = layer.mixed(head, &scaled);
+                let scaled: Sizes<T> = scaled.map(|(&e, s)| most * e * s.abs()).collect();
+                let mixed = layer.mixed(head, &scaled);
                 let local = layer.mixed(head, &local);
                 for p in 0..paths.pos {
-                    next[p] += most * carried[p] + g * O * local[p];
+                    carried[p] += mixed[p] * mixed[p];
+                    next[p] += g * O * local[p];
                 }
+            }
+            // What all heads write together: their values side by side, through their `W_O` one below the other.
+            let together = spectral_at_most(layer.W_O.rows());
+            for (next, squares) in next.iter_mut().zip(carried) {
+                *next += together * squares.sqrt();
             }
             apart = next;
         }

@@ -156,7 +156,7 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
                 "the paths add up to no finite number: the run or the model holds a NaN or an infinity".into(),
             ));
         }
-        let reach = Reach::new(self.paths);
+        let reach = Reach::new(self.paths, self.level);
         let mut best = LargestPaths {
             most: k,
             found: Vec::new(),
@@ -193,7 +193,7 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
         let sizes: T = best.found.iter().map(|f| f.value.abs()).sum();
         let n = best.found.len() + 4;
         let rounding = total.rounding + errors + gamma::<T>(n) * (sizes + total.value.abs());
-        let count = self.paths.count();
+        let count = self.count();
         let unlisted = match count {
             u128::MAX => count,
             _ => count - best.found.len() as u128,
@@ -236,7 +236,7 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
         for &(start, value) in &self.constants {
             take(start, value, g * self.constants_size * up);
         }
-        for written in &paths.starts {
+        for written in paths.written_before(self.level) {
             let (row, by) = written.value.at(self.position, d);
             let products = row.iter().zip(&self.row).map(|(&x, &g)| x * g);
             let size = written.size(self.position, d) * self.row_size;
@@ -275,7 +275,7 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
             .collect();
         PathEnd {
             heads: [&[head], &behind.heads[..]].concat(),
-            values: times(layer.patterns[head.head].transpose(), out.mat(&[])),
+            values: times(layer.pattern(head.head).transpose(), out.mat(&[])),
             apart: layer.mixed_back(head.head, &apart),
         }
     }
@@ -289,10 +289,8 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
         open: &mut BinaryHeap<Open<T>>,
     ) {
         let paths = self.paths;
-        let level = behind
-            .as_ref()
-            .map_or(paths.layers.len(), |b| b.heads[0].layer);
-        let n_heads = paths.model.config().n_heads;
+        let level = behind.as_ref().map_or(self.level, |b| b.heads[0].layer);
+        let n_heads = paths.config.n_heads;
         let seen = map(paths.par, level * n_heads, |i| {
             let head = Head {
                 layer: i / n_heads,

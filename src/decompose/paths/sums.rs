@@ -2,10 +2,11 @@
 
 use super::{Paths, Start, map, scale_rows, times};
 use crate::decompose::Logit;
+use crate::decompose::scores::{Constant, Reads, Score, Side, check_score, run_side};
 use crate::decompose::stack::add;
 use crate::error::{Error, Result};
+use crate::model::{Cache, Model};
 use crate::names::Head;
-use crate::names::NormSite;
 use crate::tensor::{Scalar, Tensor};
 
 /// A sum, and how far rounding may have put it.
@@ -17,11 +18,13 @@ pub struct Sum<T> {
     pub rounding: T,
 }
 
-/// The paths to a logit, or a direction in the logits, at one position.
+/// The paths to a logit, or a direction in the logits, at one position; or to a query or key in a head's score.
 pub struct LogitPaths<'p, 'a, T: Scalar> {
     pub(super) paths: &'p Paths<'a, T>,
+    /// How many layers they pass.
+    pub(super) level: usize,
     pub(super) position: usize,
-    /// The logit's cotangent of the stream at the position, through `ln_final`: `[d_model]`.
+    /// The logit's cotangent of the stream at the position, through `ln_final`: `[d_model]`; or the score's.
     pub(super) row: Vec<T>,
     /// The norm of the terms that `row` was computed from.
     pub(super) row_size: T,
@@ -29,7 +32,7 @@ pub struct LogitPaths<'p, 'a, T: Scalar> {
     pub(super) constants: Vec<(Start, T)>,
     /// The sum of the moduli of their terms.
     pub(super) constants_size: T,
-    /// How many logits the direction weighs.
+    /// How many roundings a term of `row` meets beside those of a layer.
     pub(super) weighed: usize,
 }
 
@@ -55,26 +58,22 @@ impl<'a, T: Scalar> Paths<'a, T> {
     /// # Errors
     /// When there is no such position or logit, or a direction has not one weight a logit.
     pub fn to_logit(&self, position: usize, logit: Logit<'_, T>) -> Result<LogitPaths<'_, 'a, T>> {
-        let (c, w) = (self.model.config(), self.model.weights());
+        let (c, end) = (self.config, &self.unembedding);
         logit.check(c.d_vocab_out)?;
         self.check_position(position)?;
-        let (W_U, b_U) = (w.W_U.mat(&[]), w.b_U.data());
-        let mut row: Vec<T> = (0..c.d_model)
-            .map(|i| logit.weigh(|j| W_U[(i, j)]))
-            .collect();
-        let mut size: Vec<T> = (0..c.d_model)
-            .map(|i| logit.size(|j| W_U[(i, j)]))
-            .collect();
+        let (W_U, b_U) = (&end.W_U, &end.b_U);
+        let mut row: Vec<T> = (0..c.d_model).map(|i| logit.weigh(|j| W_U(i, j))).collect();
+        let mut size: Vec<T> = (0..c.d_model).map(|i| logit.size(|j| W_U(i, j))).collect();
         let mut constants = Vec::new();
         let mut constants_size = logit.size(|j| b_U[j]);
-        let norm = self.model.norm_at(NormSite::Final);
-        if let Some(b) = norm.as_ref().and_then(|norm| norm.b()) {
+        let norm = end.norm.as_ref();
+        if let Some(b) = norm.and_then(|norm| norm.b()) {
             let value = row.iter().zip(b).map(|(&u, &b)| b * u).sum();
             constants.push((Start::FinalNormBias, value));
             let sizes = size.iter().zip(b);
             constants_size += sizes.map(|(&u, b)| b.abs() * u).sum::<T>();
         }
-        if let Some(norm) = &norm {
+        if let Some(norm) = norm {
             for (size, w) in size.iter_mut().zip(norm.w().unwrap_or_default()) {
                 *size *= w.abs();
             }
@@ -82,7 +81,7 @@ impl<'a, T: Scalar> Paths<'a, T> {
         }
         constants.push((Start::UnembedBias, logit.weigh(|j| b_U[j])));
         let mut row_size = super::norm(&size);
-        if let Some(scale) = self.final_scale {
+        if let Some(scale) = &end.scale {
             let scale = scale[position];
             row.iter_mut().for_each(|g| *g /= scale);
             // Taking a mean off at most doubles the terms' norm.
@@ -90,6 +89,7 @@ impl<'a, T: Scalar> Paths<'a, T> {
         }
         Ok(LogitPaths {
             paths: self,
+            level: c.n_layers,
             position,
             row,
             row_size,
@@ -99,6 +99,50 @@ impl<'a, T: Scalar> Paths<'a, T> {
                 Logit::Along(weights) => weights.len(),
                 Logit::Of(_) | Logit::Difference(..) => 2,
             },
+        })
+    }
+
+    /// The paths to a head's score, before the cap and the mask, by way of its query or of its key; the other is held at
+    /// the run's. They add up to the score but for what the key's position adds by itself (ALiBi).
+    ///
+    /// `model` and `cache` are those of these paths, which kept the hooks of
+    /// [`ScoreParts::hooks`](crate::decompose::ScoreParts::hooks) as well.
+    ///
+    /// # Errors
+    /// When there is no such head or position, or the cache lacks a hook.
+    pub fn to_score<U: Scalar>(
+        &self,
+        (model, cache, sequence): (&Model<U>, &Cache<U>, usize),
+        score: Score,
+        side: Side,
+    ) -> Result<LogitPaths<'_, 'a, T>> {
+        let c = self.config;
+        check_score(c, cache, sequence, score)?;
+        let (position, other) = match side {
+            Side::Query => (score.query, (Side::Key, score.key)),
+            Side::Key => (score.key, (Side::Query, score.query)),
+        };
+        let reads = Reads::new(model, cache, (score.head, side), (sequence, position))?;
+        let mut held = run_side(model, cache, (score.head, other.0), (sequence, other.1))?;
+        let scale = c.score_scale(score.head.layer);
+        held.iter_mut().for_each(|x| *x /= scale);
+        let (row, constants) = reads.back(&held);
+        let start = |constant| match constant {
+            Constant::Ln1 => Start::NormBias(score.head.layer),
+            Constant::Projection => Start::ScoreBias(score.head, side),
+            Constant::Norm => Start::ScoreNormBias(score.head.layer, side),
+        };
+        let size = super::norm(&held);
+        let constants = constants.into_iter();
+        Ok(LogitPaths {
+            paths: self,
+            level: score.head.layer,
+            position,
+            row: row.into_iter().map(T::from_f64).collect(),
+            row_size: T::from_f64(size * reads.most()),
+            constants: constants.map(|(c, x)| (start(c), T::from_f64(x))).collect(),
+            constants_size: T::from_f64(size * reads.constants_size()),
+            weighed: 3 * c.d_model + c.n_heads * c.d_head + 32,
         })
     }
 
@@ -118,7 +162,7 @@ impl<'a, T: Scalar> Paths<'a, T> {
     /// One layer back: the cotangents of its heads' values, and the sum of what they are at the stream that
     /// the heads read.
     fn back(&self, layer: usize, cotangent: &Tensor<T>) -> (Vec<Tensor<T>>, Tensor<T>) {
-        let heads = self.layers[layer].patterns.len();
+        let heads = self.layers[layer].n_heads;
         let both = map(self.par, heads, |head| {
             let head = Head { layer, head };
             let values = self.values_of(head, cotangent.mat(&[]));
@@ -131,20 +175,21 @@ impl<'a, T: Scalar> Paths<'a, T> {
         (both.into_iter().map(|(values, _)| values).collect(), sum)
     }
 
-    /// The streams by the recurrence: `x' = x + Σ_h pattern (x W_V / scale + b) W_O`, plus what else is written.
-    pub(super) fn forward(&self) -> Forward<T> {
+    /// The streams by the recurrence: `x' = x + Σ_h pattern (x W_V / scale + b) W_O`, plus what else is written; through the
+    /// first `level` layers.
+    pub(super) fn forward(&self, level: usize) -> Forward<T> {
         let mut stream = Tensor::zeros(&[self.pos, self.d_model()]);
         self.write(0, &mut stream);
         let (mut streams, mut all_values) = (vec![stream.clone()], Vec::new());
-        for (l, layer) in self.layers.iter().enumerate() {
-            let both = map(self.par, layer.patterns.len(), |h| {
+        for (l, layer) in self.layers[..level].iter().enumerate() {
+            let both = map(self.par, layer.n_heads, |h| {
                 let mut values = times(stream.mat(&[]), layer.W_V(h));
                 scale_rows(&mut values, &layer.inverse_scale);
                 if let Some(b) = &layer.b {
                     let rows = values.data_mut().chunks_exact_mut(b.shape()[1]);
                     rows.for_each(|row| add(row, b.slice(&[h])));
                 }
-                let mixed = times(layer.patterns[h], values.mat(&[]));
+                let mixed = times(layer.pattern(h), values.mat(&[]));
                 let result = times(mixed.mat(&[]), layer.W_O.mat(&[h]));
                 (values, result)
             });
@@ -180,10 +225,16 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
         last
     }
 
+    /// The number of paths; see [`count`](super::count).
+    pub fn count(&self) -> u128 {
+        let constants = self.constants.len() as u128;
+        super::enumerate::count_before(self.paths.config, self.level).saturating_add(constants)
+    }
+
     pub(super) fn sweep(&self) -> Cotangents<T> {
         let mut streams = vec![self.last_cotangent()];
         let mut values = Vec::new();
-        for layer in (0..self.paths.layers.len()).rev() {
+        for layer in (0..self.level).rev() {
             let after = &streams[streams.len() - 1];
             let (own, mut before) = self.paths.back(layer, after);
             add(before.data_mut(), after.data());
@@ -195,11 +246,11 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
         Cotangents { streams, values }
     }
 
-    /// The sum over all paths: the logit.
+    /// The sum over all paths: the logit, or the score.
     ///
     /// Each path is a product of the run's frozen values and the model's weights, taken as exact. The bound on
-    /// the sum's rounding is derived. On a random model of GPT-2-small's sizes it is about 2e-7 in f64; in f32
-    /// it says nothing there, but is of use on small models.
+    /// the sum's rounding is derived: in f64 it is below a thousandth of the logit behind thirty layers too, whatever the
+    /// precision of the run (docs/language-models.md has figures). Of sums in f32 it is of use on small models alone.
     ///
     /// # Cost
     /// As a forward pass over the sequence's attention layers, twice.
@@ -222,12 +273,12 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
     fn by_start_of(&self, sweep: &Cotangents<T>) -> Vec<(Start, T)> {
         let mut sums = Vec::new();
         let mut written = self.paths.starts.iter().peekable();
-        for level in 0..=self.paths.layers.len() {
+        for level in 0..=self.level {
             let read = sweep.streams[level].mat(&[]);
             while let Some(w) = written.next_if(|w| w.level == level) {
                 sums.push((w.start, w.value.along(read)));
             }
-            let layer = self.paths.layers.get(level);
+            let layer = self.paths.layers[..self.level].get(level);
             if let Some(b) = layer.and_then(|layer| layer.b.as_ref()) {
                 let heads = sweep.values[level].iter().enumerate();
                 let sum = heads
@@ -246,12 +297,11 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
     /// As half of `n_layers` forward passes over the sequence's attention layers.
     pub fn by_order(&self) -> Vec<T> {
         let paths = self.paths;
-        let n_layers = paths.layers.len();
-        let mut sums = vec![T::ZERO; n_layers + 1];
+        let mut sums = vec![T::ZERO; self.level + 1];
         sums[0] = self.constants.iter().map(|&(_, x)| x).sum();
         // By order: the sum of the cotangents through so many heads of the layers behind.
         let mut cotangents = vec![self.last_cotangent()];
-        for level in (0..=n_layers).rev() {
+        for level in (0..=self.level).rev() {
             for written in paths.starts.iter().filter(|w| w.level == level) {
                 for (sum, cotangent) in sums.iter_mut().zip(&cotangents) {
                     *sum += written.value.along(cotangent.mat(&[]));
@@ -283,7 +333,7 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
     /// # Cost
     /// As two forward passes over the sequence's attention layers.
     pub fn by_head(&self) -> Vec<(Head, T)> {
-        let (sweep, forward) = (self.sweep(), self.paths.forward());
+        let (sweep, forward) = (self.sweep(), self.paths.forward(self.level));
         let layers = sweep.values.iter().zip(&forward.values).enumerate();
         layers
             .flat_map(|(layer, (cotangents, values))| {

@@ -3,7 +3,7 @@
 use super::lab::{Lab, mean};
 use super::roles::Roles;
 use crate::decompose::{
-    Composition, CompositionBaseline, composition_baseline, composition_scores,
+    Composition, CompositionBaseline, Distance, composition_baseline, composition_scores,
 };
 use crate::error::Result;
 use crate::model::Run;
@@ -159,7 +159,7 @@ impl Scores {
     pub(super) fn of(lab: &Lab<'_>, roles: &Roles) -> Result<Self> {
         const SAMPLES: usize = 300;
         let c = lab.model.config();
-        let scores = composition_scores(&lab.model, lab.par)?;
+        let scores = composition_scores(&lab.model, Distance::At(0), lab.par)?;
         let of = |kind: Composition| -> Vec<Vec<f64>> {
             let later = |earlier: Head| -> Vec<f64> {
                 let second = roles.second.iter();

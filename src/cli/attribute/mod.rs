@@ -1,4 +1,6 @@
-//! `pathsum attribute`: direct logit attribution.
+//! `pathsum attribute`: direct logit attribution, and what a score is made of.
+
+mod score;
 
 use super::args::{Common, ModelArg};
 use super::batch::SequenceArgs;
@@ -12,17 +14,20 @@ use pathsum::decompose::{
 };
 use pathsum::model::Config;
 use pathsum::names::NormSite;
-use pathsum::{Hook, Model, Precision, Run, Scalar, Tensor, Tokens};
+use pathsum::{Head, Hook, Model, Precision, Run, Scalar, Tensor, Tokens};
 use serde_json::json;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Show what each component of the stream adds to a logit directly
+/// Show what each component of the stream adds to a logit directly, or each pair of them to an attention score
 ///
 /// LayerNorm is linear at the run's own scale. The numbers are means over the sequences, and over the positions
-/// of each; `std` is the standard deviation between sequences. They add up to the logit.
+/// of each; `std` is the standard deviation between sequences. They add up to the logit. With --score it is a
+/// head's attention score that is taken apart: the table of what the query is made of by what the key is made of,
+/// through the norms at the run's scales and the rotation; in f64 whatever the precision of the run.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  pathsum attribute gpt2/ --prompt \"The capital of France is\" --logit \" of- time\"\n  pathsum attribute model/ --tokens dataset.safetensors --logit 1-0 --by head"
+    after_help = "Examples:\n  pathsum attribute gpt2/ --prompt \"The capital of France is\" --logit \" of- time\"\n  pathsum attribute model/ --tokens dataset.safetensors --logit 1-0 --by head\n  pathsum attribute model/ --prompt \"When Mary and John went\" --score 1.0 --query -1 --key 1"
 )]
 pub struct Args {
     #[command(flatten)]
@@ -30,14 +35,44 @@ pub struct Args {
     #[command(flatten)]
     sequences: SequenceArgs,
     /// A logit, or one less another; by their numbers, or in words where the model's folder has a tokenizer
-    #[arg(long, value_name = "I[-J]", allow_hyphen_values = true)]
-    logit: String,
+    #[arg(
+        long,
+        value_name = "I[-J]",
+        required_unless_present = "score",
+        allow_hyphen_values = true
+    )]
+    logit: Option<String>,
     /// Where it is read: first, last, all, N, N-M, or several with commas
     #[arg(long, value_name = "PLACES", default_value = "last")]
     at: Places,
     /// How finely the stream is cut
     #[arg(long, value_enum, default_value = "head")]
     by: Cut,
+    /// The head whose attention score is taken apart
+    #[arg(long, value_name = "L.H", requires_all = ["query", "key"], conflicts_with_all = ["logit", "at"])]
+    score: Option<Head>,
+    /// The query's position, from 0; from the end where negative
+    #[arg(
+        long,
+        value_name = "P",
+        requires = "score",
+        allow_negative_numbers = true
+    )]
+    query: Option<isize>,
+    /// The key's position, likewise
+    #[arg(
+        long,
+        value_name = "P",
+        requires = "score",
+        allow_negative_numbers = true
+    )]
+    key: Option<isize>,
+    /// How many pairs to list
+    #[arg(long, value_name = "K", requires = "score")]
+    top: Option<usize>,
+    /// The safetensors file to write: `value`, [part of the query, part of the key]
+    #[arg(long, value_name = "FILE", requires = "score")]
+    out: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -76,6 +111,16 @@ pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
 }
 
 fn attribute<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
+    match (args.score, args.query, args.key, &args.logit) {
+        (Some(head), Some(query), Some(key), _) => {
+            score::attribute::<T>(args, common, (head, query, key))
+        }
+        (_, _, _, Some(logit)) => to_logit::<T>(args, common, logit),
+        _ => bail!("expected --logit, or --score with --query and --key"),
+    }
+}
+
+fn to_logit<T: Scalar>(args: &Args, common: &Common, logit: &str) -> Result<ExitCode> {
     let model = args.model.load::<T>()?;
     let tokens = args
         .sequences
@@ -84,7 +129,7 @@ fn attribute<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
     let positions = args.at.of("--at: position", tokens.pos())?;
     attended(&tokens, &positions)?;
     let words = Words::of(&args.model)?;
-    let logit = Direction::parse("--logit", &args.logit, &words, model.config())?;
+    let logit = Direction::parse("--logit", logit, &words, model.config())?;
     let there = words.positions(&tokens);
     let there = |p: usize| there.as_ref().and_then(|words| words[p].as_deref());
     let asked = (positions.as_slice(), logit);
