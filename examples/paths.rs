@@ -17,7 +17,7 @@ fn main() -> pathsum::Result<()> {
     let top = lead.top(4, 1000)?;
     println!(
         "{} paths make {:.3}; the largest:",
-        paths.count(),
+        lead.count(),
         top.total.value
     );
     for found in &top.paths {

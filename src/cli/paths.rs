@@ -258,15 +258,8 @@ fn score<T: Scalar>(
 ) -> Result<ExitCode> {
     let c = model.config();
     let Score { head, query, key } = score;
-    if head.layer >= c.n_layers {
-        bail!(
-            "--score {head}: this model has {} layers of {} heads",
-            c.n_layers,
-            c.n_heads
-        );
-    }
     let hooks = Paths::<f64>::hooks(c).into_iter();
-    let hooks = hooks.chain(ScoreParts::hooks(c, head.layer, By::Layer));
+    let hooks = hooks.chain(ScoreParts::hooks(c, head, By::Layer)?);
     let keep = hooks.fold(Run::new(), |run, hook| run.cache(hook));
     let out = model.run(tokens, keep)?;
     let paths = Paths::<f64>::new(model, &out.cache, 0, Par::Rayon)?;

@@ -23,14 +23,15 @@ pub(crate) fn tensor_in_precision<U: Scalar, T: Scalar>(x: &Tensor<U>) -> Cow<'_
     }
 }
 
-/// A norm of a model, likewise.
+/// A norm of a model, likewise: with what the run itself multiplies by, where that is one more than the parameter too.
 pub(crate) fn norm_in_precision<U: Scalar, T: Scalar>(
     model: &Model<U>,
     site: NormSite,
 ) -> Option<NormMap<'static, T>> {
-    let kind = model.config().norm_at(site)?;
-    let own = model.weights().norms.get(&site);
-    let w = own.map(|norm| in_precision::<U, T>(norm.w.data()));
-    let b = own.and_then(|norm| Some(in_precision::<U, T>(norm.b.as_ref()?.data())));
-    Some(NormMap::new(kind, w.as_deref().map(|w| (w, b.as_deref()))).into_owned())
+    let own = model.norm_at(site)?;
+    let cast = |x: &[U]| Cow::Owned(in_precision::<U, T>(x).into_owned());
+    Some(NormMap {
+        kind: own.kind,
+        affine: own.affine.as_ref().map(|(w, b)| (cast(w), cast(b))),
+    })
 }

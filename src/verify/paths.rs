@@ -216,8 +216,7 @@ impl<'e, 'a, T: Scalar> Walk<'e, 'a, T> {
         self.give(read, back.divided_by_column(&scales))
     }
 
-    /// A layer's heads, from what they read: mixed first, then through `W_V` and `W_O`. None of the run's other values
-    /// enters.
+    /// A layer's heads, from what they read; none of the run's values in between enters.
     fn heads(&mut self, l: usize, made: Value, G: &Mat<f64>, cmp: &mut Comparison) -> Result<()> {
         let (e, diagram) = (self.e, &self.e.model.diagram);
         let values = diagram.value(Hook::V(l)).expect("a layer's values");
@@ -348,7 +347,8 @@ impl<'e, 'a, T: Scalar> Walk<'e, 'a, T> {
     }
 }
 
-/// What the heads of layer `l` write, in `A`, from the run's value that they read.
+/// What the heads of layer `l` write, in `A`, from the run's value that they read: in the order in which a run computes it, so
+/// that the bound is the run's too.
 fn written<T: Scalar, A: Scalar>(
     e: &Evidence<'_, T>,
     sequence: usize,
@@ -356,18 +356,20 @@ fn written<T: Scalar, A: Scalar>(
     read: Value,
 ) -> Result<Bounded<A>> {
     let (c, w) = (e.model.config(), e.model.weights());
+    let attn = &w.blocks[l].attn;
     let x = exact_in::<T, A>(e.value(e.model.diagram.values[read])?.mat(&[sequence]));
-    let mut sum = Bounded::exact_row(&in_precision::<T, A>(w.blocks[l].attn.b_O.data()));
+    let mut z = Vec::with_capacity(c.n_heads);
     for head in 0..c.n_heads {
         let h = Head { layer: l, head };
+        let v = x.times_plus(&exact_in(w.W_V(h)), &in_precision::<T, A>(w.b_V(h)));
         let pattern = exact_in::<T, A>(e.value(Hook::Pattern(l))?.mat(&[sequence, head]));
-        let values = pattern.times(&x).times(&exact_in(w.W_V(h)));
-        let b_V = Bounded::exact_row(&in_precision::<T, A>(w.b_V(h)));
-        let bias = pattern.row_sums().times(&b_V);
-        let result = values.plus(&bias).times(&exact_in(w.W_O(h)));
-        sum = result.plus(&sum);
+        z.push(pattern.times(&v).transposed());
     }
-    Ok(sum)
+    let z = one_below_the_other(z).transposed();
+    Ok(z.times_plus(
+        &exact_in(attn.W_O.rows()),
+        &in_precision::<T, A>(attn.b_O.data()),
+    ))
 }
 
 /// Values that are exact by definition, in a precision that holds them.
@@ -376,10 +378,10 @@ fn exact_in<T: Scalar, A: Scalar>(M: MatRef<'_, T>) -> Bounded<A> {
     Bounded::exact(wide.as_ref())
 }
 
-fn one_below_the_other(blocks: Vec<Bounded<f64>>) -> Bounded<f64> {
+fn one_below_the_other<T: Scalar>(blocks: Vec<Bounded<T>>) -> Bounded<T> {
     let each = blocks[0].nrows();
     let (rows, cols) = (blocks.len() * each, blocks[0].value.ncols());
-    let of = |part: fn(&Bounded<f64>) -> &Mat<f64>| {
+    let of = |part: fn(&Bounded<T>) -> &Mat<T>| {
         Mat::from_fn(rows, cols, |i, j| part(&blocks[i / each])[(i % each, j)])
     };
     Bounded {

@@ -241,11 +241,27 @@ fn paths_lists_the_largest_and_certifies_the_rest() {
         .run(&small_tokens(), Run::new().cache("*"))
         .unwrap();
     let score = out.cache[pathsum::Hook::AttnScores(1)][[1, 1, 5, 2]];
+    let about = |x: &Value| (x.as_f64().unwrap() - score).abs() <= ROUNDING * (1.0 + score.abs());
     let json =
         s.json("paths model --tokens data --sequence 1 --position 5 --score 1.1 --key 2 --top 3");
-    assert!((json["score"].as_f64().unwrap() - score).abs() <= ROUNDING * (1.0 + score.abs()));
+    assert!(about(&json["score"]));
+    for side in ["query_side", "key_side"] {
+        assert!(about(&json[side]["total"]), "{side}");
+        assert_eq!(json[side]["top"].as_array().unwrap().len(), 3);
+        assert_eq!(json[side]["certificate"]["complete"], true);
+    }
+    let asked = "attribute model --tokens data --sequence 1 --score 1.1 --query -1 --key 2";
+    let json = s.json(&format!("{asked} --top 3 --out table"));
+    assert!(about(&json["score"]) && about(&json["sum"]));
+    assert!(json["rounding"].as_f64().unwrap() < 1e-9);
     assert_eq!(json["top"].as_array().unwrap().len(), 3);
+    // Two embeddings, two heads, b_O, an MLP, ln1.b, and b_K.
     assert_eq!(json["by_key"].as_array().unwrap().len(), 8);
+    assert_eq!(s.tensors("table").shape("value"), Some(&[8, 8][..]));
+    let text = s.ok(asked);
+    assert!(text.contains("the table's 64 pairs add up to"), "{text}");
+    let neurons = s.json(&format!("{asked} --by neuron"));
+    assert!(neurons["pairs"].as_u64() > json["pairs"].as_u64());
 }
 
 #[test]
@@ -262,6 +278,13 @@ fn paths_refuses_what_is_not_there() {
         paths model --tokens data --position 0 --score 1.0 => --key
         paths model --tokens data --position 0 --score 2.0 --key 0 => head 2.0: this model has 2 layers of 2 heads
         paths model --tokens data --position 0 --score 1.0 --key 9 => position 9
+        attribute model --tokens data => --logit
+        attribute model --tokens data --score 1.0 --query 0 => --key
+        attribute model --tokens data --score 2.0 --query 0 --key 0 => head 2.0: this model has 2 layers of 2 heads
+        attribute model --tokens data --score 1.0 --query 0 --key 9 => position 9
+        attribute model --tokens data --score 1.0 --query 0 --key 0 --by source => --by source
+        attribute model --tokens data --logit 1 --top 3 => --score
+        compose model --kind q --distance 2 => no rotary positions
         paths model --tokens data --position 0 --logit 0 --by layer => 'layer'";
     for (line, said) in table(bad) {
         s.bad(line, said);

@@ -190,7 +190,7 @@ fn tables_of_the_reference_families_add_up() {
 fn few_hooks_are_enough() {
     let model = fixture::induction::<f64>();
     let tokens = fixture::repeated_sequences(1, 6, 0);
-    let hooks = ScoreParts::hooks(model.config(), 1, By::Head);
+    let hooks = ScoreParts::hooks(model.config(), "1.0".parse().unwrap(), By::Head).unwrap();
     let run = hooks.iter().fold(Run::new(), |run, &hook| run.cache(hook));
     let out = model.run(&tokens, run).unwrap();
     let score = Score {

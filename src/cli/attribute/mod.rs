@@ -27,7 +27,7 @@ use std::process::ExitCode;
 /// through the norms at the run's scales and the rotation; in f64 whatever the precision of the run.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  pathsum attribute gpt2/ --prompt \"The capital of France is\" --logit \" of- time\"\n  pathsum attribute model/ --tokens dataset.safetensors --logit 1-0 --by head\n  pathsum attribute model/ --prompt \"When Mary and John went\" --score 1.0 --query -1 --key 1"
+    after_help = "Examples:\n  pathsum attribute gpt2/ --prompt \"The capital of France is\" --logit \" of- time\"\n  pathsum attribute model/ --tokens dataset.safetensors --logit 1-0 --by head\n  pathsum attribute gpt2/ --prompt \"The cat sat on the mat\" --score 1.0 --query -1 --key 1"
 )]
 pub struct Args {
     #[command(flatten)]

@@ -28,14 +28,7 @@ pub fn attribute<T: Scalar>(
         query: position(query, tokens.pos())?,
         key: position(key, tokens.pos())?,
     };
-    if head.layer >= c.n_layers {
-        bail!(
-            "--score {head}: this model has {} layers of {} heads",
-            c.n_layers,
-            c.n_heads
-        );
-    }
-    let hooks = ScoreParts::hooks(c, head.layer, by);
+    let hooks = ScoreParts::hooks(c, head, by)?;
     let keep = hooks
         .into_iter()
         .fold(Run::new(), |run, hook| run.cache(hook));

@@ -94,14 +94,18 @@ pub struct ScorePair {
 
 impl ScoreParts {
     /// The hooks that a run must keep: `hook_z` in place of heads' results, which takes `d_head` numbers a head.
-    pub fn hooks(config: &Config, layer: usize, by: By) -> Vec<Hook> {
-        let mut hooks = row_hooks(config, Hook::ResidPre(layer), by);
-        for hook in Reads::hooks(config, layer) {
+    ///
+    /// # Errors
+    /// When there is no such head.
+    pub fn hooks(config: &Config, head: Head, by: By) -> Result<Vec<Hook>> {
+        check_head(config, head)?;
+        let mut hooks = row_hooks(config, Hook::ResidPre(head.layer), by);
+        for hook in Reads::hooks(config, head.layer) {
             if !hooks.contains(&hook) {
                 hooks.push(hook);
             }
         }
-        hooks
+        Ok(hooks)
     }
 
     /// The sum of the table's entries: the score, before the cap and the mask.
