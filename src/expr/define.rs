@@ -88,6 +88,24 @@ pub fn definition(symbol: &Symbol, dims: &Dims) -> Option<Expr> {
     Some(definition.grouped(dims))
 }
 
+impl Symbol {
+    /// For queries and keys turned by their positions, those before they are turned: past their norm, where there is one.
+    pub(crate) fn unturned(&self, dims: &Dims) -> Option<Symbol> {
+        match (*self).clone() {
+            Symbol::RotQ(h) if dims.qk_norm.is_some() => Some(Symbol::NormalizedQ(h)),
+            Symbol::RotK(h) if dims.qk_norm.is_some() => Some(Symbol::NormalizedK(h)),
+            Symbol::RotQ(h) => Some(Symbol::Q(h)),
+            Symbol::RotK(h) => Some(Symbol::K(h)),
+            _ => None,
+        }
+    }
+
+    /// Whether these are queries or keys turned by their positions.
+    pub(crate) fn is_turned(&self) -> bool {
+        matches!(self, Symbol::RotQ(_) | Symbol::RotK(_))
+    }
+}
+
 /// Queries or keys, each turned by its position: the rows at these positions.
 fn turned(
     symbol: &Symbol,

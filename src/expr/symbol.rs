@@ -372,22 +372,6 @@ impl Symbol {
         }
     }
 
-    /// For queries and keys turned by their positions, those before they are turned: past their norm, where there is one.
-    pub(crate) fn unturned(&self, dims: &Dims) -> Option<Symbol> {
-        match (*self).clone() {
-            Symbol::RotQ(h) if dims.qk_norm.is_some() => Some(Symbol::NormalizedQ(h)),
-            Symbol::RotK(h) if dims.qk_norm.is_some() => Some(Symbol::NormalizedK(h)),
-            Symbol::RotQ(h) => Some(Symbol::Q(h)),
-            Symbol::RotK(h) => Some(Symbol::K(h)),
-            _ => None,
-        }
-    }
-
-    /// Whether these are queries or keys turned by their positions.
-    pub(crate) fn is_turned(&self) -> bool {
-        matches!(self, Symbol::RotQ(_) | Symbol::RotK(_))
-    }
-
     /// The hook whose value this is, for values of a run; the tokens and the logits have none.
     pub fn hook(&self) -> Option<Hook> {
         Some(match *self {
