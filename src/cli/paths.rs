@@ -298,7 +298,7 @@ fn score<T: Scalar>(
             "total": total.value,
             "rounding": total.rounding,
             "sums": sums.as_ref().map(|(_, sums)| sums_json(sums)),
-            "top": top.as_ref().map(|top| top_json(top)),
+            "top": top.as_ref().map(top_json),
             "certificate": top.as_ref().map(|top| certificate_json(&top.certificate)),
         });
     }

@@ -61,6 +61,21 @@ impl Places {
     }
 }
 
+/// A position of a sequence, from its end where negative.
+pub fn position(p: isize, pos: usize) -> Result<usize> {
+    let from_start = match p < 0 {
+        true => pos.checked_sub(p.unsigned_abs()),
+        false => Some(p.unsigned_abs()).filter(|&p| p < pos),
+    };
+    match from_start {
+        Some(p) => Ok(p),
+        None => bail!(
+            "position {p}: the sequence's positions are 0..={0}, or -{pos}..=-1",
+            pos - 1
+        ),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,20 +92,5 @@ mod tests {
         let far: Places = "2,4-18446744073709551615".parse().unwrap();
         let said = far.of("position", 5).unwrap_err().to_string();
         assert_eq!(said, "position 18446744073709551615: there are 0..=4");
-    }
-}
-
-/// A position of a sequence, from its end where negative.
-pub fn position(p: isize, pos: usize) -> Result<usize> {
-    let from_start = match p < 0 {
-        true => pos.checked_sub(p.unsigned_abs()),
-        false => Some(p.unsigned_abs()).filter(|&p| p < pos),
-    };
-    match from_start {
-        Some(p) => Ok(p),
-        None => bail!(
-            "position {p}: the sequence's positions are 0..={0}, or -{pos}..=-1",
-            pos - 1
-        ),
     }
 }
