@@ -71,6 +71,7 @@
 //! - `torch` (default): reading PyTorch state dicts.
 //! - `tasks`: the algorithmic tasks, [`task`].
 //! - `train` (with `tasks`): training models of them, [`train`].
+//! - `certify` (with `tasks`): claims over all inputs of a task, proved, [`certify`].
 //! - `studies` (with `tasks`): the published analyses, [`study`].
 //! - `report` (with `studies`): a study's story as a page.
 //! - `text`: the tokenizers of models' folders, [`text`].
@@ -81,10 +82,17 @@
 
 // Without a feature there is nothing to link to.
 #![cfg_attr(
-    not(all(feature = "studies", feature = "text", feature = "train")),
+    not(all(
+        feature = "certify",
+        feature = "studies",
+        feature = "text",
+        feature = "train"
+    )),
     allow(rustdoc::broken_intra_doc_links)
 )]
 
+#[cfg(feature = "certify")]
+pub mod certify;
 pub mod decompose;
 pub mod diagram;
 pub mod eval;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// The rooms, from the ground up. Each imports only from those before it in the list.
-const LAYERS: [&str; 28] = [
+const LAYERS: [&str; 29] = [
     "error",
     "names",
     "diagram",
@@ -27,6 +27,7 @@ const LAYERS: [&str; 28] = [
     "resume",
     "intervene",
     "task",
+    "certify",
     "train",
     "study",
     "report",

@@ -1,6 +1,6 @@
 //! Balanced brackets: the classifier of Redwood Research's and ARENA's exercises.
 
-use super::{Task, Vocabulary};
+use super::{Part, Space, Task, Values, Vocabulary};
 use crate::error::{Error, Result};
 use crate::model::Tokens;
 use rand::rngs::ChaCha8Rng;
@@ -275,6 +275,16 @@ impl Task for Brackets {
 
     fn solve(&self, sequence: &[i64]) -> Vec<usize> {
         vec![usize::from(!Self::failures(sequence).any())]
+    }
+
+    /// Every string of brackets, the empty one too.
+    fn space(&self) -> Option<Space> {
+        let values = Values::Strings {
+            alphabet: vec![OPEN, CLOSE],
+            lengths: 0..=self.longest,
+        };
+        let parts = vec![Part::Fixed(START), Part::All, Part::Fixed(END)];
+        Space::new(values, parts, Some((PAD, self.positions()))).ok()
     }
 
     /// A string of brackets.

@@ -50,6 +50,7 @@ mod label_table;
 mod labelled;
 mod palindrome;
 mod sorted_list;
+mod space;
 mod two_integer;
 mod vocabulary;
 
@@ -59,6 +60,7 @@ pub use label_table::LabelTable;
 pub use labelled::Labelled;
 pub use palindrome::{Mirrored, Palindromes};
 pub use sorted_list::SortedLists;
+pub use space::{Part, Restriction, Space, Values, choose};
 pub use two_integer::TwoIntegers;
 pub use vocabulary::Vocabulary;
 
@@ -108,6 +110,12 @@ pub trait Task: Send + Sync {
     /// Every input there is, where they can be enumerated.
     fn inputs(&self) -> Option<Tokens> {
         None
+    }
+
+    /// The space of all inputs, where claims about every one of them can be stated; what is listed by
+    /// [`inputs`](Task::inputs) unless the task says otherwise.
+    fn space(&self) -> Option<Space> {
+        self.inputs().map(Space::listed)
     }
 
     /// A sequence from what a person writes; tokens by their names, with blanks between, unless the task says

@@ -1,6 +1,6 @@
 //! Sorting lists: the October 2023 monthly algorithmic challenge.
 
-use super::{Labelled, Task, Vocabulary};
+use super::{Labelled, Part, Space, Task, Values, Vocabulary};
 use crate::error::{Error, Result};
 use crate::model::Tokens;
 use rand::SeedableRng;
@@ -172,6 +172,18 @@ impl Task for SortedLists {
     fn solve(&self, sequence: &[i64]) -> Vec<usize> {
         let sorted = sorted_by_counting(&sequence[..self.len], self.max_value + 1);
         sorted.into_iter().map(|v| v as usize).collect()
+    }
+
+    /// Every ordered list of distinct values.
+    fn space(&self) -> Option<Space> {
+        let pool = (0..=self.max_value as i64).collect();
+        let values = Values::Distinct {
+            pool,
+            len: self.len,
+        };
+        let sorted = (0..self.len).map(Part::Sorted);
+        let list = [Part::All, Part::Fixed(self.sep())].into_iter();
+        Space::new(values, list.chain(sorted).collect(), None).ok()
     }
 
     /// The values, with or without `SEP` (or `|`) and the values sorted.
