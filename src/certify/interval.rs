@@ -84,11 +84,17 @@ impl Interval {
 
     /// A number near the middle.
     pub fn middle(self) -> f64 {
-        0.5 * self.lo + 0.5 * self.hi
+        match self.lo == self.hi {
+            true => self.lo,
+            false => 0.5 * self.lo + 0.5 * self.hi,
+        }
     }
 
     /// No less than the distance of any of the numbers from [`middle`](Interval::middle).
     pub fn radius(self) -> f64 {
+        if self.lo == self.hi {
+            return 0.0;
+        }
         let middle = self.middle();
         up((self.hi - middle).max(middle - self.lo))
     }
@@ -132,11 +138,34 @@ impl Interval {
     }
 
     /// The sum of products.
+    ///
+    /// With middles `m` and radii `r`, `Σ a b` differs from `Σ m_a m_b` by no more than
+    /// `Σ (|m_a| r_b + r_a (|m_b| + r_b))`, and that sum of `n` products in floating point by no more than
+    /// `γ_n Σ |m_a| |m_b|` and an underflow a product: some ten times as fast as `n` products of intervals, and narrower.
     pub fn dot(a: &[Interval], b: &[Interval]) -> Interval {
         debug_assert_eq!(a.len(), b.len());
-        a.iter()
-            .zip(b)
-            .fold(Interval::ZERO, |sum, (&a, &b)| sum + a * b)
+        let (mut sum, mut sizes, mut spread) = (0.0f64, 0.0f64, 0.0f64);
+        for (a, b) in a.iter().zip(b) {
+            let (m, n) = (a.middle(), b.middle());
+            let (r, q) = (a.radius(), b.radius());
+            sum += m * n;
+            sizes += m.abs() * n.abs();
+            spread += m.abs() * q + r * (n.abs() + q);
+        }
+        // A sum of `n` positive terms, each of up to three operations, is below the exact one by no more than the share
+        // `(n + 3) u`; doubled, that is also more than its square and what the next operations lose. `γ_n` is below
+        // `2 n u`.
+        let n = a.len() as f64 + 3.0;
+        let share = 2.0 * n * f64::EPSILON;
+        let underflow = 4.0 * n * f64::MIN_POSITIVE;
+        let error = up((spread + sizes * share) * (1.0 + 2.0 * share) + underflow);
+        match error.is_finite() && sum.is_finite() {
+            true => Interval {
+                lo: down(sum - error),
+                hi: up(sum + error),
+            },
+            false => Interval::ALL,
+        }
     }
 }
 

@@ -6,7 +6,9 @@
 //! answer is given where another's logit is larger than the right one's by more than the margin. What is neither, and
 //! what no method decided, is undecided.
 
+mod cells;
 mod interval;
+pub mod sets;
 mod tables;
 
 pub use crate::task::{Part, Restriction, Space, Values};

@@ -26,6 +26,7 @@ use crate::diagram::{NormKind, NormPlace, NormWeight, Order, Positions};
 use crate::error::{Error, Result};
 use crate::model::{Config, Mask, Model, Norm};
 use crate::names::{Head, NormSite};
+use faer::MatRef;
 
 /// The tables of a model of one layer without MLP, by token and position.
 ///
@@ -62,21 +63,24 @@ pub struct OneLayer {
     direct: Vec<Interval>,
     /// `[pos, token, d_model]`
     direct_stream: Vec<Interval>,
+    /// By head, a point amid the keys' contributions to the stream; and how far from their sum the heads' sum is at most.
+    amid: Vec<Vec<f64>>,
+    reach: Interval,
 }
 
-/// `Σ_i x_i W[i, ·] + b` for a weight `W` of `n` columns.
-fn affine(
-    x: &[Interval],
-    W: impl Fn(usize, usize) -> f64,
-    b: Option<&[f64]>,
-    n: usize,
-) -> Vec<Interval> {
-    let start = |j: usize| b.map_or(Interval::ZERO, |b| Interval::of(b[j]));
-    let entry = |j: usize| {
-        let terms = x.iter().enumerate();
-        terms.fold(start(j), |sum, (i, &x)| sum + x * Interval::of(W(i, j)))
+/// The columns of a weight, exact.
+fn columns(W: MatRef<'_, f64>) -> Vec<Vec<Interval>> {
+    let column = |j: usize| (0..W.nrows()).map(|i| Interval::of(W[(i, j)])).collect();
+    (0..W.ncols()).map(column).collect()
+}
+
+/// `x W + b`, of the columns of `W`.
+fn affine(x: &[Interval], columns: &[Vec<Interval>], b: Option<&[f64]>) -> Vec<Interval> {
+    let entry = |(j, column): (usize, &Vec<Interval>)| {
+        let product = Interval::dot(x, column);
+        b.map_or(product, |b| product + Interval::of(b[j]))
     };
-    (0..n).map(entry).collect()
+    columns.iter().enumerate().map(entry).collect()
 }
 
 /// The vector, and its mean taken off where the norm does so.
@@ -184,7 +188,7 @@ impl OneLayer {
         // U_c, by class, and β.
         let attn = &w.blocks[0].attn;
         let W_U = w.W_U.rows();
-        let columns: Vec<Vec<Interval>> = (0..c.d_vocab_out)
+        let read_out: Vec<Vec<Interval>> = (0..c.d_vocab_out)
             .map(|class| {
                 let scaled = (0..c.d_model).map(|i| {
                     let u = Interval::of(W_U[(i, class)]);
@@ -202,7 +206,7 @@ impl OneLayer {
         });
         let bias = bias.collect();
         let by_class = |v: &[Interval]| {
-            columns
+            read_out
                 .iter()
                 .map(|u| Interval::dot(v, u))
                 .collect::<Vec<_>>()
@@ -235,17 +239,19 @@ impl OneLayer {
         let (mut queries, mut keys) = (Vec::new(), Vec::new());
         let (mut ov, mut stream) = (Vec::new(), Vec::new());
         for head in (0..c.n_heads).map(|h| Head { layer: 0, head: h }) {
-            let (W_Q, W_K, W_V, W_O) = (w.W_Q(head), w.W_K(head), w.W_V(head), w.W_O(head));
+            let (W_Q, W_K) = (columns(w.W_Q(head)), columns(w.W_K(head)));
+            let (W_V, W_O) = (columns(w.W_V(head)), columns(w.W_O(head)));
             for n in &read {
-                queries.extend(affine(n, |i, k| W_Q[(i, k)], Some(w.b_Q(head)), c.d_head));
-                keys.extend(affine(n, |i, k| W_K[(i, k)], Some(w.b_K(head)), c.d_head));
-                let v = affine(n, |i, k| W_V[(i, k)], Some(w.b_V(head)), c.d_head);
-                let written = affine(&v, |i, k| W_O[(i, k)], None, c.d_model);
+                queries.extend(affine(n, &W_Q, Some(w.b_Q(head))));
+                keys.extend(affine(n, &W_K, Some(w.b_K(head))));
+                let written = affine(&affine(n, &W_V, Some(w.b_V(head))), &W_O, None);
                 ov.extend(by_class(&written));
                 stream.extend(centred(&written, centre));
             }
         }
-        Ok(OneLayer {
+        let mut tables = OneLayer {
+            amid: Vec::new(),
+            reach: Interval::ZERO,
             tokens: c.d_vocab,
             positions,
             heads: c.n_heads,
@@ -262,7 +268,56 @@ impl OneLayer {
             stream,
             direct,
             direct_stream,
-        })
+        };
+        tables.measure();
+        Ok(tables)
+    }
+
+    /// Finds [`amid`](OneLayer::amid) and [`reach`](OneLayer::reach).
+    fn measure(&mut self) {
+        let n = self.positions * self.tokens;
+        let rows = |h: usize| {
+            self.stream[h * n * self.d_model..][..n * self.d_model].chunks_exact(self.d_model)
+        };
+        for h in 0..self.heads {
+            let mut amid = vec![0.0; self.d_model];
+            for row in rows(h) {
+                amid.iter_mut()
+                    .zip(row)
+                    .for_each(|(sum, x)| *sum += x.middle() / n as f64);
+            }
+            // A head's output is a mean of rows, no further from a point than the furthest of them.
+            let far = |row: &[Interval]| -> f64 {
+                let squares = row
+                    .iter()
+                    .zip(&amid)
+                    .map(|(&x, &a)| (x - Interval::of(a)).squared());
+                squares.sum::<Interval>().sqrt().hi
+            };
+            let furthest = rows(h).map(far).fold(0.0, f64::max);
+            self.reach = self.reach + Interval::of(furthest);
+            self.amid.push(amid);
+        }
+    }
+
+    /// What the last norm divides by, for every input with this query; one where there is no norm.
+    ///
+    /// `σ >= √eps`; and `C r` is no further from the query's own part and the heads' middles together than
+    /// the heads' furthest contributions are.
+    pub fn sigma(&self, (q, p): (usize, usize)) -> Interval {
+        let Some(eps) = self.eps else {
+            return Interval::ONE;
+        };
+        let point = self.direct_stream(q, p).iter().enumerate().map(|(i, &x)| {
+            let amid = self.amid.iter().map(|amid| Interval::of(amid[i]));
+            (x + amid.sum::<Interval>()).squared()
+        });
+        let most = point.sum::<Interval>().sqrt() + self.reach;
+        let mean = most.squared() / Interval::of(self.d_model as f64);
+        Interval {
+            lo: eps.sqrt().lo,
+            hi: (mean + eps).sqrt().hi,
+        }
     }
 
     fn row<'a>(

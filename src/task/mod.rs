@@ -118,6 +118,12 @@ pub trait Task: Send + Sync {
         self.inputs().map(Space::listed)
     }
 
+    /// By answer, the rank of the value that is the right class there, the smallest being 0, where that is what each
+    /// answer is.
+    fn ranks(&self) -> Option<Vec<usize>> {
+        None
+    }
+
     /// A sequence from what a person writes; tokens by their names, with blanks between, unless the task says
     /// otherwise.
     ///

@@ -186,6 +186,10 @@ impl Task for SortedLists {
         Space::new(values, list.chain(sorted).collect(), None).ok()
     }
 
+    fn ranks(&self) -> Option<Vec<usize>> {
+        Some((0..self.len).collect())
+    }
+
     /// The values, with or without `SEP` (or `|`) and the values sorted.
     fn parse(&self, text: &str) -> Result<Vec<i64>> {
         let tokens = self.vocabulary.words(&text.replace('|', " SEP "))?;

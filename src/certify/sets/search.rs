@@ -1,0 +1,382 @@
+//! The search for proofs: branch and bound over every root.
+
+use super::bound::{Frame, Keys, Worst};
+use super::problem::{Problem, Root, State};
+use super::tree::{Forest, Node, Proof, Verdict};
+use crate::certify::{Count, Interval, OneLayer};
+use crate::error::Result;
+use crate::linalg::Par;
+use rayon::prelude::*;
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+/// How often `λ` is set anew before a rival is given up on a node.
+const ROUNDS: usize = 6;
+
+/// When a search ends.
+#[derive(Clone, Copy, Debug)]
+pub struct Stop {
+    /// Nodes of a smaller share of the space are not divided.
+    pub cutoff: f64,
+    /// No node is divided from then on.
+    pub deadline: Option<Instant>,
+    /// Which part of the roots is looked at, `(i, n)`: those of numbers that leave `i` when divided by `n`.
+    pub shard: (usize, usize),
+}
+
+/// What is searched.
+#[derive(Clone, Copy, Debug)]
+pub struct Search<'a> {
+    /// The model.
+    pub tables: &'a OneLayer,
+    /// The answers' sets.
+    pub problems: &'a [Problem],
+    /// Inputs of the space.
+    pub size: u128,
+    /// By how much the right logit must be the largest.
+    pub margin: f64,
+}
+
+/// A rival that is not beaten yet, and what `λ` was best where that was tried.
+type Rival = (usize, Option<Vec<f64>>);
+
+impl Search<'_> {
+    /// Nothing begun.
+    pub fn begin(&self) -> Forest {
+        let roots: Vec<usize> = self.problems.iter().map(|p| p.roots.len()).collect();
+        let t = self.tables;
+        let keys = (0..t.heads).flat_map(|h| (0..t.positions).map(move |p| (h, p)));
+        let keys = keys.flat_map(|(h, p)| (0..t.tokens).map(move |token| (h, token, p)));
+        let most = keys
+            .flat_map(|(h, token, p)| t.ov(h, token, p))
+            .map(|ov| ov.magnitude());
+        // A difference of two entries is at most twice as large.
+        let most = 2.0 * most.fold(f64::MIN_POSITIVE, f64::max);
+        Forest::new(&roots, most)
+    }
+
+    /// Divides what is open, as far as the stop allows. What is proved in the forest stays.
+    ///
+    /// `done` is called with the number of roots of one query, each time that they are done.
+    ///
+    /// # Errors
+    /// When the model has too many heads.
+    pub fn refine(
+        &self,
+        forest: &mut Forest,
+        stop: Stop,
+        par: Par,
+        done: &(dyn Fn(usize) + Sync),
+    ) -> Result<()> {
+        let step = forest.step;
+        // The exponentials are a query's; the roots of one query are done together.
+        let mut tasks: BTreeMap<(usize, usize), Vec<(&Root, &mut Option<Node>)>> = BTreeMap::new();
+        let mut number = 0;
+        for (problem, nodes) in self.problems.iter().zip(&mut forest.answers) {
+            for (root, node) in problem.roots.iter().zip(nodes) {
+                let (i, n) = stop.shard;
+                if number % n == i {
+                    tasks.entry(root.query).or_default().push((root, node));
+                }
+                number += 1;
+            }
+        }
+        let one = |(query, roots): ((usize, usize), Vec<(&Root, &mut Option<Node>)>)| {
+            let count = roots.len();
+            let e = self.tables.exponentials(query);
+            for (root, node) in roots {
+                self.root(root, node, &e, stop, step)?;
+            }
+            done(count);
+            Ok(())
+        };
+        let tasks: Vec<_> = tasks.into_iter().collect();
+        match par {
+            Par::Seq => tasks.into_iter().try_for_each(one),
+            Par::Rayon => tasks.into_par_iter().with_max_len(1).try_for_each(one),
+        }
+    }
+
+    fn root(
+        &self,
+        root: &Root,
+        node: &mut Option<Node>,
+        e: &[Interval],
+        stop: Stop,
+        step: f64,
+    ) -> Result<()> {
+        let late = || {
+            stop.deadline
+                .is_some_and(|deadline| Instant::now() >= deadline)
+        };
+        let fresh = node.is_none();
+        let idle = match node {
+            Some(node) => !self.anything_open(root, node, &mut State::new(root), stop.cutoff),
+            None => false,
+        };
+        if idle || late() {
+            return Ok(());
+        }
+        let keys = Keys::new(self.tables, e, root, self.margin)?;
+        let rivals = (0..self.tables.classes).filter(|&w| w != root.right);
+        let rivals: Vec<Rival> = rivals.map(|w| (w, None)).collect();
+        let mut walk = Walk {
+            root,
+            keys: &keys,
+            step,
+            least: (stop.cutoff * self.size as f64).max(1.0),
+            late: &late,
+            state: State::new(root),
+            worst: Worst::default(),
+        };
+        walk.node(node.get_or_insert_with(Node::open), rivals, fresh);
+        Ok(())
+    }
+
+    fn anything_open(&self, root: &Root, node: &Node, state: &mut State, cutoff: f64) -> bool {
+        match &node.verdict {
+            Verdict::Right | Verdict::Wrong(_) => false,
+            Verdict::Open => state.size(root) as f64 >= cutoff * self.size as f64,
+            Verdict::Branch(token, children) => {
+                let mut any = false;
+                each_part(root, state, *token, children, &mut |state, child| {
+                    any = any || self.anything_open(root, child, state, cutoff);
+                });
+                any
+            }
+        }
+    }
+
+    /// What the forest proves of each answer.
+    pub fn counts(&self, forest: &Forest) -> Vec<(usize, Count)> {
+        let answers = self.problems.iter().zip(&forest.answers);
+        let count = |(problem, nodes): (&Problem, &Vec<Option<Node>>)| {
+            let mut count = Count::default();
+            for (root, node) in problem.roots.iter().zip(nodes) {
+                if let Some(node) = node {
+                    count += counted(root, node, &mut State::new(root));
+                }
+            }
+            (problem.position, count)
+        };
+        answers.map(count).collect()
+    }
+}
+
+/// The parts of a branch that have inputs, each with its node.
+fn each_part<N>(
+    root: &Root,
+    state: &mut State,
+    token: (usize, usize),
+    children: N,
+    then: &mut dyn FnMut(&mut State, N::Item),
+) where
+    N: IntoIterator,
+{
+    let mut children = children.into_iter();
+    for times in 0..=state.most(root, token.0) {
+        state.decide(token, times);
+        if state.size(root) > 0 {
+            let child = children.next().expect("a node for every part");
+            then(state, child);
+        }
+        state.undo(token);
+    }
+}
+
+fn counted(root: &Root, node: &Node, state: &mut State) -> Count {
+    let size = state.size(root);
+    match &node.verdict {
+        Verdict::Right => Count {
+            right: size,
+            wrong: 0,
+        },
+        Verdict::Wrong(_) => Count {
+            right: 0,
+            wrong: size,
+        },
+        Verdict::Open => Count::default(),
+        Verdict::Branch(token, children) => {
+            let mut count = Count::default();
+            each_part(root, state, *token, children, &mut |state, child| {
+                count += counted(root, child, state);
+            });
+            count
+        }
+    }
+}
+
+/// A walk over the nodes of one root.
+struct Walk<'a> {
+    root: &'a Root,
+    keys: &'a Keys,
+    step: f64,
+    /// Smaller nodes are not divided.
+    least: f64,
+    late: &'a dyn Fn() -> bool,
+    state: State,
+    worst: Worst,
+}
+
+impl Walk<'_> {
+    fn node(&mut self, node: &mut Node, mut rivals: Vec<Rival>, fresh: bool) {
+        let proved = |proofs: &[Proof], w: usize| proofs.iter().any(|p| p.rival == w);
+        rivals.retain(|(w, _)| !proved(&node.proofs, *w));
+        match &mut node.verdict {
+            Verdict::Right | Verdict::Wrong(_) => {}
+            Verdict::Branch(token, children) => {
+                let token = *token;
+                self.parts(token, children, &rivals, false);
+            }
+            Verdict::Open => {
+                let size = self.state.size(self.root) as f64;
+                if !fresh && size < self.least {
+                    return;
+                }
+                let Some(token) = self.decide(node, &mut rivals) else {
+                    return;
+                };
+                if size < self.least || (self.late)() {
+                    return;
+                }
+                let mut children = Vec::new();
+                for times in 0..=self.state.most(self.root, token.0) {
+                    self.state.decide(token, times);
+                    if self.state.size(self.root) > 0 {
+                        children.push(Node::open());
+                    }
+                    self.state.undo(token);
+                }
+                self.parts(token, &mut children, &rivals, true);
+                node.verdict = Verdict::Branch(token, children);
+            }
+        }
+    }
+
+    fn parts(
+        &mut self,
+        token: (usize, usize),
+        children: &mut [Node],
+        rivals: &[Rival],
+        fresh: bool,
+    ) {
+        let mut children = children.iter_mut();
+        for times in 0..=self.state.most(self.root, token.0) {
+            self.state.decide(token, times);
+            if self.state.size(self.root) > 0 {
+                let child = children.next().expect("a node for every part");
+                self.node(child, rivals.to_vec(), fresh);
+            }
+            self.state.undo(token);
+        }
+    }
+
+    /// Proves of a node what can be; of what is left, the token to divide by, if there is one.
+    fn decide(&mut self, node: &mut Node, rivals: &mut Vec<Rival>) -> Option<(usize, usize)> {
+        let frame = self.keys.frame(self.root, &self.state);
+        let mut worst: Option<(f64, Option<(usize, usize)>, usize)> = None;
+        let mut left = Vec::new();
+        for (w, hint) in rivals.drain(..) {
+            match self.beaten(&frame, (w, false), hint) {
+                Ok(proof) => node.proofs.push(proof),
+                Err(lambda) => {
+                    let lower = self.worst.lower;
+                    if worst.is_none_or(|(least, ..)| !(lower >= least)) {
+                        worst = Some((lower, self.pick(), w));
+                    }
+                    left.push((w, Some(lambda)));
+                }
+            }
+        }
+        *rivals = left;
+        let Some((_, token, w)) = worst else {
+            node.verdict = Verdict::Right;
+            return None;
+        };
+        let lambda = rivals
+            .iter()
+            .find(|(own, _)| *own == w)
+            .and_then(|(_, l)| l.clone());
+        let turned = lambda.map(|lambda| lambda.iter().map(|l| -l).collect());
+        if let Ok(proof) = self.beaten(&frame, (w, true), turned) {
+            node.verdict = Verdict::Wrong(proof);
+            // What else is known of inputs that are answered wrongly does not matter.
+            node.proofs.clear();
+            return None;
+        }
+        token
+    }
+
+    /// Whether the right class beats a rival (or is beaten) on all of the node, by which `λ`; else the last one tried.
+    fn beaten(
+        &mut self,
+        frame: &Frame,
+        pair: (usize, bool),
+        hint: Option<Vec<f64>>,
+    ) -> std::result::Result<Proof, Vec<f64>> {
+        let at = (self.root, &self.state, frame);
+        let steps = |lambda: &[f64]| -> Option<Vec<i16>> {
+            let step = |l: &f64| {
+                let steps = (l / self.step).round();
+                (steps.abs() <= f64::from(i16::MAX)).then_some(steps as i16)
+            };
+            lambda.iter().map(step).collect()
+        };
+        let rival = pair.0;
+        let mut lambda = match hint {
+            Some(hint) => hint,
+            None => {
+                let mean = self.keys.mean(&self.state, rival, pair.1);
+                if self.keys.evaluate(at, pair, &mean, &mut self.worst) {
+                    let lambda = Vec::new();
+                    return Ok(Proof { rival, lambda });
+                }
+                self.worst.ratios.clone()
+            }
+        };
+        let mut best = f64::NEG_INFINITY;
+        for _ in 0..ROUNDS {
+            let Some(whole) = steps(&lambda) else { break };
+            let own: Vec<f64> = whole.iter().map(|&s| f64::from(s) * self.step).collect();
+            if self.keys.evaluate(at, pair, &own, &mut self.worst) {
+                return Ok(Proof {
+                    rival,
+                    lambda: whole,
+                });
+            }
+            // No bound is above what the worst choice has; and where a round gains nothing, the next one will not.
+            let hopeless = !(self.worst.value > 0.0) || !(self.worst.lower > best);
+            best = best.max(self.worst.lower);
+            lambda.clone_from(&self.worst.ratios);
+            if hopeless {
+                break;
+            }
+        }
+        Err(lambda)
+    }
+
+    /// The undecided token whose cost is furthest from where the choice ends; where tokens repeat, the one that costs least.
+    fn pick(&self) -> Option<(usize, usize)> {
+        let mut best: Option<(f64, (usize, usize))> = None;
+        for (g, costs) in self.worst.costs.iter().enumerate() {
+            let (left, free) = (self.state.left[g], self.state.free[g]);
+            let repeats = self.root.groups[g].repeats;
+            if left == 0 || free <= if repeats { 1 } else { left } {
+                continue;
+            }
+            for (place, &cost) in costs.iter().enumerate() {
+                if self.state.counts[g][place].is_some() {
+                    continue;
+                }
+                let far = match repeats {
+                    true => -cost,
+                    false => (cost - self.worst.threshold[g]).abs(),
+                };
+                if best.is_none_or(|(most, _)| far > most) {
+                    best = Some((far, (g, place)));
+                }
+            }
+        }
+        best.map(|(_, token)| token)
+    }
+}

@@ -1,0 +1,220 @@
+//! What was found of each root, and how it is written.
+
+use crate::error::{Error, Result};
+
+/// A rival that is beaten on a whole node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proof {
+    /// Its class.
+    pub rival: usize,
+    /// By head `λ`, in the certificate's steps; empty for the mean ([`Keys::mean`](super::Keys::mean)).
+    pub lambda: Vec<i16>,
+}
+
+/// What becomes of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing is left to prove: all rivals are beaten here or above.
+    Right,
+    /// A rival beats the right class on all of it.
+    Wrong(Proof),
+    /// Not decided.
+    Open,
+    /// Divided by how often a token, of a group and a place in it, is chosen: never, once, and so on; parts without inputs
+    /// left out.
+    Branch((usize, usize), Vec<Node>),
+}
+
+/// A set of inputs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// What is proved of all of it.
+    pub proofs: Vec<Proof>,
+    /// What becomes of the rest.
+    pub verdict: Verdict,
+}
+
+/// The nodes of every answer's roots.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Forest {
+    /// By answer, and by root in the order of [`Problem::roots`](super::Problem::roots); `None` where it was not begun.
+    pub answers: Vec<Vec<Option<Node>>>,
+    /// What `λ`s are counted in: a power of two.
+    pub step: f64,
+}
+
+/// What a byte says of a node, after its proofs.
+const RIGHT: u8 = 0;
+const WRONG: u8 = 1;
+const OPEN: u8 = 2;
+const BRANCH: u8 = 3;
+
+/// Reads bytes from the front.
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn byte(&mut self) -> Result<u8> {
+        let (&first, rest) = self.0.split_first().ok_or_else(damaged)?;
+        self.0 = rest;
+        Ok(first)
+    }
+
+    /// Seven bits a byte, the lowest first; the highest bit says that there are more.
+    fn number(&mut self) -> Result<usize> {
+        let mut n = 0usize;
+        for shift in (0..28).step_by(7) {
+            let byte = self.byte()?;
+            n |= usize::from(byte & 127) << shift;
+            if byte < 128 {
+                return Ok(n);
+            }
+        }
+        Err(damaged())
+    }
+}
+
+fn damaged() -> Error {
+    Error::Experiment(
+        "the certificate's body is damaged: it ends early, or a number is too large".into(),
+    )
+}
+
+fn put(n: usize, to: &mut Vec<u8>) {
+    let mut n = n;
+    while n > 127 {
+        to.push((n & 127) as u8 | 128);
+        n >>= 7;
+    }
+    to.push(n as u8);
+}
+
+impl Proof {
+    fn write(&self, to: &mut Vec<u8>) {
+        put(2 * self.rival + usize::from(!self.lambda.is_empty()), to);
+        to.extend(self.lambda.iter().flat_map(|l| l.to_le_bytes()));
+    }
+
+    fn read(from: &mut Reader<'_>, heads: usize) -> Result<Proof> {
+        let n = from.number()?;
+        let mut lambda = Vec::new();
+        for _ in 0..heads * (n & 1) {
+            lambda.push(i16::from_le_bytes([from.byte()?, from.byte()?]));
+        }
+        Ok(Proof {
+            rival: n / 2,
+            lambda,
+        })
+    }
+}
+
+impl Node {
+    /// A node of which nothing is known.
+    pub fn open() -> Node {
+        Node {
+            proofs: Vec::new(),
+            verdict: Verdict::Open,
+        }
+    }
+
+    fn write(&self, to: &mut Vec<u8>) {
+        put(self.proofs.len(), to);
+        self.proofs.iter().for_each(|proof| proof.write(to));
+        match &self.verdict {
+            Verdict::Right => to.push(RIGHT),
+            Verdict::Wrong(proof) => {
+                to.push(WRONG);
+                proof.write(to);
+            }
+            Verdict::Open => to.push(OPEN),
+            Verdict::Branch((group, place), children) => {
+                to.push(BRANCH);
+                put(*group, to);
+                put(*place, to);
+                put(children.len(), to);
+                children.iter().for_each(|child| child.write(to));
+            }
+        }
+    }
+
+    fn read(from: &mut Reader<'_>, heads: usize, depth: usize) -> Result<Node> {
+        // A branch decides a token: there are not more below one another than a vocabulary has.
+        const DEEPEST: usize = 1 << 12;
+        let count = from.number()?;
+        let proofs = (0..count).map(|_| Proof::read(from, heads));
+        let proofs = proofs.collect::<Result<_>>()?;
+        let verdict = match from.byte()? {
+            RIGHT => Verdict::Right,
+            WRONG => Verdict::Wrong(Proof::read(from, heads)?),
+            OPEN => Verdict::Open,
+            BRANCH if depth < DEEPEST => {
+                let token = (from.number()?, from.number()?);
+                let count = from.number()?;
+                let children = (0..count).map(|_| Node::read(from, heads, depth + 1));
+                Verdict::Branch(token, children.collect::<Result<_>>()?)
+            }
+            _ => return Err(damaged()),
+        };
+        Ok(Node { proofs, verdict })
+    }
+
+    /// How many nodes there are, itself counted.
+    pub fn count(&self) -> usize {
+        match &self.verdict {
+            Verdict::Branch(_, children) => 1 + children.iter().map(Node::count).sum::<usize>(),
+            _ => 1,
+        }
+    }
+}
+
+impl Forest {
+    /// Nothing begun, for so many roots by answer; `λ`s are no larger than `most`.
+    pub fn new(roots: &[usize], most: f64) -> Forest {
+        // A power of two, so that steps are exact.
+        let step = 2f64.powi(
+            (most / f64::from(i16::MAX))
+                .log2()
+                .ceil()
+                .clamp(-1000.0, 1000.0) as i32,
+        );
+        Forest {
+            answers: roots.iter().map(|&n| vec![None; n]).collect(),
+            step,
+        }
+    }
+
+    /// In bytes: by answer and root 0, or 1 and the node, in the order of [`Forest::answers`].
+    pub fn write(&self) -> Vec<u8> {
+        let mut to = Vec::new();
+        for root in self.answers.iter().flatten() {
+            match root {
+                None => to.push(0),
+                Some(node) => {
+                    to.push(1);
+                    node.write(&mut to);
+                }
+            }
+        }
+        to
+    }
+
+    /// From bytes, for so many roots by answer.
+    ///
+    /// # Errors
+    /// When they are not such bytes, or there are more or fewer of them.
+    pub fn read(bytes: &[u8], step: f64, roots: &[usize], heads: usize) -> Result<Forest> {
+        let mut from = Reader(bytes);
+        let mut answers = Vec::new();
+        for &n in roots {
+            let root = |_| match from.byte()? {
+                0 => Ok(None),
+                1 => Node::read(&mut from, heads, 0).map(Some),
+                _ => Err(damaged()),
+            };
+            answers.push((0..n).map(root).collect::<Result<_>>()?);
+        }
+        match from.0.is_empty() {
+            true => Ok(Forest { answers, step }),
+            false => Err(damaged()),
+        }
+    }
+}
