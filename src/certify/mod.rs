@@ -7,12 +7,18 @@
 //! what no method decided, is undecided.
 
 mod cells;
+mod certificate;
+mod check;
 mod interval;
+mod plain;
 pub mod sets;
 mod tables;
 
 pub use crate::task::{Part, Restriction, Space, Values};
+pub use certificate::{Certificate, Header, Method, hash};
+pub use check::{Checked, check};
 pub use interval::Interval;
+pub use plain::enumerate;
 pub use tables::OneLayer;
 
 use serde::{Deserialize, Serialize};

@@ -5,6 +5,7 @@ mod args;
 mod attribute;
 mod batch;
 mod cache;
+mod certify;
 mod check;
 mod compose;
 mod convert;
@@ -68,6 +69,7 @@ enum Command {
     Cache(cache::Args),
     Embed(embed::Args),
     Check(check::Args),
+    Certify(certify::Args),
     Diff(diff::Args),
     Eval(eval::Args),
     Plan(plan::Args),
@@ -142,6 +144,7 @@ fn dispatch(cli: &Cli) -> Result<ExitCode> {
         Command::Cache(args) => cache::run(args, common),
         Command::Embed(args) => embed::run(args, common),
         Command::Check(args) => check::run(args, common),
+        Command::Certify(args) => certify::run(args, common),
         Command::Diff(args) => diff::run(args, common),
         Command::Eval(args) => eval::run(args, common),
         Command::Plan(args) => plan::run(args, common),

@@ -1,0 +1,273 @@
+//! `pathsum certify`: how good a model is on every input there is.
+
+use super::args::{Common, ModelArg};
+use super::batch::task_of;
+use super::output::{progress, report, table, text};
+use anyhow::{Result, anyhow, bail};
+use indicatif::ProgressBar;
+use pathsum::certify::sets::{Forest, Problem, Search, Stop};
+use pathsum::certify::{
+    Certificate, Certified, Checked, Claim, Count, Method, OneLayer, Restriction, Space, check, enumerate,
+};
+use pathsum::task::{BuiltIn, Task};
+use pathsum::{Model, Par};
+use serde_json::json;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// Prove how many of all inputs of a task a model answers rightly, and how many wrongly
+///
+/// What is proved is said of the real-valued function that the weights define, with all rounding accounted for. A small
+/// space is enumerated; of a large one, of lists whose answers are values of given ranks, sets of inputs are divided until
+/// a bound decides them. --check reads a certificate that --out wrote, proves it anew by another way without searching, and
+/// exits with 1 where it does not hold. docs/certificates.md says what a certificate says.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  pathsum certify fixture:sorted_list --space tokens=0-12 --cutoff 1e-3 --out certificate\n  pathsum certify --check certificate fixture:sorted_list"
+)]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArg,
+    /// The task (the one that the model's vocabulary fits unless given)
+    #[arg(long, value_name = "TASK")]
+    task: Option<BuiltIn>,
+    /// Which of its inputs, as `tokens=0-9; length=2-8; mirrored; broken=1` (all unless given)
+    #[arg(long, value_name = "SPEC", default_value = "")]
+    space: String,
+    /// By how much the right logit must be the largest
+    #[arg(long, value_name = "X", default_value_t = 0.0, value_parser = margin)]
+    margin: f64,
+    /// Sets of a smaller share of the space are not divided
+    #[arg(long, value_name = "SHARE", default_value_t = 1e-7, value_parser = share)]
+    cutoff: f64,
+    /// Stop dividing after so many seconds; what is proved by then is kept
+    #[arg(long, value_name = "SECONDS")]
+    time: Option<u64>,
+    /// The certificate to write, anew each time that the cutoff has been lowered tenfold
+    #[arg(long, value_name = "CERT")]
+    out: Option<PathBuf>,
+    /// Go on from what --out holds
+    #[arg(long, requires = "out")]
+    resume: bool,
+    /// Do only the I-th of N parts of the sets, counted from 1
+    #[arg(long, value_name = "I/N", value_parser = shard)]
+    shard: Option<(usize, usize)>,
+    /// Check this certificate instead
+    #[arg(long, value_name = "CERT", conflicts_with_all = ["out", "resume", "shard", "space", "margin", "time"])]
+    check: Option<PathBuf>,
+}
+
+fn margin(s: &str) -> Result<f64, String> {
+    let x = s.parse().ok().filter(|x: &f64| x.is_finite() && *x >= 0.0);
+    x.ok_or_else(|| "expected a number of at least 0".into())
+}
+
+fn share(s: &str) -> Result<f64, String> {
+    let x = s.parse().ok().filter(|x| (0.0..=1.0).contains(x));
+    x.ok_or_else(|| "expected a share, from 0 to 1".into())
+}
+
+fn shard(s: &str) -> Result<(usize, usize), String> {
+    let parsed = s.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
+    let parsed = parsed.filter(|&(i, n): &(usize, usize)| 1 <= i && i <= n);
+    parsed.map(|(i, n)| (i - 1, n)).ok_or_else(|| "expected I/N, as 1/4".into())
+}
+
+/// A model, and the inputs that it is asked.
+struct Asked {
+    model: Model<f64>,
+    task: Box<dyn Task>,
+    space: Space,
+}
+
+impl Asked {
+    fn new(args: &Args, spec: &str) -> Result<Asked> {
+        let model = args.model.load::<f64>()?;
+        let fitting = || task_of(model.config()).ok_or_else(|| anyhow!("the model fits no task, expected --task TASK"));
+        let task = args.task.map_or_else(fitting, |task| Ok(task.task()))?;
+        task.check_model(model.config())?;
+        let all = task.space().ok_or_else(|| anyhow!("{}: its inputs are no space that could be counted", task.name()))?;
+        let space = all.restricted(&Restriction::parse(spec, task.vocabulary())?)?;
+        Ok(Asked { model, task, space })
+    }
+}
+
+pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
+    if let Some(path) = &args.check {
+        return run_check(args, common, path);
+    }
+    let asked = Asked::new(args, &args.space)?;
+    let claim = Claim {
+        task: asked.task.name(),
+        space: args.space.clone(),
+        margin: args.margin,
+    };
+    let started = Instant::now();
+    let tables = OneLayer::new(&asked.model, asked.space.positions())?;
+    let certificate = match asked.space.size() <= ENUMERABLE {
+        true => {
+            let bar = progress(common, "inputs", asked.space.size() as usize);
+            let done = |n: u128| bar.inc(n as u64);
+            let certified = enumerate(&tables, asked.task.as_ref(), &asked.space, args.margin, Par::Rayon, &done)?;
+            bar.finish_and_clear();
+            let certificate = Certificate::enumeration(&asked.model, claim, certified);
+            if let Some(path) = &args.out {
+                certificate.save(path)?;
+            }
+            certificate
+        }
+        false => by_sets(args, common, &asked, &tables, claim)?,
+    };
+    show(args, common, &certificate, started.elapsed())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Spaces of up to so many inputs are walked.
+const ENUMERABLE: u128 = 1 << 21;
+
+/// Lowers the cutoff tenfold until it is the one asked for, and keeps what is proved each time.
+fn by_sets(args: &Args, common: &Common, asked: &Asked, tables: &OneLayer, claim: Claim) -> Result<Certificate> {
+    const FIRST: f64 = 1e-3;
+    let deadline = args.time.map(|s| Instant::now() + Duration::from_secs(s));
+    let problems = Problem::all(asked.task.as_ref(), &asked.space, tables.causal)?;
+    let search = Search {
+        tables,
+        problems: &problems,
+        size: asked.space.size(),
+        margin: args.margin,
+    };
+    let mut forest = match (&args.out, args.resume) {
+        (Some(path), true) if path.exists() => resumed(path, asked, &claim, &problems, tables)?,
+        _ => search.begin(),
+    };
+    let shard = args.shard.unwrap_or((0, 1));
+    let roots: usize = problems.iter().map(|p| p.roots.len()).sum();
+    let mut cutoff = args.cutoff.max(FIRST);
+    loop {
+        let bar = sets_bar(common, roots / shard.1, &forest, &search, cutoff);
+        let stop = Stop { cutoff, deadline, shard };
+        search.refine(&mut forest, stop, Par::Rayon, &|n| bar.inc(n as u64))?;
+        bar.finish_and_clear();
+        let certified = Certified::from_positions(asked.space.size(), search.counts(&forest));
+        let certificate = Certificate::sets(&asked.model, claim.clone(), certified, &forest);
+        if let Some(path) = &args.out {
+            certificate.save(path)?;
+        }
+        let late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        if cutoff <= args.cutoff || late {
+            return Ok(certificate);
+        }
+        cutoff = args.cutoff.max(cutoff / 10.0);
+    }
+}
+
+fn sets_bar(common: &Common, roots: usize, forest: &Forest, search: &Search<'_>, cutoff: f64) -> ProgressBar {
+    let so_far = Certified::from_positions(search.size, search.counts(forest));
+    let (right, wrong) = (so_far.share(so_far.all.right), so_far.share(so_far.all.wrong));
+    progress(common, &format!("right {right:.4}, wrong {wrong:.4}; sets of {cutoff:.0e}"), roots)
+}
+
+/// What a certificate of the same claim holds.
+fn resumed(
+    path: &PathBuf,
+    asked: &Asked,
+    claim: &Claim,
+    problems: &[Problem],
+    tables: &OneLayer,
+) -> Result<Forest> {
+    let certificate = Certificate::open(path)?;
+    let header = &certificate.header;
+    let weights = pathsum::certify::hash(&asked.model);
+    if header.weights != weights || header.claim != *claim || header.method != Method::Sets {
+        bail!("--resume {}: it is of another model or claim", path.display());
+    }
+    let roots: Vec<usize> = problems.iter().map(|p| p.roots.len()).collect();
+    Ok(Forest::read(&certificate.body, header.step, &roots, tables.heads)?)
+}
+
+fn method_name(method: Method) -> &'static str {
+    match method {
+        Method::Enumeration => "enumeration",
+        Method::Sets => "sets",
+    }
+}
+
+fn figures(certified: &Certified, count: Count) -> [String; 3] {
+    let undecided = certified.size - count.right - count.wrong;
+    [count.right, count.wrong, undecided].map(|n| format!("{n} ({})", percent(certified.share(n))))
+}
+
+/// A share, cut off: what is not quite all is never said to be all.
+fn percent(share: f64) -> String {
+    format!("{:.4} %", (share * 1e6).floor() / 1e4)
+}
+
+fn show(args: &Args, common: &Common, certificate: &Certificate, took: Duration) -> Result<()> {
+    let (header, certified) = (&certificate.header, &certificate.header.certified);
+    let result = json!({
+        "model": args.model.model,
+        "claim": header.claim,
+        "method": header.method,
+        "certified": certified,
+        "share": certified.share(certified.all.right),
+        "seconds": took.as_secs_f64(),
+        "bytes": certificate.write().len(),
+    });
+    report(common, &result, || {
+        let space = if header.claim.space.is_empty() { "all".to_string() } else { header.claim.space.clone() };
+        format!(
+            "{}: {} ({space}), {} inputs, by {}\n\n{}",
+            args.model.model,
+            header.claim.task,
+            certified.size,
+            method_name(header.method),
+            counts_text(certified)
+        )
+    })
+}
+
+fn counts_text(certified: &Certified) -> String {
+    let mut rows = table(["position", "certified right", "certified wrong", "undecided"]);
+    let all = ("all".to_string(), certified.all);
+    let positions = certified.positions.iter().map(|(p, count)| (p.to_string(), *count));
+    for (place, count) in positions.chain([all]) {
+        let [right, wrong, rest] = figures(certified, count);
+        rows.add_row([place, right, wrong, rest]);
+    }
+    text(&rows)
+}
+
+fn run_check(args: &Args, common: &Common, path: &PathBuf) -> Result<ExitCode> {
+    let certificate = Certificate::open(path)?;
+    let header = &certificate.header;
+    let mut own = Asked::new(args, &header.claim.space)?;
+    if let Ok(task) = header.claim.task.parse::<BuiltIn>()
+        && args.task.is_none()
+        && own.task.name() != header.claim.task
+    {
+        own.task = task.task();
+    }
+    let bar = progress(common, "checking", 1);
+    let checked = check(&certificate, &own.model, own.task.as_ref(), &own.space, Par::Rayon)?;
+    bar.finish_and_clear();
+    let (accepted, reason, certified) = match checked {
+        Checked::Accepted(certified) => (true, None, Some(certified)),
+        Checked::Refused(reason) => (false, Some(reason), None),
+    };
+    let result = json!({
+        "model": args.model.model,
+        "claim": header.claim,
+        "accepted": accepted,
+        "reason": reason,
+        "certified": certified,
+    });
+    report(common, &result, || match (&reason, &certified) {
+        (Some(reason), _) => format!("refused: {reason}\n"),
+        (None, certified) => {
+            let figures = certified.as_ref().map(counts_text).unwrap_or_default();
+            format!("accepted: {} inputs\n\n{figures}", header.certified.size)
+        }
+    })?;
+    Ok(if accepted { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
