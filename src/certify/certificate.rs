@@ -166,8 +166,14 @@ impl Certificate {
     /// When it cannot be read, or holds no certificate.
     pub fn open(path: impl AsRef<Path>) -> Result<Certificate> {
         let path = path.as_ref();
-        let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-        Self::read(&bytes).map_err(|e| Error::format(path, e))
+        let bytes = std::fs::read(path).map_err(|error| Error::Io {
+            path: path.into(),
+            error,
+        })?;
+        Self::read(&bytes).map_err(|e| Error::Format {
+            path: path.into(),
+            reason: e.to_string(),
+        })
     }
 
     /// Into a file, which appears whole or not at all.

@@ -50,10 +50,10 @@ pub struct Frame {
     ranks: Vec<Vec<Range<usize>>>,
 }
 
-/// What an evaluation found, beside its bound.
+/// What an evaluation found that did not show what it should.
 #[derive(Clone, Debug, Default)]
 pub struct Worst {
-    /// No more than `G` on the node.
+    /// The bound on `G`, at the corner looked at.
     pub lower: f64,
     /// What `G` is at the worst choice found, about.
     pub value: f64,
@@ -65,6 +65,8 @@ pub struct Worst {
     pub threshold: Vec<f64>,
     /// By group, the places of those chosen, among the undecided.
     pub chosen: Vec<Vec<usize>>,
+    /// At which corner.
+    corner: usize,
     /// A row of costs by key.
     row: Vec<f64>,
     order: Vec<(f64, usize)>,
@@ -290,9 +292,9 @@ impl Keys {
         (n * terms.sum::<Interval>()).hi
     }
 
-    /// No more than `G` of the right class against a rival (the other way round where `swapped`) on a node; what is worst
-    /// there is left in `worst`. Beyond zero it must be by some times the slack, so that a checker whose roundings are
-    /// wider sees it too.
+    /// Whether `G` of the right class against a rival (the other way round where `swapped`) is above zero on a node; where
+    /// that is not shown, what is worst there is left in `worst`. The bound must be above zero by some times the slack,
+    /// so that a checker whose roundings are wider sees it too.
     pub fn evaluate(
         &self,
         (root, state, frame): (&Root, &State, &Frame),
@@ -306,29 +308,26 @@ impl Keys {
         let eg = &self.eg[rival * heads * n..][..heads * n];
         worst.costs.resize(self.pool.len(), Vec::new());
         worst.chosen.resize(self.pool.len(), Vec::new());
-        let (mut least, mut at) = (f64::INFINITY, 0);
-        for corner in 0..1usize << heads {
-            let sum = self.corner(
-                (root, state, frame),
-                (eg, sign),
-                lambda,
-                corner,
-                worst,
-                false,
-            );
-            // A NaN is less than everything.
-            if !(sum >= least) {
-                (least, at) = (sum, corner);
-            }
-        }
-        self.corner((root, state, frame), (eg, sign), lambda, at, worst, true);
         let slack = self.slack(frame, lambda);
         let lambdas: Interval = lambda.iter().map(|&l| Interval::of(l)).sum();
         let base = self.base[rival][usize::from(swapped)];
-        let bound = base + lambdas + Interval::of(least) - Interval::of(slack);
-        worst.lower = bound.lo;
-        worst.value = base.lo + worst.ratios.iter().sum::<f64>();
-        bound.lo > WIDER * slack
+        let rest = base + lambdas - Interval::of(slack);
+        // The corner that was in the way last is tried first.
+        let (corners, first) = (1usize << heads, worst.corner);
+        for corner in (0..corners).map(|i| i ^ first) {
+            let sum = self.corner((root, state, frame), (eg, sign), lambda, corner, worst, false);
+            let lower = (rest + Interval::of(sum)).lo;
+            // A NaN is in the way.
+            if lower > WIDER * slack {
+                continue;
+            }
+            worst.corner = corner;
+            self.corner((root, state, frame), (eg, sign), lambda, corner, worst, true);
+            worst.lower = lower;
+            worst.value = base.lo + worst.ratios.iter().sum::<f64>();
+            return false;
+        }
+        true
     }
 
     /// The least cost at a corner; where asked for, with all that is known of it.

@@ -37,9 +37,6 @@ pub struct Search<'a> {
     pub margin: f64,
 }
 
-/// A rival that is not beaten yet, and what `λ` was best where that was tried.
-type Rival = (usize, Option<Vec<f64>>);
-
 impl Search<'_> {
     /// Nothing begun.
     pub fn begin(&self) -> Forest {
@@ -118,8 +115,7 @@ impl Search<'_> {
             return Ok(());
         }
         let keys = Keys::new(self.tables, e, root, self.margin)?;
-        let rivals = (0..self.tables.classes).filter(|&w| w != root.right);
-        let rivals: Vec<Rival> = rivals.map(|w| (w, None)).collect();
+        let rivals: Vec<usize> = (0..self.tables.classes).filter(|&w| w != root.right).collect();
         let mut walk = Walk {
             root,
             keys: &keys,
@@ -128,6 +124,7 @@ impl Search<'_> {
             late: &late,
             state: State::new(root),
             worst: Worst::default(),
+            last: vec![Vec::new(); self.tables.classes],
         };
         walk.node(node.get_or_insert_with(Node::open), rivals, fresh);
         Ok(())
@@ -216,12 +213,14 @@ struct Walk<'a> {
     late: &'a dyn Fn() -> bool,
     state: State,
     worst: Worst,
+    /// By rival, the `λ` that it was last shown to be beaten with: often the next node's as well.
+    last: Vec<Vec<i16>>,
 }
 
 impl Walk<'_> {
-    fn node(&mut self, node: &mut Node, mut rivals: Vec<Rival>, fresh: bool) {
+    fn node(&mut self, node: &mut Node, mut rivals: Vec<usize>, fresh: bool) {
         let proved = |proofs: &[Proof], w: usize| proofs.iter().any(|p| p.rival == w);
-        rivals.retain(|(w, _)| !proved(&node.proofs, *w));
+        rivals.retain(|&w| !proved(&node.proofs, w));
         match &mut node.verdict {
             Verdict::Right | Verdict::Wrong(_) => {}
             Verdict::Branch(token, children) => {
@@ -257,7 +256,7 @@ impl Walk<'_> {
         &mut self,
         token: (usize, usize),
         children: &mut [Node],
-        rivals: &[Rival],
+        rivals: &[usize],
         fresh: bool,
     ) {
         let mut children = children.iter_mut();
@@ -272,33 +271,30 @@ impl Walk<'_> {
     }
 
     /// Proves of a node what can be; of what is left, the token to divide by, if there is one.
-    fn decide(&mut self, node: &mut Node, rivals: &mut Vec<Rival>) -> Option<(usize, usize)> {
+    fn decide(&mut self, node: &mut Node, rivals: &mut Vec<usize>) -> Option<(usize, usize)> {
         let frame = self.keys.frame(self.root, &self.state);
-        let mut worst: Option<(f64, Option<(usize, usize)>, usize)> = None;
-        let mut left = Vec::new();
-        for (w, hint) in rivals.drain(..) {
-            match self.beaten(&frame, (w, false), hint) {
-                Ok(proof) => node.proofs.push(proof),
-                Err(lambda) => {
-                    let lower = self.worst.lower;
-                    if worst.is_none_or(|(least, ..)| !(lower >= least)) {
-                        worst = Some((lower, self.pick(), w));
-                    }
-                    left.push((w, Some(lambda)));
-                }
+        // How far the bound is from showing it, the token, the rival, and whether it may win on all of the node.
+        let mut worst: Option<(f64, Option<(usize, usize)>, usize, bool)> = None;
+        rivals.retain(|&w| match self.beaten(&frame, (w, false)) {
+            Some(proof) => {
+                self.last[w].clone_from(&proof.lambda);
+                node.proofs.push(proof);
+                false
             }
-        }
-        *rivals = left;
-        let Some((_, token, w)) = worst else {
+            None => {
+                let lower = self.worst.lower;
+                if worst.is_none_or(|(least, ..)| !(lower >= least)) {
+                    worst = Some((lower, self.pick(), w, self.worst.value < 0.0));
+                }
+                true
+            }
+        });
+        let Some((_, token, w, may_win)) = worst else {
             node.verdict = Verdict::Right;
             return None;
         };
-        let lambda = rivals
-            .iter()
-            .find(|(own, _)| *own == w)
-            .and_then(|(_, l)| l.clone());
-        let turned = lambda.map(|lambda| lambda.iter().map(|l| -l).collect());
-        if let Ok(proof) = self.beaten(&frame, (w, true), turned) {
+        let wins = if may_win { self.beaten(&frame, (w, true)) } else { None };
+        if let Some(proof) = wins {
             node.verdict = Verdict::Wrong(proof);
             // What else is known of inputs that are answered wrongly does not matter.
             node.proofs.clear();
@@ -307,52 +303,38 @@ impl Walk<'_> {
         token
     }
 
-    /// Whether the right class beats a rival (or is beaten) on all of the node, by which `λ`; else the last one tried.
-    fn beaten(
-        &mut self,
-        frame: &Frame,
-        pair: (usize, bool),
-        hint: Option<Vec<f64>>,
-    ) -> std::result::Result<Proof, Vec<f64>> {
+    /// Whether the right class beats a rival (or is beaten) on all of the node, by which `λ`.
+    fn beaten(&mut self, frame: &Frame, pair: (usize, bool)) -> Option<Proof> {
         let at = (self.root, &self.state, frame);
-        let steps = |lambda: &[f64]| -> Option<Vec<i16>> {
-            let step = |l: &f64| {
-                let steps = (l / self.step).round();
+        let (rival, swapped) = pair;
+        let mut steps = match swapped {
+            true => Vec::new(),
+            false => self.last[rival].clone(),
+        };
+        for _ in 0..ROUNDS {
+            let lambda: Vec<f64> = match steps.is_empty() {
+                true => self.keys.mean(&self.state, rival, swapped),
+                false => steps.iter().map(|&s| f64::from(s) * self.step).collect(),
+            };
+            if self.keys.evaluate(at, pair, &lambda, &mut self.worst) {
+                let lambda = steps;
+                return Some(Proof { rival, lambda });
+            }
+            // No bound is above what the worst choice has.
+            if !(self.worst.value > 0.0) {
+                return None;
+            }
+            let step = |ratio: &f64| {
+                let steps = (ratio / self.step).round();
                 (steps.abs() <= f64::from(i16::MAX)).then_some(steps as i16)
             };
-            lambda.iter().map(step).collect()
-        };
-        let rival = pair.0;
-        let mut lambda = match hint {
-            Some(hint) => hint,
-            None => {
-                let mean = self.keys.mean(&self.state, rival, pair.1);
-                if self.keys.evaluate(at, pair, &mean, &mut self.worst) {
-                    let lambda = Vec::new();
-                    return Ok(Proof { rival, lambda });
-                }
-                self.worst.ratios.clone()
+            let next: Vec<i16> = self.worst.ratios.iter().map(step).collect::<Option<_>>()?;
+            if next == steps {
+                return None;
             }
-        };
-        let mut best = f64::NEG_INFINITY;
-        for _ in 0..ROUNDS {
-            let Some(whole) = steps(&lambda) else { break };
-            let own: Vec<f64> = whole.iter().map(|&s| f64::from(s) * self.step).collect();
-            if self.keys.evaluate(at, pair, &own, &mut self.worst) {
-                return Ok(Proof {
-                    rival,
-                    lambda: whole,
-                });
-            }
-            // No bound is above what the worst choice has; and where a round gains nothing, the next one will not.
-            let hopeless = !(self.worst.value > 0.0) || !(self.worst.lower > best);
-            best = best.max(self.worst.lower);
-            lambda.clone_from(&self.worst.ratios);
-            if hopeless {
-                break;
-            }
+            steps = next;
         }
-        Err(lambda)
+        None
     }
 
     /// The undecided token whose cost is furthest from where the choice ends; where tokens repeat, the one that costs least.

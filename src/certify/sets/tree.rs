@@ -43,11 +43,20 @@ pub struct Forest {
     pub step: f64,
 }
 
-/// What a byte says of a node, after its proofs.
-const RIGHT: u8 = 0;
-const WRONG: u8 = 1;
-const OPEN: u8 = 2;
-const BRANCH: u8 = 3;
+/// What a node's first number says in its two lowest bits; the others count its proofs.
+const RIGHT: usize = 0;
+const WRONG: usize = 1;
+const OPEN: usize = 2;
+const BRANCH: usize = 3;
+
+/// Which `λ` a proof has, as its number modulo three says: the mean, that of the rival's proof before it in the tree, or
+/// its own, which follows.
+const MEAN: usize = 0;
+const AS_BEFORE: usize = 1;
+const OWN: usize = 2;
+
+/// By rival, the `λ` of the last proof of it.
+type Before = std::collections::BTreeMap<usize, Vec<i16>>;
 
 /// Reads bytes from the front.
 struct Reader<'a>(&'a [u8]);
@@ -89,21 +98,33 @@ fn put(n: usize, to: &mut Vec<u8>) {
 }
 
 impl Proof {
-    fn write(&self, to: &mut Vec<u8>) {
-        put(2 * self.rival + usize::from(!self.lambda.is_empty()), to);
-        to.extend(self.lambda.iter().flat_map(|l| l.to_le_bytes()));
+    fn write(&self, to: &mut Vec<u8>, before: &mut Before) {
+        let which = match self.lambda.is_empty() {
+            true => MEAN,
+            false if before.get(&self.rival) == Some(&self.lambda) => AS_BEFORE,
+            false => OWN,
+        };
+        put(3 * self.rival + which, to);
+        if which == OWN {
+            to.extend(self.lambda.iter().flat_map(|l| l.to_le_bytes()));
+            before.insert(self.rival, self.lambda.clone());
+        }
     }
 
-    fn read(from: &mut Reader<'_>, heads: usize) -> Result<Proof> {
+    fn read(from: &mut Reader<'_>, heads: usize, before: &mut Before) -> Result<Proof> {
         let n = from.number()?;
-        let mut lambda = Vec::new();
-        for _ in 0..heads * (n & 1) {
-            lambda.push(i16::from_le_bytes([from.byte()?, from.byte()?]));
-        }
-        Ok(Proof {
-            rival: n / 2,
-            lambda,
-        })
+        let rival = n / 3;
+        let lambda = match n % 3 {
+            MEAN => Vec::new(),
+            AS_BEFORE => before.get(&rival).cloned().ok_or_else(damaged)?,
+            _ => {
+                let mut one = || Ok(i16::from_le_bytes([from.byte()?, from.byte()?]));
+                let lambda = (0..heads).map(|_| one()).collect::<Result<Vec<i16>>>()?;
+                before.insert(rival, lambda.clone());
+                lambda
+            }
+        };
+        Ok(Proof { rival, lambda })
     }
 }
 
@@ -116,40 +137,53 @@ impl Node {
         }
     }
 
-    fn write(&self, to: &mut Vec<u8>) {
-        put(self.proofs.len(), to);
-        self.proofs.iter().for_each(|proof| proof.write(to));
+    /// Whether anything is decided of the inputs below.
+    fn decides(&self) -> bool {
         match &self.verdict {
-            Verdict::Right => to.push(RIGHT),
-            Verdict::Wrong(proof) => {
-                to.push(WRONG);
-                proof.write(to);
-            }
-            Verdict::Open => to.push(OPEN),
+            Verdict::Right | Verdict::Wrong(_) => true,
+            Verdict::Open => false,
+            Verdict::Branch(_, children) => children.iter().any(Node::decides),
+        }
+    }
+
+    fn write(&self, to: &mut Vec<u8>, before: &mut Before) {
+        if !self.decides() {
+            return put(OPEN, to);
+        }
+        let kind = match &self.verdict {
+            Verdict::Right => RIGHT,
+            Verdict::Wrong(_) => WRONG,
+            Verdict::Open => OPEN,
+            Verdict::Branch(..) => BRANCH,
+        };
+        put(kind + 4 * self.proofs.len(), to);
+        self.proofs.iter().for_each(|proof| proof.write(to, before));
+        match &self.verdict {
+            Verdict::Right | Verdict::Open => {}
+            Verdict::Wrong(proof) => proof.write(to, before),
             Verdict::Branch((group, place), children) => {
-                to.push(BRANCH);
                 put(*group, to);
                 put(*place, to);
                 put(children.len(), to);
-                children.iter().for_each(|child| child.write(to));
+                children.iter().for_each(|child| child.write(to, before));
             }
         }
     }
 
-    fn read(from: &mut Reader<'_>, heads: usize, depth: usize) -> Result<Node> {
+    fn read(from: &mut Reader<'_>, heads: usize, depth: usize, before: &mut Before) -> Result<Node> {
         // A branch decides a token: there are not more below one another than a vocabulary has.
-        const DEEPEST: usize = 1 << 12;
-        let count = from.number()?;
-        let proofs = (0..count).map(|_| Proof::read(from, heads));
+        const DEEPEST: usize = 1 << 10;
+        let first = from.number()?;
+        let proofs = (0..first / 4).map(|_| Proof::read(from, heads, before));
         let proofs = proofs.collect::<Result<_>>()?;
-        let verdict = match from.byte()? {
+        let verdict = match first % 4 {
             RIGHT => Verdict::Right,
-            WRONG => Verdict::Wrong(Proof::read(from, heads)?),
+            WRONG => Verdict::Wrong(Proof::read(from, heads, before)?),
             OPEN => Verdict::Open,
-            BRANCH if depth < DEEPEST => {
+            _ if depth < DEEPEST => {
                 let token = (from.number()?, from.number()?);
                 let count = from.number()?;
-                let children = (0..count).map(|_| Node::read(from, heads, depth + 1));
+                let children = (0..count).map(|_| Node::read(from, heads, depth + 1, before));
                 Verdict::Branch(token, children.collect::<Result<_>>()?)
             }
             _ => return Err(damaged()),
@@ -182,7 +216,8 @@ impl Forest {
         }
     }
 
-    /// In bytes: by answer and root 0, or 1 and the node, in the order of [`Forest::answers`].
+    /// In bytes: by answer and root 0, or 1 and the node, in the order of [`Forest::answers`]. Of nodes below which nothing
+    /// is decided only that is written.
     pub fn write(&self) -> Vec<u8> {
         let mut to = Vec::new();
         for root in self.answers.iter().flatten() {
@@ -190,7 +225,7 @@ impl Forest {
                 None => to.push(0),
                 Some(node) => {
                     to.push(1);
-                    node.write(&mut to);
+                    node.write(&mut to, &mut Before::new());
                 }
             }
         }
@@ -207,7 +242,7 @@ impl Forest {
         for &n in roots {
             let root = |_| match from.byte()? {
                 0 => Ok(None),
-                1 => Node::read(&mut from, heads, 0).map(Some),
+                1 => Node::read(&mut from, heads, 0, &mut Before::new()).map(Some),
                 _ => Err(damaged()),
             };
             answers.push((0..n).map(root).collect::<Result<_>>()?);
