@@ -7,7 +7,8 @@ use anyhow::{Result, anyhow, bail};
 use indicatif::ProgressBar;
 use pathsum::certify::sets::{Forest, Problem, Search, Stop};
 use pathsum::certify::{
-    Certificate, Certified, Checked, Claim, Count, Method, OneLayer, Restriction, Space, check, enumerate,
+    Certificate, Certified, Checked, Claim, Count, Method, OneLayer, Restriction, Space, check,
+    enumerate,
 };
 use pathsum::task::{BuiltIn, Task};
 use pathsum::{Model, Par};
@@ -69,9 +70,13 @@ fn share(s: &str) -> Result<f64, String> {
 }
 
 fn shard(s: &str) -> Result<(usize, usize), String> {
-    let parsed = s.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
+    let parsed = s
+        .split_once('/')
+        .and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
     let parsed = parsed.filter(|&(i, n): &(usize, usize)| 1 <= i && i <= n);
-    parsed.map(|(i, n)| (i - 1, n)).ok_or_else(|| "expected I/N, as 1/4".into())
+    parsed
+        .map(|(i, n)| (i - 1, n))
+        .ok_or_else(|| "expected I/N, as 1/4".into())
 }
 
 /// A model, and the inputs that it is asked.
@@ -84,10 +89,18 @@ struct Asked {
 impl Asked {
     fn new(args: &Args, spec: &str) -> Result<Asked> {
         let model = args.model.load::<f64>()?;
-        let fitting = || task_of(model.config()).ok_or_else(|| anyhow!("the model fits no task, expected --task TASK"));
+        let fitting = || {
+            task_of(model.config())
+                .ok_or_else(|| anyhow!("the model fits no task, expected --task TASK"))
+        };
         let task = args.task.map_or_else(fitting, |task| Ok(task.task()))?;
         task.check_model(model.config())?;
-        let all = task.space().ok_or_else(|| anyhow!("{}: its inputs are no space that could be counted", task.name()))?;
+        let all = task.space().ok_or_else(|| {
+            anyhow!(
+                "{}: its inputs are no space that could be counted",
+                task.name()
+            )
+        })?;
         let space = all.restricted(&Restriction::parse(spec, task.vocabulary())?)?;
         Ok(Asked { model, task, space })
     }
@@ -109,7 +122,14 @@ pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
         true => {
             let bar = progress(common, "inputs", asked.space.size() as usize);
             let done = |n: u128| bar.inc(n as u64);
-            let certified = enumerate(&tables, asked.task.as_ref(), &asked.space, args.margin, Par::Rayon, &done)?;
+            let certified = enumerate(
+                &tables,
+                asked.task.as_ref(),
+                &asked.space,
+                args.margin,
+                Par::Rayon,
+                &done,
+            )?;
             bar.finish_and_clear();
             let certificate = Certificate::enumeration(&asked.model, claim, certified);
             if let Some(path) = &args.out {
@@ -127,7 +147,13 @@ pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
 const ENUMERABLE: u128 = 1 << 21;
 
 /// Lowers the cutoff tenfold until it is the one asked for, and keeps what is proved each time.
-fn by_sets(args: &Args, common: &Common, asked: &Asked, tables: &OneLayer, claim: Claim) -> Result<Certificate> {
+fn by_sets(
+    args: &Args,
+    common: &Common,
+    asked: &Asked,
+    tables: &OneLayer,
+    claim: Claim,
+) -> Result<Certificate> {
     const FIRST: f64 = 1e-3;
     let deadline = args.time.map(|s| Instant::now() + Duration::from_secs(s));
     let problems = Problem::all(asked.task.as_ref(), &asked.space, tables.causal)?;
@@ -146,7 +172,11 @@ fn by_sets(args: &Args, common: &Common, asked: &Asked, tables: &OneLayer, claim
     let mut cutoff = args.cutoff.max(FIRST);
     loop {
         let bar = sets_bar(common, roots / shard.1, &forest, &search, cutoff);
-        let stop = Stop { cutoff, deadline, shard };
+        let stop = Stop {
+            cutoff,
+            deadline,
+            shard,
+        };
         search.refine(&mut forest, stop, Par::Rayon, &|n| bar.inc(n as u64))?;
         bar.finish_and_clear();
         let certified = Certified::from_positions(asked.space.size(), search.counts(&forest));
@@ -162,10 +192,23 @@ fn by_sets(args: &Args, common: &Common, asked: &Asked, tables: &OneLayer, claim
     }
 }
 
-fn sets_bar(common: &Common, roots: usize, forest: &Forest, search: &Search<'_>, cutoff: f64) -> ProgressBar {
+fn sets_bar(
+    common: &Common,
+    roots: usize,
+    forest: &Forest,
+    search: &Search<'_>,
+    cutoff: f64,
+) -> ProgressBar {
     let so_far = Certified::from_positions(search.size, search.counts(forest));
-    let (right, wrong) = (so_far.share(so_far.all.right), so_far.share(so_far.all.wrong));
-    progress(common, &format!("right {right:.4}, wrong {wrong:.4}; sets of {cutoff:.0e}"), roots)
+    let (right, wrong) = (
+        so_far.share(so_far.all.right),
+        so_far.share(so_far.all.wrong),
+    );
+    progress(
+        common,
+        &format!("right {right:.4}, wrong {wrong:.4}; sets of {cutoff:.0e}"),
+        roots,
+    )
 }
 
 /// What a certificate of the same claim holds.
@@ -180,10 +223,18 @@ fn resumed(
     let header = &certificate.header;
     let weights = pathsum::certify::hash(&asked.model);
     if header.weights != weights || header.claim != *claim || header.method != Method::Sets {
-        bail!("--resume {}: it is of another model or claim", path.display());
+        bail!(
+            "--resume {}: it is of another model or claim",
+            path.display()
+        );
     }
     let roots: Vec<usize> = problems.iter().map(|p| p.roots.len()).collect();
-    Ok(Forest::read(&certificate.body, header.step, &roots, tables.heads)?)
+    Ok(Forest::read(
+        &certificate.body,
+        header.step,
+        &roots,
+        tables.heads,
+    )?)
 }
 
 fn method_name(method: Method) -> &'static str {
@@ -215,7 +266,11 @@ fn show(args: &Args, common: &Common, certificate: &Certificate, took: Duration)
         "bytes": certificate.write().len(),
     });
     report(common, &result, || {
-        let space = if header.claim.space.is_empty() { "all".to_string() } else { header.claim.space.clone() };
+        let space = if header.claim.space.is_empty() {
+            "all".to_string()
+        } else {
+            header.claim.space.clone()
+        };
         format!(
             "{}: {} ({space}), {} inputs, by {}\n\n{}",
             args.model.model,
@@ -228,9 +283,17 @@ fn show(args: &Args, common: &Common, certificate: &Certificate, took: Duration)
 }
 
 fn counts_text(certified: &Certified) -> String {
-    let mut rows = table(["position", "certified right", "certified wrong", "undecided"]);
+    let mut rows = table([
+        "position",
+        "certified right",
+        "certified wrong",
+        "undecided",
+    ]);
     let all = ("all".to_string(), certified.all);
-    let positions = certified.positions.iter().map(|(p, count)| (p.to_string(), *count));
+    let positions = certified
+        .positions
+        .iter()
+        .map(|(p, count)| (p.to_string(), *count));
     for (place, count) in positions.chain([all]) {
         let [right, wrong, rest] = figures(certified, count);
         rows.add_row([place, right, wrong, rest]);
@@ -249,7 +312,13 @@ fn run_check(args: &Args, common: &Common, path: &PathBuf) -> Result<ExitCode> {
         own.task = task.task();
     }
     let bar = progress(common, "checking", 1);
-    let checked = check(&certificate, &own.model, own.task.as_ref(), &own.space, Par::Rayon)?;
+    let checked = check(
+        &certificate,
+        &own.model,
+        own.task.as_ref(),
+        &own.space,
+        Par::Rayon,
+    )?;
     bar.finish_and_clear();
     let (accepted, reason, certified) = match checked {
         Checked::Accepted(certified) => (true, None, Some(certified)),
@@ -269,5 +338,9 @@ fn run_check(args: &Args, common: &Common, path: &PathBuf) -> Result<ExitCode> {
             format!("accepted: {} inputs\n\n{figures}", header.certified.size)
         }
     })?;
-    Ok(if accepted { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    Ok(if accepted {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(1)
+    })
 }

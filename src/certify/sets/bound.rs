@@ -315,14 +315,28 @@ impl Keys {
         // The corner that was in the way last is tried first.
         let (corners, first) = (1usize << heads, worst.corner);
         for corner in (0..corners).map(|i| i ^ first) {
-            let sum = self.corner((root, state, frame), (eg, sign), lambda, corner, worst, false);
+            let sum = self.corner(
+                (root, state, frame),
+                (eg, sign),
+                lambda,
+                corner,
+                worst,
+                false,
+            );
             let lower = (rest + Interval::of(sum)).lo;
             // A NaN is in the way.
             if lower > WIDER * slack {
                 continue;
             }
             worst.corner = corner;
-            self.corner((root, state, frame), (eg, sign), lambda, corner, worst, true);
+            self.corner(
+                (root, state, frame),
+                (eg, sign),
+                lambda,
+                corner,
+                worst,
+                true,
+            );
             worst.lower = lower;
             worst.value = base.lo + worst.ratios.iter().sum::<f64>();
             return false;

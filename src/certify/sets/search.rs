@@ -107,15 +107,24 @@ impl Search<'_> {
                 .is_some_and(|deadline| Instant::now() >= deadline)
         };
         let fresh = node.is_none();
+        // All roots that are not begun together are less than the cutoff.
+        let count: usize = self
+            .problems
+            .iter()
+            .map(|problem| problem.roots.len())
+            .sum();
+        let share = State::new(root).size(root) as f64 / self.size as f64;
         let idle = match node {
             Some(node) => !self.anything_open(root, node, &mut State::new(root), stop.cutoff),
-            None => false,
+            None => share * (count as f64) < stop.cutoff,
         };
         if idle || late() {
             return Ok(());
         }
         let keys = Keys::new(self.tables, e, root, self.margin)?;
-        let rivals: Vec<usize> = (0..self.tables.classes).filter(|&w| w != root.right).collect();
+        let rivals: Vec<usize> = (0..self.tables.classes)
+            .filter(|&w| w != root.right)
+            .collect();
         let mut walk = Walk {
             root,
             keys: &keys,
@@ -293,7 +302,11 @@ impl Walk<'_> {
             node.verdict = Verdict::Right;
             return None;
         };
-        let wins = if may_win { self.beaten(&frame, (w, true)) } else { None };
+        let wins = if may_win {
+            self.beaten(&frame, (w, true))
+        } else {
+            None
+        };
         if let Some(proof) = wins {
             node.verdict = Verdict::Wrong(proof);
             // What else is known of inputs that are answered wrongly does not matter.

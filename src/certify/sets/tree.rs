@@ -170,7 +170,12 @@ impl Node {
         }
     }
 
-    fn read(from: &mut Reader<'_>, heads: usize, depth: usize, before: &mut Before) -> Result<Node> {
+    fn read(
+        from: &mut Reader<'_>,
+        heads: usize,
+        depth: usize,
+        before: &mut Before,
+    ) -> Result<Node> {
         // A branch decides a token: there are not more below one another than a vocabulary has.
         const DEEPEST: usize = 1 << 10;
         let first = from.number()?;
