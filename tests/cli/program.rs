@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_pathsum");
-pub const SUBCOMMANDS: [&str; 26] = [
+pub const SUBCOMMANDS: [&str; 27] = [
     "info",
     "convert",
     "process",
@@ -23,6 +23,7 @@ pub const SUBCOMMANDS: [&str; 26] = [
     "cache",
     "embed",
     "check",
+    "certify",
     "diff",
     "eval",
     "plan",

@@ -2,6 +2,7 @@
 //! crate once more, which takes longer than the tests.
 
 mod bilinear;
+mod certify;
 mod circuits;
 mod common;
 mod composition;

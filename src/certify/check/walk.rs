@@ -6,6 +6,22 @@ use super::tables::Tables;
 use crate::certify::Count;
 use crate::certify::sets::{Node, Proof, Verdict};
 
+/// By head `e (g - λ)`, and `e`, of a key.
+type Cost = Vec<(Ball, Ball)>;
+
+/// What a key costs, no more.
+type Least<'a> = dyn Fn(&Cost) -> f64 + 'a;
+
+/// A token that is there, or may be: how often, where that is known, and its keys.
+struct Token<'a> {
+    /// Which pool it is of; none, where it is there for certain.
+    pool: Option<usize>,
+    times: Option<usize>,
+    token: usize,
+    list: &'a [usize],
+    ranks: Vec<usize>,
+}
+
 /// One tree, walked.
 pub(super) struct Walk<'a> {
     pub(super) tables: &'a Tables,
@@ -130,9 +146,15 @@ impl Walk<'_> {
             (set.right, proof.rival)
         };
         // Every token that may be there, how often if that is known, and its keys: of the list, and of its ranks.
-        let mut tokens: Vec<(usize, Option<usize>, usize, &[usize], Vec<usize>)> = Vec::new();
+        let mut tokens: Vec<Token<'_>> = Vec::new();
         for (t, list) in &set.fixed {
-            tokens.push((usize::MAX, Some(1), *t, list, vec![]));
+            tokens.push(Token {
+                pool: None,
+                times: Some(1),
+                token: *t,
+                list,
+                ranks: Vec::new(),
+            });
         }
         for (g, (pool, own)) in set.pools.iter().zip(decided).enumerate() {
             for (i, &token) in pool.tokens.iter().enumerate() {
@@ -152,7 +174,13 @@ impl Walk<'_> {
                 // Where no rank is left to a token it is in none of these inputs.
                 let none = !pool.sorted.is_empty() && ranks.is_empty();
                 if own[i] != Some(0) && !none {
-                    tokens.push((g, own[i], token, &pool.list, ranks));
+                    tokens.push(Token {
+                        pool: Some(g),
+                        times: own[i],
+                        token,
+                        list: &pool.list,
+                        ranks,
+                    });
                 }
             }
         }
@@ -167,24 +195,22 @@ impl Walk<'_> {
         if lambda.len() != t.heads || lambda.iter().any(|l| !l.is_finite()) {
             return false;
         }
-        let costs: Vec<[Vec<Vec<(Ball, Ball)>>; 2]> = (tokens.iter())
-            .map(|(_, _, token, list, ranks)| {
-                [&list[..], ranks].map(|places| {
+        let costs: Vec<[Vec<Cost>; 2]> = (tokens.iter())
+            .map(|own| {
+                [own.list, &own.ranks].map(|places| {
                     places
                         .iter()
-                        .map(|&j| self.cost((*token, j), pair, &lambda))
+                        .map(|&j| self.cost((own.token, j), pair, &lambda))
                         .collect()
                 })
             })
             .collect();
         // The least sum over all choices of what a token's keys cost, each where that is least.
-        let least = |cost: &dyn Fn(&[(Ball, Ball)]) -> f64| -> f64 {
-            let of = |keys: &Vec<Vec<(Ball, Ball)>>| {
-                keys.iter()
-                    .map(|key| cost(key))
-                    .fold(f64::INFINITY, f64::min)
+        let least = |cost: &Least<'_>| -> f64 {
+            let of = |keys: &Vec<Cost>| match keys.is_empty() {
+                true => 0.0,
+                false => keys.iter().map(cost).fold(f64::INFINITY, f64::min),
             };
-            let of = |keys: &Vec<Vec<(Ball, Ball)>>| if keys.is_empty() { 0.0 } else { of(keys) };
             let each: Vec<f64> = costs
                 .iter()
                 .map(|[list, ranks]| (of(list) + of(ranks)).next_down())
@@ -192,13 +218,13 @@ impl Walk<'_> {
             let mut sum = 0.0;
             let mut add = |x: f64| sum = f64::next_down(sum + x);
             for (token, &cost) in tokens.iter().zip(&each) {
-                (0..token.1.unwrap_or(0)).for_each(|_| add(cost));
+                (0..token.times.unwrap_or(0)).for_each(|_| add(cost));
             }
             for (g, pool) in set.pools.iter().enumerate() {
                 let free = tokens
                     .iter()
                     .zip(&each)
-                    .filter(|(t, _)| t.0 == g && t.1.is_none());
+                    .filter(|(t, _)| t.pool == Some(g) && t.times.is_none());
                 let mut free: Vec<f64> = free.map(|(_, &cost)| cost).collect();
                 free.sort_by(f64::total_cmp);
                 let left = pool.choose - decided[g].iter().flatten().sum::<usize>();

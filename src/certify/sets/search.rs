@@ -37,6 +37,20 @@ pub struct Search<'a> {
     pub margin: f64,
 }
 
+/// The roots of one query, and what is found of each.
+type Trees<'a> = Vec<(&'a Root, &'a mut Option<Node>)>;
+
+/// The rival that is furthest from being shown to be beaten on a node.
+struct Hardest {
+    /// The bound.
+    lower: f64,
+    /// The token to divide the node by.
+    token: Option<(usize, usize)>,
+    rival: usize,
+    /// Whether it wins at the worst choice, and so may on all of the node.
+    may_win: bool,
+}
+
 impl Search<'_> {
     /// Nothing begun.
     pub fn begin(&self) -> Forest {
@@ -67,7 +81,7 @@ impl Search<'_> {
     ) -> Result<()> {
         let step = forest.step;
         // The exponentials are a query's; the roots of one query are done together.
-        let mut tasks: BTreeMap<(usize, usize), Vec<(&Root, &mut Option<Node>)>> = BTreeMap::new();
+        let mut tasks: BTreeMap<(usize, usize), Trees<'_>> = BTreeMap::new();
         let mut number = 0;
         for (problem, nodes) in self.problems.iter().zip(&mut forest.answers) {
             for (root, node) in problem.roots.iter().zip(nodes) {
@@ -78,7 +92,7 @@ impl Search<'_> {
                 number += 1;
             }
         }
-        let one = |(query, roots): ((usize, usize), Vec<(&Root, &mut Option<Node>)>)| {
+        let one = |(query, roots): ((usize, usize), Trees<'_>)| {
             let count = roots.len();
             let e = self.tables.exponentials(query);
             for (root, node) in roots {
@@ -282,8 +296,7 @@ impl Walk<'_> {
     /// Proves of a node what can be; of what is left, the token to divide by, if there is one.
     fn decide(&mut self, node: &mut Node, rivals: &mut Vec<usize>) -> Option<(usize, usize)> {
         let frame = self.keys.frame(self.root, &self.state);
-        // How far the bound is from showing it, the token, the rival, and whether it may win on all of the node.
-        let mut worst: Option<(f64, Option<(usize, usize)>, usize, bool)> = None;
+        let mut hardest: Option<Hardest> = None;
         rivals.retain(|&w| match self.beaten(&frame, (w, false)) {
             Some(proof) => {
                 self.last[w].clone_from(&proof.lambda);
@@ -292,20 +305,25 @@ impl Walk<'_> {
             }
             None => {
                 let lower = self.worst.lower;
-                if worst.is_none_or(|(least, ..)| !(lower >= least)) {
-                    worst = Some((lower, self.pick(), w, self.worst.value < 0.0));
+                let harder = |other: &Hardest| lower.is_nan() || lower < other.lower;
+                if hardest.as_ref().is_none_or(harder) {
+                    hardest = Some(Hardest {
+                        lower,
+                        token: self.pick(),
+                        rival: w,
+                        may_win: self.worst.value < 0.0,
+                    });
                 }
                 true
             }
         });
-        let Some((_, token, w, may_win)) = worst else {
+        let Some(hardest) = hardest else {
             node.verdict = Verdict::Right;
             return None;
         };
-        let wins = if may_win {
-            self.beaten(&frame, (w, true))
-        } else {
-            None
+        let wins = match hardest.may_win {
+            true => self.beaten(&frame, (hardest.rival, true)),
+            false => None,
         };
         if let Some(proof) = wins {
             node.verdict = Verdict::Wrong(proof);
@@ -313,7 +331,7 @@ impl Walk<'_> {
             node.proofs.clear();
             return None;
         }
-        token
+        hardest.token
     }
 
     /// Whether the right class beats a rival (or is beaten) on all of the node, by which `λ`.
@@ -334,7 +352,7 @@ impl Walk<'_> {
                 return Some(Proof { rival, lambda });
             }
             // No bound is above what the worst choice has.
-            if !(self.worst.value > 0.0) {
+            if self.worst.value.is_nan() || self.worst.value <= 0.0 {
                 return None;
             }
             let step = |ratio: &f64| {
