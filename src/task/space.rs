@@ -57,7 +57,7 @@ pub enum Part {
 /// use pathsum::task::{Part, Space, Values};
 /// let values = Values::Distinct { pool: (0..51).collect(), len: 10 };
 /// let space = Space::new(values, vec![Part::All, Part::Fixed(51)], None)?;
-/// assert_eq!(space.size(), 46_354_346_614_425_600); // 51!/41!
+/// assert_eq!(space.size(), 46_367_760_833_856_000); // 51!/41!
 /// assert_eq!(space.sequence(0), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 51]);
 /// # Ok::<(), pathsum::Error>(())
 /// ```
