@@ -164,7 +164,7 @@ fn by_sets(
         margin: args.margin,
     };
     let mut forest = match (&args.out, args.resume) {
-        (Some(path), true) if path.exists() => resumed(path, asked, &claim, &problems, tables)?,
+        (Some(path), true) if path.exists() => resumed(path, asked, &claim, &search)?,
         _ => search.begin(),
     };
     let shard = args.shard.unwrap_or((0, 1));
@@ -212,13 +212,7 @@ fn sets_bar(
 }
 
 /// What a certificate of the same claim holds.
-fn resumed(
-    path: &PathBuf,
-    asked: &Asked,
-    claim: &Claim,
-    problems: &[Problem],
-    tables: &OneLayer,
-) -> Result<Forest> {
+fn resumed(path: &PathBuf, asked: &Asked, claim: &Claim, search: &Search<'_>) -> Result<Forest> {
     let certificate = Certificate::open(path)?;
     let header = &certificate.header;
     let weights = pathsum::certify::hash(&asked.model);
@@ -228,13 +222,7 @@ fn resumed(
             path.display()
         );
     }
-    let roots: Vec<usize> = problems.iter().map(|p| p.roots.len()).collect();
-    Ok(Forest::read(
-        &certificate.body,
-        header.step,
-        &roots,
-        tables.heads,
-    )?)
+    Ok(search.resume(&certificate.body, header.step)?)
 }
 
 fn method_name(method: Method) -> &'static str {

@@ -57,6 +57,15 @@ impl Ball {
     pub(super) fn exp(self) -> Ball {
         // e^x = (e^(x / 2^k))^(2^k), and Taylor's polynomial where |x| < 1: what is left out is below twice the next term.
         const TERMS: u32 = 24;
+        // No score of a model is so far from another; what is not finite is known to be nothing.
+        const LARGEST: f64 = (1u64 << 20) as f64;
+        if self.m.is_nan() || self.m.abs() + self.r > LARGEST {
+            let nothing = f64::NAN;
+            return Ball {
+                m: nothing,
+                r: nothing,
+            };
+        }
         let k = (self.m.abs() + self.r).max(1.0).log2().ceil() as i32;
         let half = 2f64.powi(-k);
         let x = Ball {

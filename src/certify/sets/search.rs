@@ -4,7 +4,7 @@ use super::bound::{Frame, Keys, Worst};
 use super::problem::{Problem, Root, State};
 use super::tree::{Forest, Node, Proof, Verdict};
 use crate::certify::{Count, Interval, OneLayer};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::linalg::Par;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -64,6 +64,28 @@ impl Search<'_> {
         // A difference of two entries is at most twice as large.
         let most = 2.0 * most.fold(f64::MIN_POSITIVE, f64::max);
         Forest::new(&roots, most)
+    }
+
+    /// What a certificate's body holds of this search's roots, to be gone on with.
+    ///
+    /// # Errors
+    /// When it is damaged, or its nodes are not divided as these roots can be.
+    pub fn resume(&self, body: &[u8], step: f64) -> Result<Forest> {
+        let roots: Vec<usize> = self.problems.iter().map(|p| p.roots.len()).collect();
+        let forest = Forest::read(body, step, &roots, self.tables.heads)?;
+        for (problem, nodes) in self.problems.iter().zip(&forest.answers) {
+            let mut begun = problem.roots.iter().zip(nodes);
+            let fits = |(root, node): (&Root, &Option<Node>)| {
+                let node = node.as_ref();
+                node.is_none_or(|node| fits(root, node, &mut State::new(root)))
+            };
+            if !begun.all(fits) {
+                return Err(Error::Experiment(
+                    "the certificate's body is of other sets than these".into(),
+                ));
+            }
+        }
+        Ok(forest)
     }
 
     /// Divides what is open, as far as the stop allows. What is proved in the forest stays.
@@ -202,6 +224,30 @@ fn each_part<N>(
         }
         state.undo(token);
     }
+}
+
+/// Whether every branch decides something that is undecided, and has a node for each of its parts.
+fn fits(root: &Root, node: &Node, state: &mut State) -> bool {
+    let Verdict::Branch(token, children) = &node.verdict else {
+        return true;
+    };
+    let own = state.counts.get(token.0).and_then(|own| own.get(token.1));
+    if own != Some(&None) {
+        return false;
+    }
+    let mut children = children.iter();
+    for times in 0..=state.most(root, token.0) {
+        state.decide(*token, times);
+        let part = state.size(root) == 0
+            || children
+                .next()
+                .is_some_and(|child| fits(root, child, state));
+        state.undo(*token);
+        if !part {
+            return false;
+        }
+    }
+    children.next().is_none()
 }
 
 fn counted(root: &Root, node: &Node, state: &mut State) -> Count {
