@@ -172,9 +172,7 @@ impl SequenceArgs {
 
 /// The built-in task that a model of this configuration can be asked, if there is one.
 pub fn task_of(config: &Config) -> Option<Box<dyn Task>> {
-    let tasks = BuiltIn::ALL.map(BuiltIn::task).into_iter();
-    let mut fitting = tasks.filter(|task| task.check_model(config).is_ok());
-    fitting.next().filter(|_| fitting.next().is_none())
+    BuiltIn::fitting(config).map(|task| task.sized(config))
 }
 
 /// Sequences, as many as were asked for, and where they are from.

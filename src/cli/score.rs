@@ -23,7 +23,7 @@ use std::process::ExitCode;
 pub struct Args {
     #[command(flatten)]
     model: ModelArg,
-    /// palindrome, sorted_list, brackets or two_integer (the one that the model's vocabulary fits unless given)
+    /// palindrome, sorted_list, brackets, two_integer or max_of_k (the one that the model's vocabulary fits unless given)
     #[arg(long, value_name = "TASK")]
     task: Option<BuiltIn>,
     #[command(flatten)]
@@ -48,7 +48,9 @@ fn score<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
     let config = model.config();
     let fitting =
         || task_of(config).ok_or_else(|| anyhow!("the model fits no task, expected --task TASK"));
-    let mut task = args.task.map_or_else(fitting, |task| Ok(task.task()))?;
+    let mut task = args
+        .task
+        .map_or_else(fitting, |task| Ok(task.sized(config)))?;
     if let Some(path) = &args.labels {
         if task.name() != BuiltIn::TwoInteger.to_string() {
             bail!("--labels {}: {} has its own", path.display(), task.name());

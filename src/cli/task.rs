@@ -3,7 +3,7 @@
 use super::args::Common;
 use super::output::{report, table, text};
 use anyhow::{Result, bail};
-use pathsum::task::{BuiltIn, LabelTable, Labelled, Task, TwoIntegers};
+use pathsum::task::{BuiltIn, LabelTable, Labelled, MaxOfK, Task, TwoIntegers};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,13 +14,14 @@ use std::process::ExitCode;
     after_help = "Examples:\n  pathsum task palindrome\n  pathsum task brackets --size 2500 --seed 1 --out brackets.safetensors\n  pathsum task two_integer --all --out pairs.safetensors"
 )]
 pub struct Args {
-    /// palindrome, sorted_list, brackets or two_integer
+    /// palindrome, sorted_list, brackets, two_integer or max_of_k
     #[arg(value_name = "TASK")]
     task: BuiltIn,
     /// How many sequences. Those of two_integer are drawn with repeats: 20000 are some 10100 different pairs
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = size)]
     size: usize,
-    /// All sequences that there are, each once, instead: the pairs of two_integer, A by A
+    /// All sequences that there are, each once, instead: the pairs of two_integer, A by A; the lists of max_of_k, up to
+    /// a million
     #[arg(long, conflicts_with_all = ["size", "seed"])]
     all: bool,
     /// The seed
@@ -32,6 +33,15 @@ pub struct Args {
     /// Of two_integer: a safetensors file with other `labels`, [A, B]
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
+    /// Of max_of_k: how many numbers a list has
+    #[arg(long, value_name = "K", value_parser = numbers)]
+    k: Option<usize>,
+}
+
+fn numbers(s: &str) -> Result<usize, String> {
+    const MOST: usize = 1000;
+    let n = s.parse().ok().filter(|n| (1..=MOST).contains(n));
+    n.ok_or_else(|| format!("expected a whole number from 1 to {MOST}"))
 }
 
 pub(super) fn size(s: &str) -> Result<usize, String> {
@@ -42,10 +52,14 @@ pub(super) fn size(s: &str) -> Result<usize, String> {
 }
 
 pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
-    let task: Box<dyn Task> = match (&args.labels, args.task) {
-        (None, built_in) => built_in.task(),
-        (Some(path), BuiltIn::TwoInteger) => Box::new(TwoIntegers::new(LabelTable::open(path)?)),
-        (Some(path), other) => bail!("--labels {}: {other} has its own", path.display()),
+    let task: Box<dyn Task> = match (&args.labels, args.k, args.task) {
+        (None, None, built_in) => built_in.task(),
+        (Some(path), None, BuiltIn::TwoInteger) => {
+            Box::new(TwoIntegers::new(LabelTable::open(path)?))
+        }
+        (None, Some(k), BuiltIn::MaxOfK) => Box::new(MaxOfK::of(k)),
+        (Some(path), _, other) => bail!("--labels {}: {other} has its own", path.display()),
+        (_, Some(k), other) => bail!("--k {k}: {other} has sequences of one length"),
     };
     let tokens = match (args.all, task.inputs()) {
         (false, _) => task.tokens(args.size, args.seed),

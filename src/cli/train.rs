@@ -27,7 +27,7 @@ const SAMPLE: usize = 200;
     after_help = "Examples:\n  pathsum train palindrome --out palindrome\n  pathsum train two_integer --recipe > recipe.json\n  pathsum train two_integer --config recipe.json --out model --resume"
 )]
 pub struct Args {
-    /// palindrome, sorted_list, brackets or two_integer
+    /// palindrome, sorted_list, brackets, two_integer or max_of_k
     #[arg(value_name = "TASK")]
     task: BuiltIn,
     /// A recipe: task, data, settings and model

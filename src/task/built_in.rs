@@ -1,7 +1,8 @@
 //! The tasks that come with the crate, by name.
 
-use super::{Brackets, Palindromes, SortedLists, Task, TwoIntegers};
+use super::{Brackets, MaxOfK, Palindromes, SortedLists, Task, TwoIntegers};
 use crate::error::{Error, Result};
+use crate::model::Config;
 use std::fmt;
 use std::str::FromStr;
 
@@ -25,15 +26,18 @@ pub enum BuiltIn {
     Brackets,
     /// [`TwoIntegers`]
     TwoInteger,
+    /// [`MaxOfK`]
+    MaxOfK,
 }
 
 impl BuiltIn {
     /// All of them.
-    pub const ALL: [BuiltIn; 4] = [
+    pub const ALL: [BuiltIn; 5] = [
         BuiltIn::Palindrome,
         BuiltIn::SortedList,
         BuiltIn::Brackets,
         BuiltIn::TwoInteger,
+        BuiltIn::MaxOfK,
     ];
 
     /// The task, at its write-up's sizes.
@@ -43,7 +47,37 @@ impl BuiltIn {
             BuiltIn::SortedList => Box::new(SortedLists::default()),
             BuiltIn::Brackets => Box::new(Brackets::default()),
             BuiltIn::TwoInteger => Box::new(TwoIntegers::default()),
+            BuiltIn::MaxOfK => Box::new(MaxOfK::default()),
         }
+    }
+
+    /// The task at a model's sizes, where a task has any: the numbers of [`MaxOfK`] are as many as its context has
+    /// positions, out of as many as its vocabulary has.
+    ///
+    /// ```
+    /// use pathsum::fixture::Fixture;
+    /// use pathsum::task::BuiltIn;
+    /// let model = Fixture::MaxOfK.load::<f32>();
+    /// assert_eq!(BuiltIn::MaxOfK.sized(model.config()).positions(), 4);
+    /// ```
+    pub fn sized(self, config: &Config) -> Box<dyn Task> {
+        match self {
+            BuiltIn::MaxOfK if config.n_ctx > 0 && config.d_vocab > 1 => {
+                Box::new(MaxOfK::new(config.n_ctx, config.d_vocab))
+            }
+            _ => self.task(),
+        }
+    }
+
+    /// The built-in task that a model of this configuration can be asked, if there is exactly one.
+    pub fn fitting(config: &Config) -> Option<BuiltIn> {
+        // Of any model the task with its vocabulary could be asked; what is meant is the built-in one's.
+        let fits = |built_in: &BuiltIn| {
+            let (task, own) = (built_in.sized(config), built_in.task());
+            task.vocabulary() == own.vocabulary() && task.check_model(config).is_ok()
+        };
+        let mut fitting = BuiltIn::ALL.into_iter().filter(fits);
+        fitting.next().filter(|_| fitting.next().is_none())
     }
 
     fn name(self) -> &'static str {
@@ -52,6 +86,7 @@ impl BuiltIn {
             BuiltIn::SortedList => "sorted_list",
             BuiltIn::Brackets => "brackets",
             BuiltIn::TwoInteger => "two_integer",
+            BuiltIn::MaxOfK => "max_of_k",
         }
     }
 }

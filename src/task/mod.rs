@@ -1,6 +1,6 @@
 //! Algorithmic tasks: what a sequence looks like, which answers are right, and where they are read.
 //!
-//! Four are built in ([`BuiltIn`]), those of four published write-ups. A task of your own is a [`Task`] like
+//! Five are built in ([`BuiltIn`]), those of five published write-ups. A task of your own is a [`Task`] like
 //! these:
 //!
 //! ```
@@ -48,6 +48,7 @@ mod brackets;
 mod built_in;
 mod label_table;
 mod labelled;
+mod max_of_k;
 mod palindrome;
 mod sorted_list;
 mod space;
@@ -58,6 +59,7 @@ pub use brackets::{Brackets, Failures};
 pub use built_in::BuiltIn;
 pub use label_table::LabelTable;
 pub use labelled::Labelled;
+pub use max_of_k::MaxOfK;
 pub use palindrome::{Mirrored, Palindromes};
 pub use sorted_list::SortedLists;
 pub use space::{Part, Restriction, Space, Values, choose};
@@ -106,6 +108,24 @@ pub trait Task: Send + Sync {
 
     /// The right class at each of [`read_at`](Task::read_at)'s positions, for a sequence of the task's form.
     fn solve(&self, sequence: &[i64]) -> Vec<usize>;
+
+    /// The first answer's right class where each of some tokens stands at one place of a sequence of the task's form, and
+    /// all else stays. A task need not say it: it is what [`solve`](Task::solve) says, token by token; but where many
+    /// inputs are walked through, one call for all of them is worth it.
+    ///
+    /// `sequence` may be changed at that place; the classes are added to `classes`.
+    fn solve_along(
+        &self,
+        sequence: &mut [i64],
+        place: usize,
+        tokens: &[i64],
+        classes: &mut Vec<usize>,
+    ) {
+        for &token in tokens {
+            sequence[place] = token;
+            classes.push(self.solve(sequence)[0]);
+        }
+    }
 
     /// Every input there is, where they can be enumerated.
     fn inputs(&self) -> Option<Tokens> {

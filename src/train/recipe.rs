@@ -7,7 +7,7 @@ use super::schedule::{Decay, Schedule};
 use super::settings::Settings;
 use crate::error::{Error, Result};
 use crate::model::Config;
-use crate::task::{BuiltIn, LabelTable, Labelled, Task, TwoIntegers};
+use crate::task::{BuiltIn, LabelTable, Labelled, MaxOfK, Task, TwoIntegers};
 use crate::tensor::Staged;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::path::{Path, PathBuf};
@@ -52,6 +52,15 @@ pub enum Trained {
         /// A safetensors file with `labels`, `[A, B]`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         labels: Option<PathBuf>,
+    },
+    /// `{"max_of_k": {}}`, or of other lists: `{"max_of_k": {"k": 5, "d_vocab": 64}}`
+    MaxOfK {
+        /// How many numbers a list has.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        k: Option<usize>,
+        /// How many numbers there are.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        d_vocab: Option<usize>,
     },
 }
 
@@ -108,6 +117,7 @@ impl Trained {
             Trained::SortedList => BuiltIn::SortedList,
             Trained::Brackets => BuiltIn::Brackets,
             Trained::TwoInteger { .. } => BuiltIn::TwoInteger,
+            Trained::MaxOfK { .. } => BuiltIn::MaxOfK,
         }
     }
 
@@ -119,6 +129,17 @@ impl Trained {
         Ok(match self {
             Trained::TwoInteger { labels: Some(path) } => {
                 Box::new(TwoIntegers::new(LabelTable::open(path)?))
+            }
+            Trained::MaxOfK { k, d_vocab } => {
+                let own = BuiltIn::MaxOfK.task();
+                let k = k.unwrap_or(own.positions());
+                let d_vocab = d_vocab.unwrap_or(own.vocabulary().len());
+                if k == 0 || d_vocab < 2 {
+                    return Err(Error::Recipe(format!(
+                        "max_of_k: {k} of {d_vocab} numbers, expected one at least of two"
+                    )));
+                }
+                Box::new(MaxOfK::new(k, d_vocab))
             }
             other => other.built_in().task(),
         })
@@ -214,6 +235,29 @@ impl Recipe {
                         beta2: 0.98,
                         weight_decay: 5.0,
                         ..AdamW::default()
+                    },
+                    frozen: vec!["*.attn.b_*".into(), "unembed.b_U".into()],
+                    evaluate_every: 250,
+                    ..Settings::default()
+                },
+            ),
+            BuiltIn::MaxOfK => (
+                Trained::MaxOfK {
+                    k: None,
+                    d_vocab: None,
+                },
+                r#"{"n_layers": 1, "d_model": 32, "n_ctx": 4, "d_head": 32, "n_heads": 1, "d_vocab": 64,
+                    "attn_only": true, "act_fn": "relu", "normalization_type": null}"#,
+                TrainingData::Fresh {
+                    batch: 512,
+                    held_out: 5000,
+                },
+                Settings {
+                    steps: 10_000,
+                    schedule: Schedule {
+                        peak: 3e-3,
+                        warm_up: 100,
+                        decay: Decay::Cosine { to: 0.02 },
                     },
                     frozen: vec!["*.attn.b_*".into(), "unembed.b_U".into()],
                     evaluate_every: 250,

@@ -140,6 +140,14 @@ fn task_shows_examples_and_writes_datasets() {
     let each = (0..9).map(|i| format!("{} {} =", i / 3, i % 3));
     assert_eq!(pairs, each.collect::<Vec<_>>());
 
+    // Lists of another length.
+    let lists = s.json("task max_of_k --k 7 --size 3")["sequences"].clone();
+    for list in lists.as_array().unwrap() {
+        let largest = list["tokens"].as_array().unwrap().iter().map(|t| t.as_u64()).max();
+        assert_eq!(list["tokens"].as_array().unwrap().len(), 7);
+        assert_eq!(list["classes"][0].as_u64(), largest.unwrap());
+    }
+
     s.write("wide", &integers("labels", &[1, 3], &less[..3]));
     for (line, said) in table(
         "task bracket                    => unknown task `bracket`; did you mean `brackets`?
@@ -149,6 +157,8 @@ fn task_shows_examples_and_writes_datasets() {
          task brackets --seed -1         => unexpected argument '-1'
          task brackets --all             => --all: the sequences of brackets are too many to list, expected --size
          task two_integer --all --size 3 => the argument '--all' cannot be used with '--size <N>'
+         task brackets --k 3             => --k 3: brackets has sequences of one length
+         task max_of_k --k 0             => expected a whole number from 1 to 1000
          task brackets --labels less     => --labels less: brackets has its own
          task two_integer --labels no    => no: No such file
          task two_integer --labels data  => unknown tensor `labels`

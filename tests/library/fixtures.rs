@@ -85,11 +85,12 @@ fn a_first_token_that_never_returns_is_no_match() {
 // ---- The trained models
 
 /// Each trained model with the task that it was trained on.
-const TRAINED: [(Fixture, BuiltIn); 4] = [
+const TRAINED: [(Fixture, BuiltIn); 5] = [
     (Fixture::Palindrome, BuiltIn::Palindrome),
     (Fixture::SortedList, BuiltIn::SortedList),
     (Fixture::Brackets, BuiltIn::Brackets),
     (Fixture::TwoInteger, BuiltIn::TwoInteger),
+    (Fixture::MaxOfK, BuiltIn::MaxOfK),
 ];
 
 /// How good an embedded model is on sequences of a seed that no training draws from.
@@ -109,6 +110,8 @@ fn trained_models_do_what_they_were_trained_to_do() {
     );
     let found = held_out(Fixture::Brackets, BuiltIn::Brackets, 5000);
     assert!(found.accuracy >= 0.999, "{found:?}");
+    let found = held_out(Fixture::MaxOfK, BuiltIn::MaxOfK, 5000);
+    assert!(found.accuracy >= 0.9995, "{found:?}");
 
     let task = BuiltIn::TwoInteger.task();
     let all = task.label(task.inputs().unwrap()).unwrap();
@@ -133,10 +136,12 @@ fn trained_models_have_their_recipes_architecture() {
         let (model, recipe) = (fixture.load::<f32>(), Recipe::built_in(task));
         assert_eq!(model.config(), &recipe.model, "{fixture}");
     }
-    let model = Fixture::TwoInteger.load::<f32>();
-    for (name, t) in model.weights().tensors() {
-        let zero = name == "unembed.b_U" || name.contains(".attn.b_");
-        assert_eq!(t.max_abs() == 0.0, zero, "{name}");
+    for fixture in [Fixture::TwoInteger, Fixture::MaxOfK] {
+        let model = fixture.load::<f32>();
+        for (name, t) in model.weights().tensors() {
+            let zero = name == "unembed.b_U" || name.contains(".attn.b_");
+            assert_eq!(t.max_abs() == 0.0, zero, "{fixture}: {name}");
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 use crate::common::reference;
 use pathsum::metric::Answers;
 use pathsum::task::{
-    Brackets, BuiltIn, LabelTable, Palindromes, SortedLists, Task, TwoIntegers, Vocabulary,
+    Brackets, BuiltIn, LabelTable, MaxOfK, Palindromes, SortedLists, Task, TwoIntegers, Vocabulary,
 };
 use pathsum::{Config, Result, TensorFile, Tokens};
 use rand::rngs::ChaCha8Rng;
@@ -555,6 +555,66 @@ fn a_table_from_a_file() {
         let error = LabelTable::open(&path).unwrap_err().to_string();
         assert!(error.contains(said), "{error}");
     }
+}
+
+// ---- The largest of some numbers
+
+#[test]
+fn half_the_lists_of_numbers_are_uniform() {
+    let task = MaxOfK::default();
+    let (size, n) = (40_000, 64);
+    let tokens = task.tokens(size, 3);
+    // A uniform list's largest is m with ((m + 1)^4 - m^4) / n^4; one of an interval from a to b, of which (1 or 2) / n^2
+    // of the draws are, with the same of its own numbers.
+    let largest = |m: i32, low: i32, high: i32| {
+        let numbers = f64::from(high - low + 1);
+        (f64::from(m - low + 1).powi(4) - f64::from(m - low).powi(4)) / numbers.powi(4)
+    };
+    let of = |m: i32| {
+        let uniform = largest(m, 0, n - 1);
+        let intervals = (0..=m).flat_map(|low| (m..n).map(move |high| (low, high)));
+        let each = intervals.map(|(low, high)| {
+            let ways = if low == high { 1.0 } else { 2.0 };
+            ways / f64::from(n * n) * largest(m, low, high)
+        });
+        0.5 * uniform + 0.5 * each.sum::<f64>()
+    };
+    let expected: Vec<f64> = (0..n).map(of).collect();
+    assert!((expected.iter().sum::<f64>() - 1.0).abs() < 1e-9);
+    let found = count(64, rows(&tokens).map(|s| task.solve(s)[0]));
+    assert!(against(&expected, &found) <= 1.0);
+    let uniform: Vec<f64> = (0..n).map(|m| largest(m, 0, n - 1)).collect();
+    assert!(against(&uniform, &found) > 1.0);
+}
+
+#[test]
+fn the_largest_is_found_along_a_place() {
+    let task = MaxOfK::new(3, 8);
+    for place in 0..3 {
+        let (mut sequence, tokens) = (vec![2, 5, 3], [7, 0, 4]);
+        let mut along = Vec::new();
+        task.solve_along(&mut sequence, place, &tokens, &mut along);
+        let each = tokens.map(|t| {
+            sequence[place] = t;
+            task.solve(&sequence)[0]
+        });
+        assert_eq!(along, each);
+    }
+    assert_eq!(task.inputs().unwrap().batch(), 512);
+    assert_eq!(task.space().unwrap().size(), 512);
+    assert_eq!(MaxOfK::of(10).inputs(), None);
+    assert_eq!(MaxOfK::of(10).space().unwrap().size(), 1 << 60);
+    assert!(
+        task.parse("1 2")
+            .unwrap_err()
+            .to_string()
+            .contains("2 numbers, expected 3")
+    );
+    // A model of another number of positions is asked for as many.
+    let config = r#"{"n_layers": 1, "d_model": 4, "n_ctx": 7, "d_head": 2, "d_vocab": 64, "attn_only": true}"#;
+    let config = Config::from_json(config).unwrap();
+    assert_eq!(BuiltIn::fitting(&config), Some(BuiltIn::MaxOfK));
+    assert_eq!(BuiltIn::MaxOfK.sized(&config).positions(), 7);
 }
 
 // ---- All of them
