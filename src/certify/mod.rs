@@ -9,16 +9,21 @@
 mod cells;
 mod certificate;
 mod check;
+mod double;
+mod enumerate;
 mod interval;
 mod plain;
+mod seek;
 pub mod sets;
 mod tables;
 
 pub use crate::task::{Part, Restriction, Space, Values};
 pub use certificate::{Certificate, Header, Method, hash};
 pub use check::{Checked, check};
+pub use enumerate::{Case, Margin, Walked, walk};
 pub use interval::Interval;
 pub use plain::enumerate;
+pub use seek::{Seek, seek};
 pub use tables::OneLayer;
 
 use serde::{Deserialize, Serialize};

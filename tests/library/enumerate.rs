@@ -1,0 +1,339 @@
+//! Walks through every input of a space, held to the naive forward pass of small random models of every shape that they
+//! are for; and the search for counterexamples.
+
+use crate::common::reference;
+use crate::naive::forward::forward;
+use crate::naive::{Rounding, params};
+use pathsum::certify::{Part, Restriction, Seek, Space, Values, Walked, seek, walk};
+use pathsum::fixture::Fixture;
+use pathsum::model::{ActFn, Mask, MlpKind, NormKind, NormWeight, Positions, Weights};
+use pathsum::task::{BuiltIn, MaxOfK, Task, Vocabulary};
+use pathsum::{Config, Model, Result, Tensor, Tokens};
+use rand::rngs::ChaCha8Rng;
+use rand::{RngExt, SeedableRng};
+
+/// Sequences of tokens 0.. with an arbitrary right class, over a space of one's own.
+struct Arbitrary {
+    vocabulary: Vocabulary,
+    classes: usize,
+    read_at: Vec<usize>,
+    positions: usize,
+    space: Space,
+}
+
+impl Task for Arbitrary {
+    fn name(&self) -> String {
+        "arbitrary".into()
+    }
+    fn vocabulary(&self) -> &Vocabulary {
+        &self.vocabulary
+    }
+    fn classes(&self) -> Vec<String> {
+        (0..self.classes).map(|c| c.to_string()).collect()
+    }
+    fn positions(&self) -> usize {
+        self.positions
+    }
+    fn read_at(&self) -> Vec<usize> {
+        self.read_at.clone()
+    }
+    fn tokens(&self, size: usize, seed: u64) -> Tokens {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let all: Vec<Vec<i64>> = (0..size)
+            .map(|_| self.space.sequence(rng.random_range(0..self.space.size())))
+            .collect();
+        Tokens::new(size, self.positions, all.concat())
+    }
+    fn check(&self, sequence: &[i64]) -> Result<()> {
+        self.vocabulary.check(sequence, self.positions)
+    }
+    fn solve(&self, sequence: &[i64]) -> Vec<usize> {
+        let hash = sequence.iter().fold(7i64, |h, &t| (31 * h + t) % 1009);
+        let of = |&p: &usize| (hash as usize + p) % self.classes;
+        self.read_at.iter().map(of).collect()
+    }
+    fn space(&self) -> Option<Space> {
+        Some(self.space.clone())
+    }
+}
+
+/// A model of random weights, none of which is special.
+fn model(config: Config, seed: u64) -> Model<f64> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let weights = Weights::build(&config, |_, shape| {
+        Ok(Tensor::from_fn(shape, |_| rng.random_range(-1.0..1.0)))
+    });
+    Model::new(config, weights.unwrap()).unwrap()
+}
+
+/// Every combination of what the walks know, small.
+fn configs() -> Vec<Config> {
+    let weights = [NormWeight::Absent, NormWeight::Plain, NormWeight::OnePlus];
+    let norms = weights.map(|weight| {
+        Some(NormKind {
+            centred: weight != NormWeight::OnePlus,
+            weight,
+            bias: weight == NormWeight::Plain,
+        })
+    });
+    let mut all = Vec::new();
+    for (i, norm) in norms.into_iter().chain([None]).enumerate() {
+        for (n_layers, n_heads, mlp) in
+            [(1, 1, None), (1, 2, Some(5)), (2, 2, None), (3, 1, Some(4))]
+        {
+            for (mask, pad_token) in [
+                (Mask::Causal, None),
+                (Mask::All, None),
+                (Mask::All, Some(4)),
+                (Mask::Causal, Some(4)),
+            ] {
+                all.push(Config {
+                    n_layers,
+                    n_heads,
+                    groups: if i == 1 { 1 } else { n_heads },
+                    d_model: 5,
+                    d_head: 3,
+                    n_ctx: 5,
+                    d_vocab: 5,
+                    d_vocab_out: 2 + i,
+                    positions: if i == 2 {
+                        Positions::None
+                    } else {
+                        Positions::Learned
+                    },
+                    norm,
+                    mask,
+                    pad_token,
+                    attn_scale: 1.5,
+                    mlp: mlp.map(|d_mlp| MlpKind {
+                        d_mlp,
+                        act_fn: ActFn::Relu,
+                        gated: false,
+                        gate_bias: false,
+                    }),
+                    ..Config::default()
+                });
+            }
+        }
+    }
+    all
+}
+
+/// The task for a model: lists that end in a fixed token, strings of several lengths where the model has a pad.
+fn task(c: &Config) -> Arbitrary {
+    let (space, positions) = match c.pad_token {
+        Some(pad) => {
+            let values = Values::Strings {
+                alphabet: vec![1, 3],
+                lengths: 0..=3,
+            };
+            let parts = vec![Part::Fixed(0), Part::All, Part::Fixed(2)];
+            (Space::new(values, parts, Some((pad as i64, 5))).unwrap(), 5)
+        }
+        None => {
+            let sets = vec![vec![0, 2, 4], vec![1, 3], vec![0, 1, 2, 3]];
+            let parts = vec![Part::All, Part::Fixed(2)];
+            (Space::new(Values::Product(sets), parts, None).unwrap(), 4)
+        }
+    };
+    let read_at = match (c.pad_token, c.n_layers) {
+        (Some(_), _) => vec![0],
+        (None, 3) => vec![1, 3],
+        (None, _) => vec![3],
+    };
+    Arbitrary {
+        vocabulary: Vocabulary::numbers(c.d_vocab, &[]),
+        classes: c.d_vocab_out,
+        read_at,
+        positions,
+        space,
+    }
+}
+
+fn everything(model: &Model<f64>, task: &dyn Task, by: f64) -> Walked {
+    walk(model, task, &task.space().unwrap(), by, &|_| true).unwrap()
+}
+
+/// By position, and all together: right, wrong, and the least margin that is right.
+fn naive(model: &Model<f64>, task: &dyn Task, by: f64) -> (Vec<[u128; 2]>, [u128; 2], f64) {
+    let space = task.space().unwrap();
+    let at = task.read_at();
+    let rows: Vec<Vec<i64>> = (0..space.size()).map(|i| space.sequence(i)).collect();
+    let tokens = Tokens::new(rows.len(), rows[0].len(), rows.concat());
+    let parameters = params(model);
+    let logits = forward(
+        model.config(),
+        &parameters,
+        &tokens,
+        Rounding::of::<f64>(),
+        &[],
+    )
+    .logits;
+    let (mut positions, mut all) = (vec![[0; 2]; at.len()], [0; 2]);
+    let mut least = f64::INFINITY;
+    for (s, row) in rows.iter().enumerate() {
+        let (mut right, mut wrong) = (true, false);
+        for ((&p, class), count) in at.iter().zip(task.solve(row)).zip(&mut positions) {
+            let logit = |c: usize| logits.at(&[s, p, c]);
+            let others = (0..model.config().d_vocab_out).filter(|&c| c != class);
+            let most = others.map(|c| logit(c).x).fold(f64::NEG_INFINITY, f64::max);
+            let margin = logit(class).x - most;
+            // What is closer than the oracle's own rounding would be no test.
+            assert!((margin.abs() - by).abs() > 4.0 * logit(class).e, "{margin}");
+            count[0] += u128::from(margin > by);
+            count[1] += u128::from(margin < -by);
+            right &= margin > by;
+            wrong |= margin < -by;
+            if margin > by {
+                least = least.min(margin);
+            }
+        }
+        all[0] += u128::from(right);
+        all[1] += u128::from(wrong);
+    }
+    (positions, all, least)
+}
+
+#[test]
+fn every_input_is_what_the_naive_pass_finds() {
+    let mut wrong = 0;
+    for (seed, config) in configs().into_iter().enumerate() {
+        let (model, task) = (model(config, seed as u64), task(&configs()[seed]));
+        for by in [0.0, 0.25] {
+            let found = everything(&model, &task, by);
+            let (positions, all, least) = naive(&model, &task, by);
+            let certified = &found.certified;
+            let counts: Vec<[u128; 2]> = (certified.positions.iter())
+                .map(|(_, count)| [count.right, count.wrong])
+                .collect();
+            assert_eq!(counts, positions, "{seed}: {:?}", model.config());
+            assert_eq!([certified.all.right, certified.all.wrong], all, "{seed}");
+            assert_eq!(found.seen, certified.size);
+            match &found.closest {
+                Some(case) => {
+                    let bound = case.margin.error + 1e3 * f64::EPSILON;
+                    assert!(
+                        (case.margin.value - least).abs() <= bound,
+                        "{seed}: {least} {case:?}"
+                    );
+                    assert!(case.margin.error < 1e-6, "{case:?} says nothing");
+                }
+                None => assert_eq!(least, f64::INFINITY),
+            }
+            wrong += all[1];
+        }
+    }
+    assert!(wrong > 1000, "only {wrong} answers were wrong");
+}
+
+/// A margin of exactly zero is neither right nor wrong, in whatever precision.
+#[test]
+fn a_tie_is_open() {
+    let mut config = configs()[0].clone();
+    config.d_vocab_out = 2;
+    let task = task(&config);
+    let mut weights = model(config.clone(), 1).weights().clone();
+    let columns = weights.W_U.data_mut();
+    columns.chunks_exact_mut(2).for_each(|row| row[1] = row[0]);
+    weights.b_U.data_mut()[1] = weights.b_U.data()[0];
+    let tied = Model::new(config, weights).unwrap();
+    let found = everything(&tied, &task, 0.0);
+    assert_eq!(
+        (found.certified.all.right, found.certified.all.wrong),
+        (0, 0)
+    );
+    assert_eq!(u128::from(found.again), found.certified.size);
+    assert!(!found.open.is_empty());
+}
+
+#[test]
+fn it_stops_when_it_is_told_to() {
+    let model = Fixture::MaxOfK.load::<f64>();
+    let task = MaxOfK::default();
+    let space = task.space().unwrap();
+    let found = walk(&model, &task, &space, 0.0, &|_| false).unwrap();
+    assert!(found.seen < found.certified.size);
+    assert!(found.certified.all.right <= found.seen);
+}
+
+#[test]
+fn what_no_bound_is_known_for_is_refused() {
+    let mut config = configs()[0].clone();
+    config.score_cap = Some(2.0);
+    let task = task(&config);
+    let model = model(config, 0);
+    let error = walk(&model, &task, &task.space().unwrap(), 0.0, &|_| true).unwrap_err();
+    assert!(error.to_string().contains("soft caps"), "{error}");
+}
+
+#[test]
+fn the_embedded_models_are_as_good_as_they_are() {
+    // Every pair of integers.
+    let task = BuiltIn::TwoInteger.task();
+    let found = everything(&Fixture::TwoInteger.load(), task.as_ref(), 0.0);
+    let count = found.certified.all;
+    assert_eq!(count.right + count.wrong, 12_769);
+    assert!(found.open.is_empty());
+    // Short strings of brackets, and lists of small numbers.
+    let short = |task: BuiltIn, spec: &str| {
+        let task = task.task();
+        let asked = Restriction::parse(spec, task.vocabulary()).unwrap();
+        (task.space().unwrap().restricted(&asked).unwrap(), task)
+    };
+    let (space, task) = short(BuiltIn::Brackets, "length=0-9");
+    let found = walk(
+        &Fixture::Brackets.load(),
+        task.as_ref(),
+        &space,
+        0.0,
+        &|_| true,
+    )
+    .unwrap();
+    let count = found.certified.all;
+    assert_eq!(count.right + count.wrong, 1023);
+    let (space, task) = short(BuiltIn::MaxOfK, "tokens=50-57");
+    let found = walk(&Fixture::MaxOfK.load(), task.as_ref(), &space, 0.0, &|_| {
+        true
+    })
+    .unwrap();
+    let count = found.certified.all;
+    assert_eq!(count.right + count.wrong, 4096);
+}
+
+#[test]
+fn published_models_are_as_good_as_was_proved() {
+    let Some(root) = reference::root() else {
+        return;
+    };
+    for (name, right) in [("max_of_two", 4096), ("max_of_two_undertrained", 4046)] {
+        let model = Model::<f64>::load(root.join("algorithmic").join(name)).unwrap();
+        let found = everything(&model, &MaxOfK::new(2, 64), 0.0);
+        let count = found.certified.all;
+        assert_eq!((count.right, count.wrong), (right, 4096 - right), "{name}");
+        assert!(found.closest.unwrap().margin.at_least() > 0.0);
+    }
+}
+
+#[test]
+fn counterexamples_are_found_and_proved() {
+    let Some(root) = reference::root() else {
+        return;
+    };
+    let model = Model::<f64>::load(root.join("palindrome")).unwrap();
+    let task = BuiltIn::Palindrome.task();
+    let space = task.space().unwrap();
+    let space = space.restricted(&[Restriction::Broken(0)]).unwrap();
+    let how = Seek {
+        drawn: 512,
+        starts: 2,
+        steps: 8,
+        ..Seek::default()
+    };
+    let found = seek(&model, task.as_ref(), &space, how, &|| true).unwrap();
+    let case = &found[0];
+    assert!(case.margin.at_most() < 0.0);
+    assert_eq!(task.solve(&case.sequence), [1]);
+    let logits = model.logits(&Tokens::from_rows(&[&case.sequence])).unwrap();
+    let row = logits.slice(&[0, case.position]);
+    assert!((row[1] - row[0] - case.margin.value).abs() <= 1e6 * f64::EPSILON);
+}
