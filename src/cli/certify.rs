@@ -7,12 +7,13 @@ use anyhow::{Result, anyhow, bail};
 use indicatif::ProgressBar;
 use pathsum::certify::sets::{Forest, Problem, Search, Stop};
 use pathsum::certify::{
-    Certificate, Certified, Checked, Claim, Count, Method, OneLayer, Restriction, Space, check,
-    enumerate,
+    Case, Certificate, Certified, Checked, Claim, Count, Method, OneLayer, Restriction, Seek,
+    Space, check, seek, walk,
 };
+use pathsum::study::Number;
 use pathsum::task::{BuiltIn, Task};
 use pathsum::{Model, Par};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -21,11 +22,11 @@ use std::time::{Duration, Instant};
 ///
 /// What is proved is said of the real-valued function that the weights define, with all rounding accounted for. A small
 /// space is enumerated; of a large one, of lists whose answers are values of given ranks, sets of inputs are divided until
-/// a bound decides them. --check reads a certificate that --out wrote, proves it anew by another way without searching, and
+/// a bound decides them; of another that is too large, counterexamples are looked for. --check reads a certificate that --out wrote, proves it anew by another way without searching, and
 /// exits with 1 where it does not hold. docs/certificates.md says what a certificate says.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  pathsum certify fixture:sorted_list --space tokens=0-12 --cutoff 1e-3 --out certificate\n  pathsum certify --check certificate fixture:sorted_list"
+    after_help = "Examples:\n  pathsum certify fixture:max_of_k --space tokens=0-9\n  pathsum certify fixture:brackets --space length=0-6\n  pathsum certify fixture:sorted_list --space tokens=0-12 --cutoff 1e-3 --out certificate\n  pathsum certify --check certificate fixture:sorted_list"
 )]
 pub struct Args {
     #[command(flatten)]
@@ -93,7 +94,9 @@ impl Asked {
             task_of(model.config())
                 .ok_or_else(|| anyhow!("the model fits no task, expected --task TASK"))
         };
-        let task = args.task.map_or_else(fitting, |task| Ok(task.task()))?;
+        let task = args
+            .task
+            .map_or_else(fitting, |task| Ok(task.sized(model.config())))?;
         task.check_model(model.config())?;
         let all = task.space().ok_or_else(|| {
             anyhow!(
@@ -117,34 +120,186 @@ pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
         margin: args.margin,
     };
     let started = Instant::now();
-    let tables = OneLayer::new(&asked.model, asked.space.positions())?;
-    let certificate = match asked.space.size() <= ENUMERABLE {
-        true => {
-            let bar = progress(common, "inputs", asked.space.size() as usize);
-            let done = |n: u128| bar.inc(n as u64);
-            let certified = enumerate(
-                &tables,
-                asked.task.as_ref(),
-                &asked.space,
-                args.margin,
-                Par::Rayon,
-                &done,
-            )?;
-            bar.finish_and_clear();
-            let certificate = Certificate::enumeration(&asked.model, claim, certified);
-            if let Some(path) = &args.out {
-                certificate.save(path)?;
-            }
-            certificate
-        }
-        false => by_sets(args, common, &asked, &tables, claim)?,
+    let mut cases = Cases::default();
+    let certificate = match Way::of(&asked) {
+        Way::Walk => by_walk(args, common, &asked, claim, &mut cases)?,
+        Way::Sets(tables) => by_sets(args, common, &asked, &tables, claim)?,
+        Way::Seek => return by_seek(args, common, &asked),
     };
-    show(args, common, &certificate, started.elapsed())?;
+    show(
+        args,
+        common,
+        &asked,
+        (&certificate, &cases),
+        started.elapsed(),
+    )?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Spaces of up to so many inputs are walked.
+/// Spaces of up to so many inputs are walked whatever else could be done.
 const ENUMERABLE: u128 = 1 << 21;
+
+/// Spaces of up to so many inputs are walked where nothing else can be done: hours, of a model of some layers.
+const WALKABLE: u128 = 1 << 33;
+
+/// What is done with a space.
+enum Way {
+    Walk,
+    Sets(OneLayer),
+    /// It is too large, and of another kind than sets are: counterexamples can be looked for.
+    Seek,
+}
+
+impl Way {
+    fn of(asked: &Asked) -> Way {
+        let size = asked.space.size();
+        if size <= ENUMERABLE {
+            return Way::Walk;
+        }
+        if let Ok(tables) = OneLayer::new(&asked.model, asked.space.positions())
+            && Problem::all(asked.task.as_ref(), &asked.space, tables.causal).is_ok()
+        {
+            return Way::Sets(tables);
+        }
+        if size <= WALKABLE {
+            Way::Walk
+        } else {
+            Way::Seek
+        }
+    }
+}
+
+/// Answers that are worth showing.
+#[derive(Default)]
+struct Cases {
+    closest: Option<Case>,
+    wrong: Vec<Case>,
+    open: Vec<Case>,
+}
+
+impl Cases {
+    fn json(&self, task: &dyn Task) -> [(&str, Value); 3] {
+        let each = |cases: &[Case]| cases.iter().map(|case| case_json(task, case)).collect();
+        let closest = self.closest.as_ref().map(|case| case_json(task, case));
+        [
+            ("closest", json!(closest)),
+            ("counterexamples", each(&self.wrong)),
+            ("open", each(&self.open)),
+        ]
+    }
+
+    fn text(&self, task: &dyn Task) -> String {
+        let mut said = String::new();
+        if let Some(case) = &self.closest {
+            let margin = Number::from(case.margin.at_least());
+            said += &format!(
+                "right by {margin} at the least: {}\n",
+                task.text(&case.sequence)
+            );
+        }
+        for (what, cases) in [("wrong", &self.wrong), ("undecided", &self.open)] {
+            if let Some(rows) = cases_table(task, cases) {
+                said += &format!("{what}, the first of them:\n{rows}");
+            }
+        }
+        said
+    }
+}
+
+fn case_json(task: &dyn Task, case: &Case) -> Value {
+    json!({
+        "tokens": case.sequence,
+        "text": task.text(&case.sequence),
+        "position": case.position,
+        "margin": [case.margin.at_least(), case.margin.at_most()],
+    })
+}
+
+fn cases_table(task: &dyn Task, cases: &[Case]) -> Option<String> {
+    const SHOWN: usize = 5;
+    let mut rows = table(["sequence", "position", "right logit less the largest other"]);
+    for case in cases.iter().take(SHOWN) {
+        rows.add_row([
+            task.text(&case.sequence),
+            case.position.to_string(),
+            Number::from(case.margin.value).to_string(),
+        ]);
+    }
+    (!cases.is_empty()).then(|| text(&rows))
+}
+
+/// Runs every input.
+fn by_walk(
+    args: &Args,
+    common: &Common,
+    asked: &Asked,
+    claim: Claim,
+    cases: &mut Cases,
+) -> Result<Certificate> {
+    let deadline = args.time.map(|s| Instant::now() + Duration::from_secs(s));
+    let bar = progress(common, "inputs", asked.space.size() as usize);
+    let advance = |n: u64| {
+        bar.inc(n);
+        deadline.is_none_or(|deadline| Instant::now() < deadline)
+    };
+    let (task, space) = (asked.task.as_ref(), &asked.space);
+    let walked = walk(&asked.model, task, space, args.margin, &advance)?;
+    bar.finish_and_clear();
+    *cases = Cases {
+        closest: walked.closest,
+        wrong: walked.wrong,
+        open: walked.open,
+    };
+    let certificate = Certificate::enumeration(&asked.model, claim, walked.certified);
+    if let Some(path) = &args.out {
+        certificate.save(path)?;
+    }
+    Ok(certificate)
+}
+
+/// Looks for counterexamples, and says what was found.
+fn by_seek(args: &Args, common: &Common, asked: &Asked) -> Result<ExitCode> {
+    if let Some(path) = &args.out {
+        bail!(
+            "--out {}: the space has {} inputs, too many to prove anything of all of them",
+            path.display(),
+            asked.space.size()
+        );
+    }
+    let started = Instant::now();
+    let how = Seek::default();
+    let deadline = args.time.map(|s| started + Duration::from_secs(s));
+    let bar = progress(common, "searching", how.starts);
+    let advance = || {
+        bar.inc(1);
+        deadline.is_none_or(|deadline| Instant::now() < deadline)
+    };
+    let task = asked.task.as_ref();
+    let wrong = seek(&asked.model, task, &asked.space, how, &advance)?;
+    bar.finish_and_clear();
+    let result = json!({
+        "model": args.model.model,
+        "task": task.name(),
+        "space": args.space,
+        "size": asked.space.size().to_string(),
+        "method": "search",
+        "refuted": !wrong.is_empty(),
+        "counterexamples": wrong.iter().map(|case| case_json(task, case)).collect::<Value>(),
+        "seconds": started.elapsed().as_secs_f64(),
+    });
+    report(common, &result, || match cases_table(task, &wrong) {
+        None => format!(
+            "{} inputs, too many to walk through; no wrong answer was found, which proves nothing\n",
+            asked.space.size()
+        ),
+        Some(rows) => format!(
+            "refuted: of {} inputs, {} that were found are proved wrong, the furthest first:\n{rows}",
+            asked.space.size(),
+            wrong.len()
+        ),
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
 
 /// Lowers the cutoff tenfold until it is the one asked for, and keeps what is proved each time.
 fn by_sets(
@@ -242,9 +397,16 @@ fn percent(share: f64) -> String {
     format!("{:.4} %", (share * 1e6).floor() / 1e4)
 }
 
-fn show(args: &Args, common: &Common, certificate: &Certificate, took: Duration) -> Result<()> {
+fn show(
+    args: &Args,
+    common: &Common,
+    asked: &Asked,
+    (certificate, cases): (&Certificate, &Cases),
+    took: Duration,
+) -> Result<()> {
     let (header, certified) = (&certificate.header, &certificate.header.certified);
-    let result = json!({
+    let task = asked.task.as_ref();
+    let mut result = json!({
         "model": args.model.model,
         "claim": header.claim,
         "method": header.method,
@@ -253,6 +415,9 @@ fn show(args: &Args, common: &Common, certificate: &Certificate, took: Duration)
         "seconds": took.as_secs_f64(),
         "bytes": certificate.write().len(),
     });
+    for (name, value) in cases.json(task) {
+        result[name] = value;
+    }
     report(common, &result, || {
         let space = if header.claim.space.is_empty() {
             "all".to_string()
@@ -260,12 +425,13 @@ fn show(args: &Args, common: &Common, certificate: &Certificate, took: Duration)
             header.claim.space.clone()
         };
         format!(
-            "{}: {} ({space}), {} inputs, by {}\n\n{}",
+            "{}: {} ({space}), {} inputs, by {}\n\n{}{}",
             args.model.model,
             header.claim.task,
             certified.size,
             method_name(header.method),
-            counts_text(certified)
+            counts_text(certified),
+            cases.text(task)
         )
     })
 }
@@ -297,7 +463,7 @@ fn run_check(args: &Args, common: &Common, path: &PathBuf) -> Result<ExitCode> {
         && args.task.is_none()
         && own.task.name() != header.claim.task
     {
-        own.task = task.task();
+        own.task = task.sized(own.model.config());
     }
     let bar = progress(common, "checking", 1);
     let checked = check(
