@@ -139,27 +139,36 @@ pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
 /// Spaces of up to so many inputs are walked whatever else could be done.
 const ENUMERABLE: u128 = 1 << 21;
 
+/// The same of a layer of one head, which takes some ten nanoseconds an input.
+const ENUMERABLE_BY_TABLES: u128 = 1 << 31;
+
 /// Spaces of up to so many inputs are walked where nothing else can be done: hours, of a model of some layers.
 const WALKABLE: u128 = 1 << 33;
 
 /// What is done with a space.
 enum Way {
     Walk,
-    Sets(OneLayer),
+    Sets(Box<OneLayer>),
     /// It is too large, and of another kind than sets are: counterexamples can be looked for.
     Seek,
 }
 
 impl Way {
     fn of(asked: &Asked) -> Way {
-        let size = asked.space.size();
-        if size <= ENUMERABLE {
+        let (size, config) = (asked.space.size(), asked.model.config());
+        let by_tables = OneLayer::covers(config).is_ok() && config.n_heads == 1;
+        let most = if by_tables {
+            ENUMERABLE_BY_TABLES
+        } else {
+            ENUMERABLE
+        };
+        if size <= most {
             return Way::Walk;
         }
         if let Ok(tables) = OneLayer::new(&asked.model, asked.space.positions())
             && Problem::all(asked.task.as_ref(), &asked.space, tables.causal).is_ok()
         {
-            return Way::Sets(tables);
+            return Way::Sets(Box::new(tables));
         }
         if size <= WALKABLE {
             Way::Walk

@@ -145,6 +145,11 @@ impl Task for MaxOfK {
         Space::new(Values::Product(vec![all; self.k]), vec![Part::All], None).ok()
     }
 
+    /// The last.
+    fn ranks(&self) -> Option<Vec<usize>> {
+        Some(vec![self.k - 1])
+    }
+
     fn parse(&self, text: &str) -> Result<Vec<i64>> {
         let sequence = self.vocabulary.words(text)?;
         if sequence.len() != self.k {
