@@ -143,7 +143,12 @@ fn task_shows_examples_and_writes_datasets() {
     // Lists of another length.
     let lists = s.json("task max_of_k --k 7 --size 3")["sequences"].clone();
     for list in lists.as_array().unwrap() {
-        let largest = list["tokens"].as_array().unwrap().iter().map(|t| t.as_u64()).max();
+        let largest = list["tokens"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|t| t.as_u64())
+            .max();
         assert_eq!(list["tokens"].as_array().unwrap().len(), 7);
         assert_eq!(list["classes"][0].as_u64(), largest.unwrap());
     }

@@ -666,5 +666,5 @@ fn intervals_hold_what_they_should() {
     let zero = Interval::new(-1.0, 1.0);
     assert_eq!(Interval::ONE / zero, Interval::ALL);
     let ten = vec![tenth; 10];
-    assert!(Interval::dot(&ten, &vec![Interval::ONE; 10]).contains(1.0));
+    assert!(Interval::dot(&ten, &[Interval::ONE; 10]).contains(1.0));
 }
