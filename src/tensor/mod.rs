@@ -16,6 +16,7 @@ pub(crate) use buffer::Memory;
 pub(crate) use columns::Columns;
 pub use file::{Dtype, Saved, TensorFile, write_file, write_safetensors};
 pub(crate) use file::{Staged, stage_safetensors};
+#[cfg(feature = "certify")]
 pub(crate) use lanes::Lanes;
 pub(crate) use magnitude::{largest, without_subnormals};
 pub(crate) use map::FileBytes;

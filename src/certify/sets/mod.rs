@@ -26,7 +26,7 @@
 //!
 //! # Rounding
 //! Entries of the tables are intervals; costs are summed in floating point from their middles, and what the radii, the
-//! products and the sums can add up to is taken off ([`Keys::slack`]).
+//! products and the sums can add up to is taken off (`Keys::slack`).
 //!
 //! # The tree
 //! A node that some rival `w` is not beaten on is divided by how often one token is among the chosen: the one whose cost is

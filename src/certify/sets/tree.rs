@@ -37,7 +37,7 @@ pub struct Node {
 /// The nodes of every answer's roots.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct Forest {
-    /// By answer, and by root in the order of [`Problem::roots`](super::Problem::roots); `None` where it was not begun.
+    /// By answer, and by root in the order of `Problem::roots`; `None` where it was not begun.
     pub answers: Vec<Vec<Option<Node>>>,
     /// What `λ`s are counted in: a power of two.
     pub step: f64,
