@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import statistics
-import time
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -20,6 +19,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
 from safetensors.torch import load_file
 from transformer_lens import HookedTransformer, HookedTransformerConfig
+
+from timing import measure
 
 EXAMPLE = "example: python forward.py --reference /path/to/reference --threads 2 --seconds 10"
 
@@ -41,20 +42,6 @@ def check(model, tokens, folder):
     expected = load_file(folder / "logits_raw.safetensors")["logits"]
     error = (model(tokens) - expected).abs().max().item()
     assert error < 1e-3, f"the logits are off by {error}"
-
-
-def measure(work, seconds, least=10):
-    """Times of single runs: warmed up for a tenth of the time, then so many runs at least."""
-    clock, times = time.perf_counter, []
-    start = clock()
-    while clock() - start < seconds / 10 or not times:
-        times = [work()]
-    times, start = [], clock()
-    while clock() - start < seconds or len(times) < least:
-        before = clock()
-        work()
-        times.append(clock() - before)
-    return times
 
 
 @torch.inference_mode()

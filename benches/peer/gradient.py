@@ -14,7 +14,8 @@ import statistics
 from pathlib import Path
 
 import torch
-from forward import load, measure
+from forward import load
+from timing import measure
 from safetensors.torch import load_file
 
 EXAMPLE = "example: python gradient.py --reference /path/to/reference --threads 2 --seconds 10"

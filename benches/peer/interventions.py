@@ -23,7 +23,8 @@ from pathlib import Path
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
-from forward import check, load, measure
+from forward import check, load
+from timing import measure
 from safetensors.torch import load_file
 from transformer_lens import patching
 

@@ -5,12 +5,11 @@
     64_one_by_one                64 tokens, one by one, after a prompt of 16; keys and values kept
 
 One work of one model of one implementation, in a process of its own, so that its peak memory is its own. Prints a JSON
-line: {"work": ..., "median_s": ..., "peak_mb": ..., "runs": ...}
+line: {"work": ..., "median_s": ..., "runs": ...}
 """
 
 import argparse
 import os
-import resource
 import statistics
 import time
 
@@ -18,10 +17,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
 
-from forward import measure
+from timing import LANGUAGE_WORKS, measure
 
 EXAMPLE = "example: python language.py --by transformers --model smollm2 --work 1x128"
-WORKS = ["1x16", "1x128", "4x256", "1x1024", "64_one_by_one"]
 
 
 def of_transformers(name):
@@ -75,7 +73,7 @@ def main():
     )
     parser.add_argument("--by", choices=["transformers", "transformer_lens"], required=True)
     parser.add_argument("--model", choices=["gpt2", "smollm2"], required=True)
-    parser.add_argument("--work", choices=WORKS, required=True)
+    parser.add_argument("--work", choices=LANGUAGE_WORKS, required=True)
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads (default: all cores)")
     parser.add_argument("--seconds", type=float, default=3, help="for how long to repeat it (default: 3)")
     args = parser.parse_args()
@@ -90,8 +88,7 @@ def main():
         batch, pos = map(int, args.work.split("x"))
         tokens = torch.arange(batch * pos).mul(7919).remainder(49152).view(batch, pos)
         times = measure(lambda: forward(tokens), args.seconds, least=5)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    print(f'{{"work": "{args.work}", "median_s": {statistics.median(times)}, "peak_mb": {peak}, "runs": {len(times)}}}')
+    print(f'{{"work": "{args.work}", "median_s": {statistics.median(times)}, "runs": {len(times)}}}')
 
 
 def timed(work):

@@ -15,7 +15,7 @@ import statistics
 from pathlib import Path
 
 import torch
-from forward import measure
+from timing import measure
 from safetensors.torch import load_file
 from transformer_lens import HookedTransformer, HookedTransformerConfig
 

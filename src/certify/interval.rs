@@ -74,14 +74,6 @@ impl Interval {
         self.lo <= x && x <= self.hi
     }
 
-    /// What is one or the other.
-    pub fn hull(self, other: Interval) -> Interval {
-        Interval {
-            lo: self.lo.min(other.lo),
-            hi: self.hi.max(other.hi),
-        }
-    }
-
     /// A number near the middle.
     pub fn middle(self) -> f64 {
         match self.lo == self.hi {

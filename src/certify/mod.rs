@@ -12,7 +12,6 @@ mod check;
 mod double;
 mod enumerate;
 mod interval;
-mod plain;
 mod seek;
 pub mod sets;
 mod tables;
@@ -22,7 +21,6 @@ pub use certificate::{Certificate, Header, Method, hash};
 pub use check::{Checked, check};
 pub use enumerate::{Case, Margin, Walked, walk};
 pub use interval::Interval;
-pub use plain::enumerate;
 pub use seek::{Seek, seek};
 pub use tables::OneLayer;
 

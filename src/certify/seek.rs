@@ -20,6 +20,8 @@ pub struct Seek {
     pub steps: usize,
     /// What the draw depends on.
     pub seed: u64,
+    /// By how much another logit must be above the right one's.
+    pub margin: f64,
 }
 
 impl Default for Seek {
@@ -29,6 +31,7 @@ impl Default for Seek {
             starts: 16,
             steps: 64,
             seed: 0,
+            margin: 0.0,
         }
     }
 }
@@ -81,10 +84,12 @@ pub fn seek(
         true => search.descend(start, how.steps),
         false => start,
     });
-    let mut wrong: Vec<Found> = ends.filter(|end| end.margin.value < 0.0).collect();
+    let mut wrong: Vec<Found> = ends.filter(|end| end.margin.value < -how.margin).collect();
     wrong.sort_by(|a, b| a.margin.value.total_cmp(&b.margin.value));
     wrong.dedup_by(|a, b| a.values == b.values);
-    let proved = wrong.into_iter().filter_map(|found| search.proved(found));
+    let proved = wrong
+        .into_iter()
+        .filter_map(|found| search.proved(found, how.margin));
     Ok(proved.collect())
 }
 
@@ -163,15 +168,15 @@ impl Search<'_> {
     }
 
     /// The case, where its answer is wrong whatever rounding did.
-    fn proved(&self, found: Found) -> Option<Case> {
+    fn proved(&self, found: Found, by: f64) -> Option<Case> {
         let sequence = self.space.sequence_of(&found.values);
         let mut margin = found.margin;
-        if margin.is_right(0.0).is_none() {
+        if margin.is_right(by).is_none() {
             let right = self.task.solve(&sequence);
             let index = self.at.iter().position(|&p| p == found.position)?;
             margin = self.deep.carefully(&sequence, &right)[index];
         }
-        (margin.is_right(0.0) == Some(false)).then_some(Case {
+        (margin.is_right(by) == Some(false)).then_some(Case {
             input: None,
             sequence,
             position: found.position,

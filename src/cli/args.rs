@@ -153,6 +153,7 @@ impl ModelArg {
     pub fn load<T: Scalar>(&self) -> Result<Model<T>> {
         if let Some(name) = self.model.strip_prefix("fixture:") {
             self.without_config("an embedded model")?;
+            self.without_weights("an embedded model")?;
             return Ok(name.parse::<Fixture>()?.load());
         }
         let path = Path::new(&self.model);
@@ -170,6 +171,7 @@ impl ModelArg {
                 path.display()
             );
         }
+        self.without_weights("a file")?;
         let config = config_of(path, self.config.as_deref())?;
         Ok(Model::load_with_config(path, config)?)
     }
@@ -203,6 +205,15 @@ impl ModelArg {
         let file = open_weights(Path::new(&self.model))?;
         let wide = file.names().any(|n| file.dtype(n) == Some(Dtype::F64));
         Ok(if wide { Precision::F64 } else { Precision::F32 })
+    }
+
+    fn without_weights(&self, what: &str) -> Result<()> {
+        match self.weights {
+            WeightsArg::Dtype => Ok(()),
+            WeightsArg::File => {
+                bail!("--weights file: {what} is held as computed with, expected a folder")
+            }
+        }
     }
 
     fn without_config(&self, what: &str) -> Result<()> {

@@ -21,9 +21,10 @@ use std::time::{Duration, Instant};
 /// Prove how many of all inputs of a task a model answers rightly, and how many wrongly
 ///
 /// What is proved is said of the real-valued function that the weights define, with all rounding accounted for. A small
-/// space is enumerated; of a large one, of lists whose answers are values of given ranks, sets of inputs are divided until
-/// a bound decides them; of another that is too large, counterexamples are looked for. --check reads a certificate that --out wrote, proves it anew by another way without searching, and
-/// exits with 1 where it does not hold. docs/certificates.md says what a certificate says.
+/// space is walked through; of a large one, of lists whose answers are values of given ranks, sets of inputs are divided
+/// until a bound decides them; of another that is too large, counterexamples are looked for. --check reads a certificate
+/// that --out wrote, proves it anew by another way without searching, and exits with 1 where it does not hold.
+/// docs/certificates.md says what a certificate says.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  pathsum certify fixture:max_of_k --space tokens=0-9\n  pathsum certify fixture:brackets --space length=0-6\n  pathsum certify fixture:sorted_list --space tokens=0-12 --cutoff 1e-3 --out certificate\n  pathsum certify --check certificate fixture:sorted_list"
@@ -40,13 +41,13 @@ pub struct Args {
     /// By how much the right logit must be the largest
     #[arg(long, value_name = "X", default_value_t = 0.0, value_parser = margin)]
     margin: f64,
-    /// Sets of a smaller share of the space are not divided
-    #[arg(long, value_name = "SHARE", default_value_t = 1e-7, value_parser = share)]
-    cutoff: f64,
+    /// Sets of a smaller share of the space are not divided (1e-7 unless given)
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    cutoff: Option<f64>,
     /// Stop dividing after so many seconds; what is proved by then is kept
     #[arg(long, value_name = "SECONDS")]
     time: Option<u64>,
-    /// The certificate to write, anew each time that the cutoff has been lowered tenfold
+    /// The certificate to write; of sets anew each time that the cutoff has been lowered tenfold
     #[arg(long, value_name = "CERT")]
     out: Option<PathBuf>,
     /// Go on from what --out holds
@@ -56,7 +57,7 @@ pub struct Args {
     #[arg(long, value_name = "I/N", value_parser = shard)]
     shard: Option<(usize, usize)>,
     /// Check this certificate instead
-    #[arg(long, value_name = "CERT", conflicts_with_all = ["out", "resume", "shard", "space", "margin", "time"])]
+    #[arg(long, value_name = "CERT", conflicts_with_all = ["out", "resume", "shard", "space", "margin", "time", "cutoff"])]
     check: Option<PathBuf>,
 }
 
@@ -88,15 +89,13 @@ struct Asked {
 }
 
 impl Asked {
-    fn new(args: &Args, spec: &str) -> Result<Asked> {
+    fn new(args: &Args, task: Option<BuiltIn>, spec: &str) -> Result<Asked> {
         let model = args.model.load::<f64>()?;
         let fitting = || {
             task_of(model.config())
                 .ok_or_else(|| anyhow!("the model fits no task, expected --task TASK"))
         };
-        let task = args
-            .task
-            .map_or_else(fitting, |task| Ok(task.sized(model.config())))?;
+        let task = task.map_or_else(fitting, |task| Ok(task.sized(model.config())))?;
         task.check_model(model.config())?;
         let all = task.space().ok_or_else(|| {
             anyhow!(
@@ -113,7 +112,7 @@ pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
     if let Some(path) = &args.check {
         return run_check(args, common, path);
     }
-    let asked = Asked::new(args, &args.space)?;
+    let asked = Asked::new(args, args.task, &args.space)?;
     let claim = Claim {
         task: asked.task.name(),
         space: args.space.clone(),
@@ -121,7 +120,22 @@ pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
     };
     let started = Instant::now();
     let mut cases = Cases::default();
-    let certificate = match Way::of(&asked) {
+    let way = Way::of(&asked);
+    if !matches!(way, Way::Sets(_)) {
+        // Sets alone are divided.
+        for (given, name) in [
+            (args.cutoff.is_some(), "--cutoff"),
+            (args.shard.is_some(), "--shard"),
+            (args.resume, "--resume"),
+        ] {
+            if given {
+                bail!(
+                    "{name}: these inputs are not divided into sets, but gone through one by one; expected none"
+                );
+            }
+        }
+    }
+    let certificate = match way {
         Way::Walk => by_walk(args, common, &asked, claim, &mut cases)?,
         Way::Sets(tables) => by_sets(args, common, &asked, &tables, claim)?,
         Way::Seek => return by_seek(args, common, &asked),
@@ -245,6 +259,11 @@ fn by_walk(
     claim: Claim,
     cases: &mut Cases,
 ) -> Result<Certificate> {
+    if args.out.is_some()
+        && let Err(e) = OneLayer::covers(asked.model.config())
+    {
+        bail!("--out: what is found of this model cannot be checked by other means: {e}");
+    }
     let deadline = args.time.map(|s| Instant::now() + Duration::from_secs(s));
     let bar = progress(common, "inputs", asked.space.size() as usize);
     let advance = |n: u64| {
@@ -276,7 +295,10 @@ fn by_seek(args: &Args, common: &Common, asked: &Asked) -> Result<ExitCode> {
         );
     }
     let started = Instant::now();
-    let how = Seek::default();
+    let how = Seek {
+        margin: args.margin,
+        ..Seek::default()
+    };
     let deadline = args.time.map(|s| started + Duration::from_secs(s));
     let bar = progress(common, "searching", how.starts);
     let advance = || {
@@ -319,6 +341,7 @@ fn by_sets(
     claim: Claim,
 ) -> Result<Certificate> {
     const FIRST: f64 = 1e-3;
+    let wanted = args.cutoff.unwrap_or(1e-7);
     let deadline = args.time.map(|s| Instant::now() + Duration::from_secs(s));
     let problems = Problem::all(asked.task.as_ref(), &asked.space, tables.causal)?;
     let search = Search {
@@ -328,12 +351,12 @@ fn by_sets(
         margin: args.margin,
     };
     let mut forest = match (&args.out, args.resume) {
-        (Some(path), true) if path.exists() => resumed(path, asked, &claim, &search)?,
+        (Some(path), true) if path.exists() => resumed(common, path, asked, &claim, &search)?,
         _ => search.begin(),
     };
     let shard = args.shard.unwrap_or((0, 1));
     let roots: usize = problems.iter().map(|p| p.roots.len()).sum();
-    let mut cutoff = args.cutoff.max(FIRST);
+    let mut cutoff = wanted.max(FIRST);
     loop {
         let bar = sets_bar(common, roots / shard.1, &forest, &search, cutoff);
         let stop = Stop {
@@ -349,10 +372,10 @@ fn by_sets(
             certificate.save(path)?;
         }
         let late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
-        if cutoff <= args.cutoff || late {
+        if cutoff <= wanted || late {
             return Ok(certificate);
         }
-        cutoff = args.cutoff.max(cutoff / 10.0);
+        cutoff = wanted.max(cutoff / 10.0);
     }
 }
 
@@ -375,8 +398,14 @@ fn sets_bar(
     )
 }
 
-/// What a certificate of the same claim holds.
-fn resumed(path: &PathBuf, asked: &Asked, claim: &Claim, search: &Search<'_>) -> Result<Forest> {
+/// What a certificate of the same claim holds, once it is checked: what is gone on with would else be said to be proved.
+fn resumed(
+    common: &Common,
+    path: &PathBuf,
+    asked: &Asked,
+    claim: &Claim,
+    search: &Search<'_>,
+) -> Result<Forest> {
     let certificate = Certificate::open(path)?;
     let header = &certificate.header;
     let weights = pathsum::certify::hash(&asked.model);
@@ -385,6 +414,12 @@ fn resumed(path: &PathBuf, asked: &Asked, claim: &Claim, search: &Search<'_>) ->
             "--resume {}: it is of another model or claim",
             path.display()
         );
+    }
+    let bar = progress(common, "checking what is gone on with", 1);
+    let checked = check(&certificate, &asked.model, asked.task.as_ref(), Par::Rayon)?;
+    bar.finish_and_clear();
+    if let Checked::Refused(reason) = checked {
+        bail!("--resume {}: {reason}", path.display());
     }
     Ok(search.resume(&certificate.body, header.step)?)
 }
@@ -398,12 +433,21 @@ fn method_name(method: Method) -> &'static str {
 
 fn figures(certified: &Certified, count: Count) -> [String; 3] {
     let undecided = certified.size - count.right - count.wrong;
-    [count.right, count.wrong, undecided].map(|n| format!("{n} ({})", percent(certified.share(n))))
+    [count.right, count.wrong, undecided].map(|n| format!("{n} ({})", percent(n, certified.size)))
 }
 
 /// A share, cut off: what is not quite all is never said to be all.
-fn percent(share: f64) -> String {
-    format!("{:.4} %", (share * 1e6).floor() / 1e4)
+fn percent(count: u128, size: u128) -> String {
+    const PARTS: u128 = 1_000_000;
+    let parts = match count.checked_mul(PARTS) {
+        Some(parts) => parts / size.max(1),
+        None => count / (size / PARTS),
+    };
+    let parts = match count < size {
+        true => parts.min(PARTS - 1),
+        false => parts,
+    };
+    format!("{}.{:04} %", parts / 10_000, parts % 10_000)
 }
 
 fn show(
@@ -467,21 +511,10 @@ fn counts_text(certified: &Certified) -> String {
 fn run_check(args: &Args, common: &Common, path: &PathBuf) -> Result<ExitCode> {
     let certificate = Certificate::open(path)?;
     let header = &certificate.header;
-    let mut own = Asked::new(args, &header.claim.space)?;
-    if let Ok(task) = header.claim.task.parse::<BuiltIn>()
-        && args.task.is_none()
-        && own.task.name() != header.claim.task
-    {
-        own.task = task.sized(own.model.config());
-    }
+    let named = || header.claim.task.parse().ok();
+    let own = Asked::new(args, args.task.or_else(named), "")?;
     let bar = progress(common, "checking", 1);
-    let checked = check(
-        &certificate,
-        &own.model,
-        own.task.as_ref(),
-        &own.space,
-        Par::Rayon,
-    )?;
+    let checked = check(&certificate, &own.model, own.task.as_ref(), Par::Rayon)?;
     bar.finish_and_clear();
     let (accepted, reason, certified) = match checked {
         Checked::Accepted(certified) => (true, None, Some(certified)),

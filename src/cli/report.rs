@@ -7,7 +7,7 @@ use super::words::Words;
 use anyhow::{Result, bail};
 use comfy_table::{Attribute, Cell, Color};
 use pathsum::report::{write_html, write_prompt_html};
-use pathsum::study::{Outcome, PromptStory, Question, Story};
+use pathsum::study::{Outcome, PromptStory, Question, Story, prose_parts};
 use pathsum::{Precision, Scalar};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -104,7 +104,7 @@ fn prompt<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
         "bytes": bytes,
     });
     report(common, &result, || {
-        let said = story.summary.join("\n").replace('`', "\"");
+        let said = prose_parts(&story.summary.join("\n")).join("\"");
         let size = match bytes as f64 {
             small if small < 1e6 => format!("{:.0} kB", small / 1e3),
             large => format!("{:.1} MB", large / 1e6),

@@ -117,7 +117,7 @@ impl<T: Scalar> Model<T> {
                     expected,
                 });
             }
-            Ok(held.tensor(from_file(parameter, file.float(name)?)))
+            Ok(held.tensor(parameter, from_file(parameter, file.float(name)?)))
         })?;
         Ok(Model::of(config, weights))
     }

@@ -242,6 +242,19 @@ mod tests {
         check::<f32>();
     }
 
+    /// A long row seen as a column and turned has both strides 1, whatever is multiplied with it.
+    #[test]
+    fn a_matrix_of_one_row_meets_several() {
+        let (m, n) = (3, 1 << 15);
+        let b: Vec<f64> = (0..n).map(|j| (j % 17) as f64).collect();
+        let B = MatRef::from_row_major_slice(&b, n, 1).transpose();
+        let A = Mat::from_fn(m, 1, |i, _| i as f64 + 1.0);
+        let C = product(A.as_ref(), B);
+        for i in 0..m {
+            assert!((0..n).all(|j| C[(i, j)] == A[(i, 0)] * b[j]));
+        }
+    }
+
     #[test]
     #[should_panic(expected = "[2, 2] = [2, 3] [2, 2]")]
     fn shapes_must_meet() {

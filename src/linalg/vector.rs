@@ -31,7 +31,8 @@ pub(super) fn vector_product<'d, T: Scalar>(
     let scaled = a.row_iter().flat_map(|row| row.iter());
     let scaled: Vec<T> = scaled.map(|&x| alpha * x).collect();
     let (a, dst) = (&scaled, dst.as_mut());
-    match B.row_stride() == 1 {
+    // A matrix of one row may have both strides 1; inner products are of one row of `A` only.
+    match dst.nrows() == 1 && B.row_stride() == 1 {
         true => Arch::new().dispatch(Dots { a, B, dst }),
         false => Arch::new().dispatch(Sums { a, B, dst }),
     }

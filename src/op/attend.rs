@@ -181,9 +181,10 @@ impl<T: Scalar> Attention<'_, T> {
                 let mut room = Vec::new();
                 blocks.into_iter().for_each(|block| work(&mut room, block));
             }
+            // Each a job of its own: they differ in how much they see.
             Par::Rayon => {
                 let blocks = blocks.into_par_iter().with_max_len(1);
-                blocks.for_each_init(Vec::new, work);
+                blocks.for_each(|block| work(&mut Vec::new(), block));
             }
         }
     }
@@ -191,7 +192,7 @@ impl<T: Scalar> Attention<'_, T> {
     /// A stretch of keys outside of which these queries of a sequence give no weight.
     fn keys_seen(&self, b: usize, rows: Range<usize>) -> Range<usize> {
         let pos = self.k.shape()[1];
-        // They are in the order in which they are read.
+        // They may be in any order.
         let queries = &self.queries[rows];
         let (Some(first), Some(last)) = (queries.iter().min(), queries.iter().max()) else {
             return 0..0;
@@ -459,6 +460,146 @@ impl<T: Scalar> Attention<'_, T> {
                 add_transposed_product(to.d_k.head_mut(b, g), self.scoring.factor, d, of_head(q));
                 let pattern = Columns::all(pattern, pos);
                 add_transposed_product(to.d_v.head_mut(b, g), T::ONE, pattern, of_head(d_z));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Several blocks a sequence, with every kind of mask and score, beside scores, softmax and mix of whole sequences.
+    #[test]
+    fn blocks_mix_what_the_whole_does() {
+        let (batch, pos, heads, groups, d_head) = (2, 150, 4, 2, 8);
+        let wave = |shape: &[usize], by: f64| {
+            Tensor::<f64>::from_fn(shape, |at| {
+                let sum = at.iter().fold(0, |sum, i| 7 * sum + i) as f64;
+                (by * sum).sin()
+            })
+        };
+        let k = wave(&[batch, pos, groups, d_head], 0.37);
+        let v = wave(&[batch, pos, groups, d_head], 0.73);
+        let slopes = [0.5, 0.25, 0.125, 0.0625];
+        let pads: Vec<bool> = (0..batch * pos)
+            .map(|i| i % 7 == 3 || i % pos > 140)
+            .collect();
+        let mask: Vec<bool> = pads.iter().map(|pad| !pad).collect();
+        let positions: Vec<usize> = (0..batch * pos)
+            .map(|i| {
+                mask[i / pos * pos..=i]
+                    .iter()
+                    .filter(|&&seen| seen)
+                    .count()
+                    .max(1)
+                    - 1
+            })
+            .collect();
+        let plain = Masks {
+            causal: true,
+            pads: None,
+            window: None,
+            attended: None,
+        };
+        let product = Scoring {
+            factor: 0.4,
+            slopes: None,
+            cap: None,
+        };
+        let attended = Some(Attended {
+            mask: &mask,
+            positions: &positions,
+        });
+        let window = Some(20);
+        let cap = Some(1.5);
+        let all: Vec<usize> = (0..pos).collect();
+        let backwards: Vec<usize> = (0..pos).rev().step_by(2).collect();
+        for (masks, scoring) in [
+            (plain, product),
+            (
+                Masks {
+                    causal: false,
+                    ..plain
+                },
+                product,
+            ),
+            (Masks { window, ..plain }, product),
+            (
+                Masks {
+                    window,
+                    causal: false,
+                    ..plain
+                },
+                Scoring { cap, ..product },
+            ),
+            (
+                plain,
+                Scoring {
+                    slopes: Some(&slopes),
+                    ..product
+                },
+            ),
+            (
+                Masks {
+                    pads: Some(&pads),
+                    ..plain
+                },
+                product,
+            ),
+            (
+                Masks {
+                    pads: Some(&pads),
+                    window,
+                    ..plain
+                },
+                product,
+            ),
+            (
+                Masks { attended, ..plain },
+                Scoring {
+                    slopes: Some(&slopes),
+                    ..product
+                },
+            ),
+            (
+                Masks {
+                    attended,
+                    window,
+                    ..plain
+                },
+                product,
+            ),
+        ] {
+            for queries in [&all[..], &backwards[..], &[149, 3, 77]] {
+                let q = wave(&[batch, queries.len(), heads, d_head], 0.91);
+                let attention = Attention {
+                    queries,
+                    q: &q,
+                    k: &k,
+                    v: &v,
+                    scoring,
+                    masks,
+                };
+                let mut pattern = Tensor::zeros(&[batch, heads, queries.len(), pos]);
+                attention.scores(Par::Seq, &mut pattern);
+                let finite = pattern.data().iter().filter(|x| x.is_finite());
+                // Those at pads are constants.
+                let seen = finite.filter(|&&x| x > PAD_SCORE);
+                let size = seen.fold(d_head as f64, |m, x| m.max(x.abs()));
+                softmax(Par::Seq, &mut pattern);
+                let mut expected = Tensor::zeros(q.shape());
+                weigh(Par::Seq, &pattern, &v, &mut expected);
+                // Scores are off by their products' roundings, weights by as much of themselves, and sums of them by theirs;
+                // no value is larger than one.
+                let bound = 4.0 * ((d_head as f64 + 4.0) * size + pos as f64) * f64::EPSILON;
+                for par in [Par::Seq, Par::Rayon] {
+                    let mut z = Tensor::zeros(q.shape());
+                    attention.mix_in_blocks(par, &mut z);
+                    for (a, b) in z.data().iter().zip(expected.data()) {
+                        assert!((a - b).abs() <= bound, "{a} {b}, bound {bound:e}");
+                    }
+                }
             }
         }
     }

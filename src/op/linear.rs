@@ -236,3 +236,41 @@ pub(crate) fn parameters_back<T: Scalar>(
         spread_back(layout, d_y, d_b.data_mut());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Integers, whose sums are exact: split by rows, by columns, and with weights in 16 bits a block at a time.
+    #[test]
+    fn splits_are_the_whole() {
+        let entry = |i: usize, j: usize| ((i * 7 + j * 13) % 11) as f32 - 5.0;
+        for (rows, d_in, d_out) in [(1, 400, 700), (5, 700, 1600), (40, 90, 170), (300, 40, 50)] {
+            let x: Vec<f32> = (0..rows * d_in)
+                .map(|i| entry(i / d_in, i % d_in))
+                .collect();
+            let W = Tensor::from_fn(&[d_in, d_out], |at| entry(at[1], at[0]));
+            let b = Tensor::from_fn(&[d_out], |at| entry(at[0], 3));
+            let expected: Vec<f32> = (0..rows * d_out)
+                .map(|at| {
+                    let (r, j) = (at / d_out, at % d_out);
+                    let products = (0..d_in).map(|i| x[r * d_in + i] * W[[i, j]]);
+                    products.sum::<f32>() + b[[j]]
+                })
+                .collect();
+            for W in [W.clone(), W.narrowed()] {
+                assert!(rows * d_in * d_out >= WORTH_SPLITTING);
+                for par in [Par::Seq, Par::Rayon] {
+                    let map = Affine {
+                        W: &W,
+                        b: Some(&b),
+                        input_axes: 1,
+                    };
+                    let mut out = vec![0.0; rows * d_out];
+                    linear(Layout::Rows(par), &x, map, &mut out);
+                    assert_eq!(out, expected);
+                }
+            }
+        }
+    }
+}

@@ -1,7 +1,9 @@
 //! The page: heading, table of contents with verdicts, the steps, the figures.
 
 use super::picture;
-use crate::study::{Cell, Outcome, Picture, PromptStory, Published, Section, Step, Story, Table};
+use crate::study::{
+    Cell, Outcome, Picture, PromptStory, Published, Section, Step, Story, Table, prose_parts,
+};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::Value;
 
@@ -280,13 +282,10 @@ fn figure(value: &Value) -> String {
     }
 }
 
-/// Text, with code between `backticks`. One that belongs to the text itself has a backslash before it.
+/// Text, with code between `backticks`.
 pub fn prose(text: &str) -> Markup {
-    // No text has a zero byte of its own.
-    let text = text.replace("\\`", "\0");
     html! {
-        @for (i, part) in text.split('`').enumerate() {
-            @let part = part.replace('\0', "`");
+        @for (i, part) in prose_parts(text).into_iter().enumerate() {
             @if i % 2 == 1 { code { (part) } } @else { (part) }
         }
     }

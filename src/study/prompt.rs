@@ -1,5 +1,6 @@
 //! What a language model makes of one sequence, with every number that its page shows.
 
+use super::prose::quoted;
 use super::words::{number, percent};
 use super::{
     Axis, Bar, BarChart, Chart, Draw, HeadsView, Picture, Series, Table, WordGrid, XyPlot,
@@ -196,12 +197,6 @@ fn visible(word: &str) -> String {
         c => c.to_string(),
     };
     word.chars().map(shown).collect()
-}
-
-/// A word within text.
-fn quoted(word: &str) -> String {
-    // A backtick would end the code.
-    format!("`{}`", word.replace('`', "\\`"))
 }
 
 /// A question about a sequence, understood.

@@ -192,8 +192,9 @@ impl<T: Scalar> Deref for Buffer<T> {
 impl<T: Scalar> DerefMut for Buffer<T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut [T] {
-        if let Buffer::Narrow(narrow) = self {
-            *self = Buffer::Heap((**narrow).clone().into_wide());
+        if let Buffer::Narrow(_) = self {
+            let narrow = std::mem::replace(self, Buffer::Heap(Vec::new()));
+            *self = Buffer::Heap(narrow.into_vec());
         }
         match self {
             Buffer::Narrow(_) => unreachable!("it is wide now"),

@@ -33,16 +33,32 @@ pub(super) fn path_sum<T: Scalar>(e: &Evidence<'_, T>, cmp: &mut Comparison) -> 
     for b in 0..e.out.tokens.batch() {
         let attended = (0..e.out.tokens.pos()).filter(|&p| e.out.tokens.is_attended(b, p));
         let attended: Vec<usize> = attended.collect();
-        let all = attended.len() * logits.len();
-        // Evenly over the positions and the logits, of every sequence others.
-        let step = (all / COMPARED).max(1);
-        let compared: Vec<(usize, usize)> = (0..COMPARED.min(all))
-            .map(|i| (i * step + i + b) % all)
+        let compared = places(attended.len() * logits.len(), b)
+            .into_iter()
             .map(|at| (attended[at / logits.len()], logits[at % logits.len()]))
             .collect();
         Walk::new(e, b, compared).back(cmp)?;
     }
     Ok(())
+}
+
+/// At most so many places of `all` as are compared, spread over them: the step has no factor in common with their number, nor
+/// so with that of the logits, and no place comes twice. Other sequences begin at others.
+fn places(all: usize, first: usize) -> Vec<usize> {
+    let coprime = |step: &usize| {
+        let (mut a, mut b) = (*step, all);
+        while b > 0 {
+            (a, b) = (b, a % b);
+        }
+        a == 1
+    };
+    let mut steps = all / COMPARED + 1..;
+    let step = steps
+        .find(coprime)
+        .expect("one more than `all` is such a step");
+    (0..COMPARED.min(all))
+        .map(|i| (i * step + first) % all)
+        .collect()
 }
 
 /// The way back from some logits of a sequence.
@@ -221,9 +237,10 @@ impl<'e, 'a, T: Scalar> Walk<'e, 'a, T> {
         let (e, diagram) = (self.e, &self.e.model.diagram);
         let values = diagram.value(Hook::V(l)).expect("a layer's values");
         let read = diagram.steps[diagram.made_by(values)].reads[0].0;
-        let expected = written::<T, f64>(e, self.sequence, l, read)?;
-        let own = written::<T, T>(e, self.sequence, l, read)?;
-        self.compare_step(made, G, &expected, || own, cmp)?;
+        let sequence = self.sequence;
+        let expected = attn_out::<T, f64>(e, sequence, l, read)?;
+        let own = || attn_out::<T, T>(e, sequence, l, read).expect("what it reads is there");
+        self.compare_step(made, G, &expected, own, cmp)?;
 
         let (c, w) = (e.model.config(), e.model.weights());
         let G = Bounded::exact(G.as_ref());
@@ -349,7 +366,7 @@ impl<'e, 'a, T: Scalar> Walk<'e, 'a, T> {
 
 /// What the heads of layer `l` write, in `A`, from the run's value that they read: in the order in which a run computes it, so
 /// that the bound is the run's too.
-fn written<T: Scalar, A: Scalar>(
+fn attn_out<T: Scalar, A: Scalar>(
     e: &Evidence<'_, T>,
     sequence: usize,
     l: usize,
@@ -394,4 +411,27 @@ fn one_below_the_other<T: Scalar>(blocks: Vec<Bounded<T>>) -> Bounded<T> {
 fn entries<T: Scalar>(M: MatRef<'_, T>) -> impl Iterator<Item = (usize, usize)> + use<T> {
     let (rows, cols) = (M.nrows(), M.ncols());
     (0..rows).flat_map(move |i| (0..cols).map(move |j| (i, j)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_place_is_compared_twice_and_every_logit_is() {
+        for positions in 0..40 {
+            for logits in 1..20 {
+                let all = positions * logits;
+                let mut found = places(all, 5);
+                assert_eq!(found.len(), COMPARED.min(all));
+                let mut seen: Vec<usize> = found.iter().map(|at| at % logits).collect();
+                found.sort_unstable();
+                found.dedup();
+                seen.sort_unstable();
+                seen.dedup();
+                assert_eq!(found.len(), COMPARED.min(all));
+                assert_eq!(seen.len(), logits.min(COMPARED.min(all)));
+            }
+        }
+    }
 }

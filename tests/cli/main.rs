@@ -2,6 +2,7 @@
 //! said in one line on stderr, with status 2, leaving every file as it was.
 #![cfg(feature = "cli")]
 
+mod certify;
 mod circuits;
 mod interventions;
 mod language;

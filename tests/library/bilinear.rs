@@ -21,8 +21,8 @@ fn model(extra: &str, seed: u64) -> Model<f64> {
 #[test]
 fn a_contraction_is_that_of_the_whole_tensor() {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
-    for seed in 0..4 {
-        let model = model("", seed);
+    for (seed, extra) in (0..8).zip(["", r#", "gate_bias": true"#].into_iter().cycle()) {
+        let model = model(extra, seed);
         let (d, layer) = (model.config().d_model, seed as usize % 2);
         let mlp = model.weights().blocks[layer].mlp.as_ref().unwrap();
         let W_gate = mlp.W_gate.as_ref().unwrap();

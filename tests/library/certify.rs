@@ -1,9 +1,9 @@
 //! Certificates: what is proved is true, what is true of small spaces is found, and what does not follow is refused.
 
-use pathsum::certify::sets::{Forest, Node, Problem, Search, State, Stop, Verdict};
+use pathsum::certify::sets::{Forest, Node, Problem, Proof, Search, State, Stop, Verdict};
 use pathsum::certify::{
     Certificate, Certified, Checked, Claim, Count, Interval, OneLayer, Part, Space, Values, check,
-    enumerate, hash,
+    hash, walk,
 };
 use pathsum::model::{Config, Norm, NormKind, Positions};
 use pathsum::names::NormSite;
@@ -207,12 +207,12 @@ fn proved(model: &Model<f64>, task: &dyn Task) -> Proved {
 
 fn enumerated(model: &Model<f64>, task: &dyn Task, margin: f64) -> Certified {
     let space = task.space().unwrap();
-    let tables = OneLayer::new(model, space.positions()).unwrap();
-    enumerate(&tables, task, &space, margin, Par::Rayon, &|_| {}).unwrap()
+    let walked = walk(model, task, &space, margin, &|_| true).unwrap();
+    walked.certified
 }
 
 fn checked(certificate: &Certificate, model: &Model<f64>, task: &dyn Task) -> Checked {
-    check(certificate, model, task, &task.space().unwrap(), Par::Rayon).unwrap()
+    check(certificate, model, task, Par::Rayon).unwrap()
 }
 
 fn is_accepted(checked: &Checked) -> bool {
@@ -537,6 +537,47 @@ fn deliberately_broken_bounds_are_refused() {
         }
     }
     assert!(missed.is_empty(), "nothing was refused of: {missed:?}");
+}
+
+/// Forged proofs of sets whose keys may all underflow beside the largest there is: whatever `λ` they say, no more is
+/// accepted than is true.
+#[test]
+fn nothing_is_proved_of_what_underflows() {
+    let task = Largest::new(3, 6);
+    // The smallest is looked at, and by far: hardly an answer is right.
+    let model = planted(&task, 1, None, 0.5, 3, |_, t| -400.0 * t as f64);
+    let truth = enumerated(&model, &task, 0.0);
+    assert!(truth.all.wrong > truth.size / 2, "{truth:?}");
+    let own = proved(&model, &task);
+    for lambda in [i16::MIN, -9000, -40, 0, 40, 9000, i16::MAX] {
+        let mut forest = own.forest.clone();
+        for (problem, nodes) in own.problems.iter().zip(&mut forest.answers) {
+            for (root, node) in problem.roots.iter().zip(nodes) {
+                let rivals = (0..6).filter(|&w| w != root.right);
+                let lambda = vec![lambda];
+                *node = Some(Node {
+                    proofs: rivals
+                        .map(|rival| Proof {
+                            rival,
+                            lambda: lambda.clone(),
+                        })
+                        .collect(),
+                    verdict: Verdict::Right,
+                });
+            }
+        }
+        let all = Count {
+            right: truth.size,
+            wrong: 0,
+        };
+        let said = Certified {
+            positions: vec![(2, all)],
+            all,
+            ..truth.clone()
+        };
+        let forged = Certificate::sets(&model, claim(&task, 0.0), said, &forest);
+        assert!(!is_accepted(&checked(&forged, &model, &task)), "{lambda}");
+    }
 }
 
 /// Whether figures are no more than what is true.

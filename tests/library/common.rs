@@ -7,18 +7,8 @@ use pathsum::{Model, Run, RunOutput, Scalar, Tokens};
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngSeed, TestCaseResult, TestRunner};
 
-/// So many cases, drawn anew every time; what fails is printed, and written nowhere.
+/// So many cases, the same every time; `PROPTEST_CASES` and `PROPTEST_RNG_SEED` try others, and more.
 pub fn cases(cases: u32) -> Config {
-    Config {
-        cases,
-        failure_persistence: None,
-        ..Config::default()
-    }
-}
-
-/// Tries a claim on so many cases, the same every time; `PROPTEST_CASES` and `PROPTEST_RNG_SEED` try others, and more.
-#[track_caller]
-pub fn for_all<S: Strategy>(cases: u32, strategy: S, claim: impl Fn(S::Value) -> TestCaseResult) {
     let mut config = Config {
         // What fails is found again from the same seed; no file needs to remember it.
         failure_persistence: None,
@@ -30,7 +20,13 @@ pub fn for_all<S: Strategy>(cases: u32, strategy: S, claim: impl Fn(S::Value) ->
     if config.rng_seed == RngSeed::Random {
         config.rng_seed = RngSeed::Fixed(0);
     }
-    let outcome = TestRunner::new(config).run(&strategy, claim);
+    config
+}
+
+/// Tries a claim on so many cases, as [`cases`] says.
+#[track_caller]
+pub fn for_all<S: Strategy>(number: u32, strategy: S, claim: impl Fn(S::Value) -> TestCaseResult) {
+    let outcome = TestRunner::new(cases(number)).run(&strategy, claim);
     outcome.unwrap_or_else(|e| panic!("{e}"));
 }
 

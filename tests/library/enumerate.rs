@@ -104,7 +104,8 @@ fn configs() -> Vec<Config> {
                     norm,
                     mask,
                     pad_token,
-                    attn_scale: 1.5,
+                    // Scores may be divided by what is below zero.
+                    attn_scale: if all.len() % 4 == 3 { -1.5 } else { 1.5 },
                     mlp: mlp.map(|d_mlp| MlpKind {
                         d_mlp,
                         act_fn: ActFn::Relu,

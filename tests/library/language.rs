@@ -404,3 +404,51 @@ fn weights_held_in_sixteen_bits_compute_the_same() {
         Ok(())
     });
 }
+
+/// A folder's tensors, each number of them the nearest bf16 below it.
+fn in_bf16(folder: &std::path::Path) {
+    let path = folder.join("model.safetensors");
+    let file = TensorFile::open(&path).unwrap();
+    let (mut header, mut bytes) = (serde_json::Map::new(), Vec::<u8>::new());
+    for name in file.names() {
+        let tensor = file.float::<f32>(name).unwrap();
+        let start = bytes.len();
+        for x in tensor.data() {
+            bytes.extend(&x.to_bits().to_le_bytes()[2..]);
+        }
+        let offsets = [start, bytes.len()];
+        let entry = json!({"dtype": "BF16", "shape": tensor.shape(), "data_offsets": offsets});
+        header.insert(name.to_string(), entry);
+    }
+    drop(file);
+    let header = Value::Object(header).to_string();
+    let mut all = (header.len() as u64).to_le_bytes().to_vec();
+    all.extend(header.as_bytes());
+    all.extend(bytes);
+    std::fs::write(path, all).unwrap();
+}
+
+/// Every family's file in bf16, read into 16 bits and wide: tied embeddings, fused projections, embeddings that are scaled.
+#[test]
+fn sixteen_bits_of_every_family_are_the_same_weights() {
+    let to = tempfile::tempdir().unwrap();
+    for (name, fields) in SMALL {
+        let folder = to.path().join(name);
+        let model = small_model(name, fields);
+        model.save_hugging_face(&folder, Some(name)).unwrap();
+        in_bf16(&folder);
+        let wide = Model::<f64>::load(&folder).unwrap();
+        let held = Model::<f64>::load_held(&folder, Held::Filed).unwrap();
+        let tokens = Tokens::random(wide.config(), 2, 3);
+        let (expected, found) = (wide.logits(&tokens).unwrap(), held.logits(&tokens).unwrap());
+        let size = expected.max_abs();
+        // Products of the same numbers, split otherwise: some units for every number that goes into an entry of a layer.
+        let c = wide.config();
+        let terms = c.d_model + c.n_heads * c.d_head + c.d_mlp().unwrap_or(0) + c.d_vocab_out;
+        let bound = 8.0 * (terms * (c.n_layers + 1)) as f64 * f64::EPSILON * (1.0 + size);
+        for (a, b) in expected.data().iter().zip(found.data()) {
+            assert!((a - b).abs() <= bound, "{name}: {a} {b}");
+        }
+        assert!(held.weights() == wide.weights(), "{name}");
+    }
+}

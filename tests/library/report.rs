@@ -18,6 +18,7 @@ fn prompt_page() -> String {
     let model = fixture::induction::<f64>();
     let word = |token: usize| match token {
         1 => "</script><b>`".to_string(),
+        4 => "\\".to_string(),
         other => format!(" {other}"),
     };
     let question = Question {

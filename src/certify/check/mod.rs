@@ -3,8 +3,9 @@
 //! It searches nothing, and shares no arithmetic with what does: numbers are middles with radii instead of intervals, the
 //! tables are formed from the weights by the plain definition (`tables.rs` has the formulas), sizes are counted from
 //! Pascal's triangle, and of every proof in a tree the bound of `sets/mod.rs` is evaluated once. What it takes as given:
-//! which inputs a space has and which answer is right ([`Space`], [`Task`]), and how a tree is written
-//! ([`Forest::read`]).
+//! which inputs a space has and which answer is right ([`Space`], [`Task`]), how a tree is written ([`Forest::read`]), which
+//! models are of a kind that tables are of (`OneLayer::covers`), and how positions come together
+//! ([`Certified::from_positions`]).
 
 mod ball;
 mod sets;
@@ -21,13 +22,13 @@ use super::{Certified, Count};
 use crate::error::{Error, Result};
 use crate::linalg::Par;
 use crate::model::Model;
-use crate::task::{Space, Task};
+use crate::task::{Restriction, Space, Task};
 use rayon::prelude::*;
 
 /// What was found.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Checked {
-    /// The certificate is of this model, and proves these figures, which are what it says.
+    /// The certificate is of this model, and proves these figures, which are at least what it says.
     Accepted(Certified),
     /// It does not: why, and where.
     Refused(String),
@@ -35,19 +36,17 @@ pub enum Checked {
 
 /// Checks a certificate of a model: that the model is the one it names, and that what it says follows.
 ///
-/// `space` is the task's, restricted as the certificate's claim says.
-///
 /// *Cost*: for an enumeration that of every input, some microseconds each; for sets one bound a proof.
 ///
 /// # Errors
-/// When the model is of a kind that the checker has no tables of.
+/// When the model is of a kind that the checker has no tables of, or does not fit the task.
 pub fn check(
     certificate: &Certificate,
     model: &Model<f64>,
     task: &dyn Task,
-    space: &Space,
     par: Par,
 ) -> Result<Checked> {
+    task.check_model(model.config())?;
     let refused = |reason: String| Ok(Checked::Refused(reason));
     let header = &certificate.header;
     let found = hash(model);
@@ -57,9 +56,23 @@ pub fn check(
             header.weights
         ));
     }
-    if header.certified.size != space.size() || header.claim.task != task.name() {
-        return refused("it is of another task or space".into());
+    if header.claim.task != task.name() {
+        return refused(format!(
+            "it is of the task {}, expected {}",
+            header.claim.task,
+            task.name()
+        ));
     }
+    let restricted = |all: Space| {
+        let by = Restriction::parse(&header.claim.space, task.vocabulary())?;
+        all.restricted(&by)
+    };
+    let space = match task.space().map(restricted) {
+        Some(Ok(space)) if space.size() == header.certified.size => space,
+        Some(Err(e)) => return refused(format!("its space is none of the task: {e}")),
+        _ => return refused("its space is of another size".into()),
+    };
+    let space = &space;
     if !header.claim.margin.is_finite() || header.claim.margin < 0.0 {
         return refused("its margin is no number of at least zero".into());
     }

@@ -81,7 +81,7 @@ pub(super) fn sets(
 ) -> Option<Vec<Set>> {
     let (mut tokens, count, repeats) = match space.values() {
         Values::Distinct { pool, len } => (pool.clone(), *len, false),
-        Values::Product(sets) if sets.iter().all(|s| *s == sets[0]) => {
+        Values::Product(sets) if !sets.is_empty() && sets.iter().all(|s| *s == sets[0]) => {
             (sets[0].clone(), sets.len(), true)
         }
         _ => return None,

@@ -237,10 +237,12 @@ impl Walk<'_> {
         };
         let inverse = (0..t.heads).map(|h| {
             let (low, high) = (least(&|key| key[h].1.lo()), -least(&|key| -key[h].1.hi()));
-            [
-                Ball::of(high).inverse().lo().max(0.0),
-                Ball::of(low).inverse().hi(),
-            ]
+            // Where all keys may underflow nothing is above `1 / D`, and no corner is above zero.
+            let most = match low > 0.0 {
+                true => Ball::of(low).inverse().hi(),
+                false => f64::INFINITY,
+            };
+            [Ball::of(high).inverse().lo().max(0.0), most]
         });
         let inverse: Vec<[f64; 2]> = inverse.collect();
         let corner = |corner: usize| {

@@ -11,6 +11,7 @@ use faer::MatRef;
 const DOUBLE: Arithmetic = Arithmetic {
     roundoff: Double::ROUNDOFF,
     exp_error: Double::EXP_ERROR,
+    turned: false,
 };
 
 type Row = Vec<Double>;
@@ -36,7 +37,7 @@ fn plus(a: &mut [Double], b: &[Double]) {
     a.iter_mut().zip(b).for_each(|(a, &b)| *a = *a + b);
 }
 
-/// What reads the stream; what it meets is noted.
+/// What reads the stream, but for what a norm adds; what it meets is noted.
 fn read(model: &Model<f64>, site: NormSite, x: &[Double], seen: &mut Extremes) -> Row {
     let squares = |x: &[Double]| dot(x, x.iter().copied());
     let length = squares(x).to_f64() * (1.0 + f64::EPSILON);
@@ -53,9 +54,15 @@ fn read(model: &Model<f64>, site: NormSite, x: &[Double], seen: &mut Extremes) -
     let scale = (squares(&centred) / n + of(model.config().eps)).sqrt();
     seen.add(length, scale.to_f64() * (1.0 - f64::EPSILON));
     let own = model.weights().norms.get(&site);
-    let entry =
-        |(i, &x): (usize, &Double)| x / scale * weight(kind, own, i) + of(norm_bias(own, i));
+    let entry = |(i, &x): (usize, &Double)| x / scale * weight(kind, own, i);
     centred.iter().enumerate().map(entry).collect()
+}
+
+/// With what the norm adds.
+fn biased(model: &Model<f64>, site: NormSite, x: &[Double]) -> Row {
+    let own = model.config().norm.and(model.weights().norms.get(&site));
+    let entry = |(i, &x): (usize, &Double)| x + of(norm_bias(own, i));
+    x.iter().enumerate().map(entry).collect()
 }
 
 fn weight(kind: NormKind, own: Option<&Norm<f64>>, i: usize) -> Double {
@@ -84,16 +91,26 @@ pub(super) fn differences(
         })
         .collect();
     for l in 0..c.n_layers {
-        let n: Vec<Row> = (x.iter())
-            .map(|x| read(model, NormSite::Ln1(l), x, seen.attention(l)))
+        let ln1 = NormSite::Ln1(l);
+        // What is the same for all keys changes no pattern: theirs are read without what the norm adds.
+        let read_by_keys: Vec<Row> = (x.iter())
+            .map(|x| read(model, ln1, x, seen.attention(l)))
+            .collect();
+        let n: Vec<Row> = (read_by_keys.iter())
+            .map(|x| biased(model, ln1, x))
             .collect();
         let last = l + 1 == c.n_layers;
         let needed = |p: usize| !last || answers.iter().any(|&(at, _)| at == p);
-        let scale = of(c.score_scale(l));
+        let mut scale = of(c.attn_scale);
+        if c.scale_attn_by_inverse_layer_idx {
+            scale = scale * of((l + 1) as f64);
+        }
         let b_O: Row = w.blocks[l].attn.b_O.data().iter().map(|&b| of(b)).collect();
         let mut written = vec![b_O; x.len()];
         for head in (0..c.n_heads).map(|head| Head { layer: l, head }) {
-            let keys: Vec<Row> = n.iter().map(|n| map(n, w.W_K(head), None)).collect();
+            let keys: Vec<Row> = (read_by_keys.iter())
+                .map(|n| map(n, w.W_K(head), None))
+                .collect();
             let values: Vec<Row> = (n.iter())
                 .map(|n| map(n, w.W_V(head), Some(w.b_V(head))))
                 .collect();
@@ -130,7 +147,8 @@ pub(super) fn differences(
             let Some(mlp) = &w.blocks[l].mlp else {
                 continue;
             };
-            let n = read(model, NormSite::Ln2(l), &x[p], seen.neurons(l));
+            let ln2 = NormSite::Ln2(l);
+            let n = biased(model, ln2, &read(model, ln2, &x[p], seen.neurons(l)));
             let mut pre = map(&n, mlp.W_in.rows(), Some(mlp.b_in.data()));
             pre.iter_mut().for_each(|x| *x = x.max(Double::ZERO));
             plus(
@@ -140,7 +158,8 @@ pub(super) fn differences(
         }
     }
     let each = answers.iter().map(|&(p, right)| {
-        let n = read(model, NormSite::Final, &x[p], seen.unembed());
+        let last = NormSite::Final;
+        let n = biased(model, last, &read(model, last, &x[p], seen.unembed()));
         let logits = map(&n, w.W_U.rows(), Some(w.b_U.data()));
         let apart = |&other: &Double| (logits[right] - other).to_f64();
         logits.iter().map(apart).collect()

@@ -82,5 +82,27 @@ impl<'a> Deep<'a> {
 
 /// The least of some numbers; a NaN where one is.
 fn least(x: impl Iterator<Item = f64>) -> f64 {
-    x.fold(f64::INFINITY, |least, x| if x >= least { least } else { x })
+    x.fold(f64::INFINITY, |least, x| {
+        if least.is_nan() || x >= least {
+            least
+        } else {
+            x
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_nan_is_the_least() {
+        let least = |x: &[f64]| super::least(x.iter().copied());
+        assert_eq!(least(&[3.0, -1.0, 2.0]), -1.0);
+        for x in [
+            [f64::NAN, -3.0, 5.0],
+            [-3.0, f64::NAN, 5.0],
+            [-3.0, 5.0, f64::NAN],
+        ] {
+            assert!(least(&x).is_nan());
+        }
+    }
 }

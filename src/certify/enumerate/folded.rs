@@ -10,6 +10,7 @@ use crate::linalg::product;
 use crate::linalg::rounding::{gamma, spectral_at_most};
 use crate::model::{Config, Model, Norm};
 use crate::names::{Head, NormSite};
+use crate::tensor::Tensor;
 use faer::{Mat, MatRef};
 
 /// `x ↦ x W + b`
@@ -232,6 +233,11 @@ impl Folded {
     pub fn new(model: &Model<f64>) -> Result<Folded> {
         let (c, w) = (model.config(), model.weights());
         Self::covers(c)?;
+        let finite =
+            |(_, tensor): &(String, &Tensor<f64>)| tensor.data().iter().all(|x| x.is_finite());
+        if !w.tensors().iter().all(finite) {
+            return Err(Error::NotCovered("bounds are of finite weights"));
+        }
         let read = |site| Read {
             kind: c.norm,
             own: w.norms.get(&site),

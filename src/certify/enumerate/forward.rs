@@ -19,6 +19,7 @@ use pulp::Arch;
 const F64: Arithmetic = Arithmetic {
     roundoff: f64::EPSILON / 2.0,
     exp_error: 2.0 * f64::EPSILON,
+    turned: true,
 };
 
 /// A model, its first layer's queries, keys and values in tables.

@@ -19,7 +19,7 @@ struct Slot {
 
 /// What the bounds of all nodes of a root are made of.
 #[derive(Clone, Debug)]
-pub struct Keys {
+pub(super) struct Keys {
     heads: usize,
     fixed: Vec<Slot>,
     /// By group.
@@ -43,7 +43,7 @@ pub struct Keys {
 
 /// What is the same for all rivals on a node.
 #[derive(Clone, Debug, Default)]
-pub struct Frame {
+pub(super) struct Frame {
     /// By head, no more and no less than `1 / D`.
     inverse: Vec<[f64; 2]>,
     /// By group and place, the keys of the ranks that a token may have.
@@ -52,7 +52,7 @@ pub struct Frame {
 
 /// What an evaluation found that did not show what it should.
 #[derive(Clone, Debug, Default)]
-pub struct Worst {
+pub(super) struct Worst {
     /// The bound on `G`, at the corner looked at.
     pub lower: f64,
     /// What `G` is at the worst choice found, about.

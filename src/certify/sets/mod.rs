@@ -42,7 +42,6 @@ mod problem;
 mod search;
 mod tree;
 
-pub use bound::Keys;
 pub use problem::{Group, Problem, Root, State};
 pub use search::{Search, Stop};
 pub use tree::{Forest, Node, Proof, Verdict};

@@ -197,12 +197,23 @@ impl Problem {
         let ranks = task.ranks().ok_or(Error::NotCovered(
             "cells and sets are of tasks whose answers are the values of given ranks",
         ))?;
-        let answers = task.read_at().into_iter().zip(ranks);
+        let places = task.read_at();
+        if places.len() != ranks.len() || places.is_empty() {
+            return Err(Error::NotCovered(
+                "cells and sets are of tasks with a rank for every answer",
+            ));
+        }
         let problem = |(position, rank)| {
             let roots = Self::roots(space, causal, (position, rank))?;
-            Ok(Problem { position, roots })
+            let problem = Problem { position, roots };
+            match problem.size() == Some(space.size()) {
+                true => Ok(problem),
+                false => Err(Error::NotCovered(
+                    "the sets of an answer are not the whole space",
+                )),
+            }
         };
-        answers.map(problem).collect()
+        places.into_iter().zip(ranks).map(problem).collect()
     }
 
     fn roots(space: &Space, causal: bool, answer: (usize, usize)) -> Result<Vec<Root>> {
@@ -231,12 +242,10 @@ impl Problem {
         }
     }
 
-    /// The inputs of all roots together.
-    pub fn size(&self) -> u128 {
-        self.roots
-            .iter()
-            .map(|root| State::new(root).size(root))
-            .sum()
+    /// The inputs of all roots together, if they can be counted.
+    fn size(&self) -> Option<u128> {
+        let mut sizes = self.roots.iter().map(|root| State::new(root).size(root));
+        sizes.try_fold(0, u128::checked_add)
     }
 }
 

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 pub struct Proof {
     /// Its class.
     pub rival: usize,
-    /// By head `λ`, in the certificate's steps; empty for the mean ([`Keys::mean`](super::Keys::mean)).
+    /// By head `λ`, in the certificate's steps; empty for the mean of `g`, weighted by `e`.
     pub lambda: Vec<i16>,
 }
 
@@ -194,14 +194,6 @@ impl Node {
             _ => return Err(damaged()),
         };
         Ok(Node { proofs, verdict })
-    }
-
-    /// How many nodes there are, itself counted.
-    pub fn count(&self) -> usize {
-        match &self.verdict {
-            Verdict::Branch(_, children) => 1 + children.iter().map(Node::count).sum::<usize>(),
-            _ => 1,
-        }
     }
 }
 

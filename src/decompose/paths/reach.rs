@@ -73,8 +73,12 @@ impl<T: Scalar> Reach<T> {
         let at = self.of(head);
         let mut all = Vec::new();
         for (start, values) in &at.rows {
-            let products = cotangent.data().iter().zip(values.data());
-            all.push((*start, products.map(|(&g, &v)| g * v).sum()));
+            // By position first: no term meets more roundings than its features and the positions.
+            let at = |p: usize| -> T {
+                let products = cotangent.slice(&[p]).iter().zip(values.slice(&[p]));
+                products.map(|(&g, &v)| g * v).sum()
+            };
+            all.push((*start, (0..paths.pos).map(at).sum()));
         }
         if let Some((starts, rows, factors)) = &at.multiples {
             let products = times(rows.mat(&[]), cotangent.mat(&[]).transpose());

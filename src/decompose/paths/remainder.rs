@@ -56,7 +56,7 @@ impl<T: Scalar> Paths<'_, T> {
     pub(super) fn roundings(&self) -> usize {
         let c = self.config;
         // A product over the features, where the mean was taken off a product over them before; the head's width and the
-        // positions; sums over heads and starts; scales, factors, and what the bounds themselves take.
+        // positions (sums over both are of sums over one); sums over heads and starts; scales, factors, and what the bounds themselves take.
         let centred = c.norm.is_some_and(|norm| norm.centred);
         let mean = if centred { c.d_model } else { 0 };
         c.d_model + mean + c.d_head + self.pos + c.n_heads + self.starts.len() + 32

@@ -142,7 +142,7 @@ impl<'a, T: Scalar> Paths<'a, T> {
             row_size: T::from_f64(size * reads.most()),
             constants: constants.map(|(c, x)| (start(c), T::from_f64(x))).collect(),
             constants_size: T::from_f64(size * reads.constants_size()),
-            weighed: 3 * c.d_model + c.n_heads * c.d_head + 32,
+            weighed: reads.roundings(),
         })
     }
 

@@ -238,7 +238,11 @@ pub fn score_parts<T: Scalar>(
         None => 0.0,
     };
     let norm = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>().sqrt();
-    let (q, k) = (norm(&total(&query.rows)), norm(&total(&key.rows)));
+    // At most the norms of the exact sums, of which the computed ones are off by their own rounding.
+    let (q, k) = (
+        norm(&total(&query.rows)) + query.off * query.size,
+        norm(&total(&key.rows)) + key.off * key.size,
+    );
     // The run's product of its own query and key, and of what these may be off; then the table's own roundings.
     let (dq, dk) = (query.run_off, key.run_off);
     let run = dq * k + q * dk + dq * dk;

@@ -70,6 +70,8 @@ pub(in crate::decompose) struct Reads {
     first: usize,
     d_head: usize,
     turns: Option<Turns<f64>>,
+    /// By how much a turn makes the norm of an entry's terms larger at most: twice, times what rotations are scaled by.
+    turned: f64,
 }
 
 /// What is added to a query or key whatever is in the stream.
@@ -172,6 +174,9 @@ impl Reads {
             turns: c
                 .rotary_at(head.layer)
                 .map(|rotary| Turns::new(rotary, [place])),
+            turned: c
+                .rotary_at(head.layer)
+                .map_or(1.0, |rotary| 2.0 * rotary.scale().max(1.0)),
         })
     }
 
@@ -288,21 +293,24 @@ impl Reads {
             .map_or(0.0, norm);
         let read = ln1 * frobenius_at_most(self.W.mat(&[])) + norm(&self.b);
         let added = self.norm_bias().map_or(0.0, |b| norm(b.data()));
-        // Turned, an entry is made of two.
-        read * self.most_past_projection() + 2.0 * added
+        read * self.most_past_projection() + self.turned * added
     }
 
     fn most_past_projection(&self) -> f64 {
         let norm = self.qk_norm.as_ref().map_or(1.0, AtScale::most);
-        let turned = if self.turns.is_some() { 2.0 } else { 1.0 };
-        norm * turned
+        norm * self.turned
+    }
+
+    /// How many roundings a term of a query or key meets, read or going back: two means, the projection, and what is done to
+    /// an entry.
+    pub fn roundings(&self) -> usize {
+        let (d, width) = (self.W.shape()[0], self.b.len());
+        2 * d + 2 * width + self.d_head + 32
     }
 
     /// How far a term of a query or key may be off after rounding in `T`, relative to its size.
     pub fn gamma<T: Scalar>(&self) -> f64 {
-        // Two means, the projection, and what is done to an entry.
-        let (d, width) = (self.W.shape()[0], self.b.len());
-        gamma::<T>(2 * d + width + self.d_head + 32).to_f64()
+        gamma::<T>(self.roundings()).to_f64()
     }
 }
 

@@ -50,13 +50,11 @@ pub(super) fn read<T: Scalar>(
         .map(|stored| stored.found_in(file))
         .collect::<Result<_>>()?;
     check_names(family, config, prefix, &all, file)?;
-    let entries = all
-        .iter()
-        .map(|stored| stored.shape.iter().product::<usize>());
-    check_room(
-        (entries.sum::<usize>() * held.bytes::<T>()) as u64,
-        "the weights",
-    )?;
+    let bytes = all.iter().zip(&found).map(|(stored, name)| {
+        let entries = stored.shape.iter().product::<usize>();
+        entries * held.bytes::<T>(file.dtype(name))
+    });
+    check_room(bytes.sum::<usize>() as u64, "the weights")?;
 
     let mut places = BTreeMap::new();
     for (i, stored) in all.iter().enumerate() {
@@ -69,11 +67,12 @@ pub(super) fn read<T: Scalar>(
     let filed = |parameter: &str, shape: &[usize]| -> Result<Option<Tensor<T>>> {
         let tied = parameter == UNEMBED && storage.tied;
         let place = places.get(if tied { EMBED } else { parameter });
-        let Some(&(i, part)) = place.filter(|_| held == Held::Filed && !changed) else {
+        let here = held.keeps(parameter) && !changed;
+        let Some(&(i, part)) = place.filter(|_| here) else {
             return Ok(None);
         };
         let stored = &all[i];
-        if stored.parts.len() > 1 || parameter == POSITIONS {
+        if stored.parts.len() > 1 {
             return Ok(None);
         }
         let Some(narrow) = file.narrow::<T>(found[i])? else {
@@ -131,7 +130,7 @@ pub(super) fn read<T: Scalar>(
                 if let Some(map) = value(BEFORE)? {
                     own = product(&own, &map, config.d_vocab);
                 }
-                let own = held.tensor(Tensor::from_vec(shape, own));
+                let own = held.tensor(parameter, Tensor::from_vec(shape, own));
                 return Ok(own.times(storage.embed_scale));
             }
             POSITIONS => drop(own.drain(..storage.first_position * config.d_model)),
@@ -142,7 +141,7 @@ pub(super) fn read<T: Scalar>(
             }
             _ => {}
         }
-        Ok(held.tensor(Tensor::from_vec(shape, own)))
+        Ok(held.tensor(parameter, Tensor::from_vec(shape, own)))
     })
 }
 

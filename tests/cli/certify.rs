@@ -1,0 +1,80 @@
+//! Certificates: what is written is accepted, what is changed is not, and what cannot be done is said.
+
+use crate::program::{Scratch, texts};
+use serde_json::json;
+
+#[test]
+fn what_is_proved_is_accepted_and_what_is_changed_is_refused() {
+    let s = Scratch::new();
+    let asked = "certify fixture:max_of_k --space tokens=0-9";
+    let proved = s.json(&format!("{asked} --out cert"));
+    let all = &proved["certified"]["all"];
+    assert_eq!(*all, json!({"right": "10000", "wrong": "0"}));
+    let checked = s.json("certify --check cert fixture:max_of_k");
+    assert_eq!(checked["accepted"], json!(true));
+    assert_eq!(checked["certified"], proved["certified"]);
+
+    // More than is proved; another model; another space of the same size.
+    let text = String::from_utf8(s.read("cert")).unwrap();
+    let more = text.replace("\"size\":\"10000\"", "\"size\":\"10001\"");
+    s.write("more", more.as_bytes());
+    let other = text.replace("tokens=0-9", "tokens=10-19");
+    s.write("other", other.as_bytes());
+    for (line, status) in [
+        ("certify --check more fixture:max_of_k", 1),
+        ("certify --check cert fixture:sorted_list", 1),
+        ("certify --check other fixture:max_of_k", 0),
+    ] {
+        let args: Vec<&str> = line.split_whitespace().collect();
+        assert_eq!(texts(s.command(&args).output()).0, Some(status), "{line}");
+    }
+    s.bad("certify --check data fixture:max_of_k", "not a certificate");
+}
+
+#[test]
+fn sets_are_gone_on_with_once_they_are_checked() {
+    let s = Scratch::new();
+    let asked = "certify fixture:sorted_list --space tokens=0-11 --out cert --cutoff";
+    let share = |line: &str| s.json(line)["share"].as_f64().unwrap();
+    let coarse = share(&format!("{asked} 1e-1"));
+    let finer = share(&format!("{asked} 1e-2 --resume"));
+    assert!(coarse <= finer && finer <= 1.0, "{coarse} {finer}");
+    let checked = s.json("certify --check cert fixture:sorted_list");
+    assert_eq!(checked["accepted"], json!(true));
+    // A share of all but one list is not all of them, and is not printed so.
+    let text = s.ok("certify --check cert fixture:sorted_list");
+    assert!(
+        finer == 1.0 || !text.contains("all       100.0000"),
+        "{text}"
+    );
+
+    let mut bytes = s.read("cert");
+    let last = bytes.len() - 1;
+    bytes[last] ^= 0x55;
+    s.write("cert", &bytes);
+    s.bad(&format!("{asked} 1e-3 --resume"), "");
+}
+
+#[test]
+fn what_would_be_ignored_is_refused() {
+    let s = Scratch::new();
+    for flag in ["--cutoff 0.1", "--shard 1/2", "--resume --out cert"] {
+        let name = flag.split_whitespace().next().unwrap();
+        s.bad(
+            &format!("certify fixture:brackets --space length=0-4 {flag}"),
+            &format!("{name}: these inputs are not divided into sets"),
+        );
+    }
+    s.bad(
+        "certify fixture:brackets --space length=0-4 --out cert",
+        "--out: what is found of this model cannot be checked by other means",
+    );
+    let walked = s.json("certify fixture:brackets --space length=0-4");
+    assert_eq!(walked["certified"]["size"], json!("31"));
+    s.bad("certify fixture:induction", "fits no task");
+    s.bad(
+        "certify --check data --cutoff 0.1 fixture:max_of_k",
+        "cannot be used with",
+    );
+    s.bad("certify fixture:max_of_k --weights file", "--weights file");
+}
