@@ -33,6 +33,7 @@ mod study;
 mod sweep;
 mod task;
 mod train;
+mod weights;
 mod words;
 
 use anyhow::Result;
@@ -76,6 +77,7 @@ enum Command {
     Prove(prove::Args),
     Compose(compose::Args),
     Heads(heads::Args),
+    Weights(weights::Args),
     Paths(paths::Args),
     Ablate(ablate::Args),
     Patch(patch::Args),
@@ -151,6 +153,7 @@ fn dispatch(cli: &Cli) -> Result<ExitCode> {
         Command::Prove(args) => prove::run(args, common),
         Command::Compose(args) => compose::run(args, common),
         Command::Heads(args) => heads::run(args, common),
+        Command::Weights(args) => weights::run(args, common),
         Command::Paths(args) => paths::run(args, common),
         Command::Ablate(args) => ablate::run(args, common),
         Command::Patch(args) => patch::run(args, common),

@@ -17,6 +17,7 @@ mod scores;
 mod source;
 mod stack;
 mod summary;
+mod token_circuits;
 mod turned;
 
 pub use and_gate::{AndGate, and_gate};
@@ -40,4 +41,5 @@ pub use stack::{By, Component, Stack, residual_stack};
 pub use summary::{
     Counts, Histogram, OfClass, Summary, histogram_by_class, summary, summary_by_class,
 };
+pub use token_circuits::{TokenCircuits, query_key, value_output};
 pub use turned::Distance;

@@ -95,14 +95,7 @@ pub fn source_attribution_through<T: Scalar>(
     logit: Logit<'_, T>,
 ) -> Result<Tensor<T>> {
     for head in [earlier, later] {
-        check_layer(model, head.layer)?;
-        if head.head >= model.config().n_heads {
-            return Err(Error::NoSuchHead {
-                head,
-                layers: model.config().n_layers,
-                heads: model.config().n_heads,
-            });
-        }
+        model.config().check_head(head)?;
     }
     if earlier.layer >= later.layer {
         return Err(Error::NotUpstream(format!(

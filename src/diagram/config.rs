@@ -2,7 +2,7 @@
 
 use super::rotary::RotaryPositions;
 use crate::error::{Error, Result};
-use crate::names::NormSite;
+use crate::names::{Head, NormSite};
 use serde::{Deserialize, Serialize};
 
 /// What an MLP's neurons compute.
@@ -360,6 +360,23 @@ impl Config {
             NormSite::Neurons(_) => Some(NormKind::LN_PRE),
             NormSite::Final => stands(&[Before, Around, Output]),
             NormSite::MlmHead => self.mlm_head.map(|_| self.norm.unwrap_or(NormKind::LN)),
+        }
+    }
+
+    /// Whether attention reads a norm of the stream, and not the stream itself.
+    pub(crate) fn reads_ln1(&self) -> bool {
+        self.norm_place != NormPlace::Stream && self.norm_at(NormSite::Ln1(0)).is_some()
+    }
+
+    /// That there is such a head.
+    pub(crate) fn check_head(&self, head: Head) -> Result<()> {
+        match head.layer < self.n_layers && head.head < self.n_heads {
+            true => Ok(()),
+            false => Err(Error::NoSuchHead {
+                head,
+                layers: self.n_layers,
+                heads: self.n_heads,
+            }),
         }
     }
 

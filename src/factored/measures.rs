@@ -3,7 +3,8 @@
 use super::Factored;
 use crate::error::Result;
 use crate::linalg::{
-    Par, TopK, cosines, product, product_with, top_k_of_product, triangular_factor,
+    Entry, Par, TopK, cosines, largest_of_product, product, product_with, top_k_of_product,
+    triangular_factor,
 };
 use crate::tensor::Scalar;
 use faer::Mat;
@@ -141,6 +142,37 @@ impl<T: Scalar> Factored<T> {
     /// ```
     pub fn top_k(&self, k: usize, par: Par) -> Result<TopK<T>> {
         top_k_of_product(self.A(), self.B(), k, par)
+    }
+
+    /// The `k` largest entries of all, the largest first; of equal ones the one further up, then further left. Where `k` is more
+    /// than there are, all of them.
+    ///
+    /// # Errors
+    /// As [`Factored::top_k`].
+    ///
+    /// # Cost
+    /// At most `2 m r n` operations, far fewer where the norms of the factors' rows and columns differ: what cannot be among the
+    /// largest is not computed. Memory for a copy of both factors.
+    ///
+    /// ```
+    /// use pathsum::{Factored, Par};
+    /// use faer::Mat;
+    /// let X = Factored::new(Mat::from_fn(2, 1, |i, _| 1.0 - 2.0 * i as f64), Mat::from_fn(1, 5, |_, j| j as f64));
+    /// let largest = X.largest(1, Par::Seq)?[0];
+    /// assert_eq!((largest.row, largest.column, largest.value), (0, 4, 4.0));
+    /// # Ok::<(), pathsum::Error>(())
+    /// ```
+    pub fn largest(&self, k: usize, par: Par) -> Result<Vec<Entry<T>>> {
+        largest_of_product(self.A(), self.B(), k, par)
+    }
+
+    /// The `k` smallest entries of all, the smallest first. As [`Factored::largest`] otherwise.
+    pub fn smallest(&self, k: usize, par: Par) -> Result<Vec<Entry<T>>> {
+        let mut found = (-self).largest(k, par)?;
+        found
+            .iter_mut()
+            .for_each(|entry| entry.value = -entry.value);
+        Ok(found)
     }
 
     /// The `k` smallest entries of every row, the smallest first. As [`Factored::top_k`] otherwise.

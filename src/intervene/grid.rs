@@ -292,16 +292,8 @@ impl Scope {
         };
         within("layer", &self.layers, config.n_layers)?;
         within("position", &self.positions, pos)?;
-        for head in self.heads.iter().flatten() {
-            if head.layer >= config.n_layers || head.head >= config.n_heads {
-                return Err(Error::NoSuchHead {
-                    head: *head,
-                    layers: config.n_layers,
-                    heads: config.n_heads,
-                });
-            }
-        }
-        Ok(())
+        let mut heads = self.heads.iter().flatten();
+        heads.try_for_each(|&head| config.check_head(head))
     }
 
     fn layers(&self, config: &Config) -> Vec<usize> {

@@ -1,7 +1,9 @@
-//! `eval`, `prove`, `plan`, `compose` and `paths`.
+//! `eval`, `prove`, `plan`, `compose`, `weights` and `paths`.
 
 use crate::program::{ROUNDING, Scratch, small_model, small_tokens, table, texts};
-use pathsum::Run;
+use faer::Mat;
+use pathsum::decompose::{Distance, TokenCircuits, query_key};
+use pathsum::{Par, Run};
 use serde_json::{Value, json};
 
 #[test]
@@ -182,6 +184,66 @@ fn plan_and_compose_say_what_they_cost_and_found() {
 }
 
 #[test]
+fn weights_say_what_tokens_do_to_logits() {
+    let s = Scratch::new();
+    // The induction head writes what it attends to, and looks for the token itself.
+    let json = s.json("weights fixture:induction --top 2");
+    let heads = json["heads"].as_array().unwrap();
+    assert_eq!((&heads[1]["head"], heads.len()), (&json!("1.0"), 2));
+    let entries = heads[1]["entries"].as_array().unwrap();
+    assert_eq!(entries.len(), 2);
+    assert!(entries.iter().all(|e| e["token"] == e["logit"]), "{json}");
+    let sizes = heads[1]["W_OV"].as_array().unwrap();
+    let sizes: Vec<f64> = sizes.iter().map(|x| x.as_f64().unwrap()).collect();
+    assert!(sizes[0] > 0.0 && sizes.is_sorted_by(|a, b| a >= b));
+    let smallest = s.json("weights model --smallest --top 1");
+    let largest = s.json("weights model --top 1");
+    let first = |json: &Value| json["direct"][0]["value"].as_f64().unwrap();
+    assert!(first(&smallest) < first(&largest));
+
+    // All directions together are the matrix: each end lists five of seven tokens, and all logits.
+    let model = small_model();
+    let head = "1.0".parse().unwrap();
+    let circuits = TokenCircuits::new(&model).unwrap();
+    let W_QK = query_key(&model, head, Distance::At(0)).unwrap();
+    let keys = W_QK.times_dense(circuits.W_E().transpose(), Par::Seq);
+    for (circuit, expected) in [
+        ("ov", circuits.of(head, Par::Seq).unwrap()),
+        ("qk", keys.dense_times(circuits.W_E(), Par::Seq)),
+    ] {
+        let expected = expected.AB(Par::Seq);
+        let asked = format!("weights model --head 1.0 --circuit {circuit} --top 4");
+        let json = s.json(&asked);
+        let directions = json["directions"].as_array().unwrap();
+        assert_eq!(directions.len(), 4);
+        let mut sum = Mat::<f64>::zeros(expected.nrows(), expected.ncols());
+        for direction in directions {
+            let size = direction["singular_value"].as_f64().unwrap();
+            // At the other end every sign is the other.
+            let along = |side: &str, n: usize| {
+                let mut all = vec![f64::NAN; n];
+                for (end, sign) in [(0, 1.0), (1, -1.0)] {
+                    for one in direction["ends"][end][side].as_array().unwrap() {
+                        let at = one["index"].as_u64().unwrap() as usize;
+                        all[at] = sign * one["value"].as_f64().unwrap();
+                    }
+                }
+                all
+            };
+            let reads = along("reads", expected.nrows());
+            let writes = along("writes", expected.ncols());
+            for (i, j) in (0..reads.len()).flat_map(|i| (0..writes.len()).map(move |j| (i, j))) {
+                sum[(i, j)] += size * reads[i] * writes[j];
+            }
+        }
+        let off = (&sum - &expected).norm_max();
+        assert!(off <= ROUNDING * expected.norm_max(), "{circuit}: {off:e}");
+        let name = if circuit == "ov" { "W_OV" } else { "W_QK" };
+        assert!(s.ok(&asked).contains(name));
+    }
+}
+
+#[test]
 fn paths_lists_the_largest_and_certifies_the_rest() {
     let s = Scratch::new();
     let logits = small_model().logits(&small_tokens()).unwrap();
@@ -286,6 +348,11 @@ fn paths_refuses_what_is_not_there() {
         attribute model --tokens data --score 1.0 --query 0 --key 0 --by source => --by source
         attribute model --tokens data --logit 1 --top 3 => --score
         compose model --kind q --distance 2 => no rotary positions
+        weights model --distance 2 => no rotary positions
+        weights model --head 2.0 => head 2.0: this model has 2 layers of 2 heads
+        weights model --head 1.0 --top 0 => --top 0
+        weights model --circuit qk => --head
+        weights model --head 1.0 --smallest => cannot be used with
         paths model --tokens data --position 0 --logit 0 --by layer => 'layer'";
     for (line, said) in table(bad) {
         s.bad(line, said);

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_pathsum");
-pub const SUBCOMMANDS: [&str; 27] = [
+pub const SUBCOMMANDS: [&str; 28] = [
     "info",
     "convert",
     "process",
@@ -29,6 +29,7 @@ pub const SUBCOMMANDS: [&str; 27] = [
     "plan",
     "prove",
     "compose",
+    "weights",
     "paths",
     "report",
     "ablate",

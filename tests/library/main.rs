@@ -31,5 +31,6 @@ mod statements;
 mod stories;
 mod task;
 mod text;
+mod token_circuits;
 mod train;
 mod user;

@@ -3,7 +3,7 @@
 mod reads;
 
 pub use reads::Side;
-pub(super) use reads::{Constant, Reads, check_head};
+pub(super) use reads::{Constant, Reads};
 
 use super::stack::{Row, Rows, row_hooks};
 use super::{By, Component};
@@ -98,7 +98,7 @@ impl ScoreParts {
     /// # Errors
     /// When there is no such head.
     pub fn hooks(config: &Config, head: Head, by: By) -> Result<Vec<Hook>> {
-        check_head(config, head)?;
+        config.check_head(head)?;
         let mut hooks = row_hooks(config, Hook::ResidPre(head.layer), by);
         for hook in Reads::hooks(config, head.layer) {
             if !hooks.contains(&hook) {
@@ -271,7 +271,7 @@ pub(super) fn check_score<T: Scalar>(
     sequence: usize,
     score: Score,
 ) -> Result<()> {
-    check_head(c, score.head)?;
+    c.check_head(score.head)?;
     let shape = cache.require(Hook::Embed)?.shape();
     for (what, at, most) in [
         ("sequence", sequence, shape[0]),

@@ -1,8 +1,8 @@
 //! How a head's query or key is read off the stream at one position: with the run's scales a linear map and a constant.
 
 use crate::decompose::{in_precision, norm_in_precision};
-use crate::diagram::{NormPlace, QkNorm};
-use crate::error::{Error, Result};
+use crate::diagram::QkNorm;
+use crate::error::Result;
 use crate::linalg::product;
 use crate::linalg::rounding::{frobenius_at_most, gamma};
 use crate::model::{Cache, Config, Model};
@@ -88,7 +88,7 @@ impl Reads {
     /// The hooks that are needed beside those of what is in the stream.
     pub fn hooks(c: &Config, layer: usize) -> Vec<Hook> {
         let scales = [NormSite::Ln1(layer), NormSite::Q(layer), NormSite::K(layer)];
-        let ln1_is_read = reads_ln1(c);
+        let ln1_is_read = c.reads_ln1();
         let scales = scales
             .into_iter()
             .filter(|&site| c.norm_at(site).is_some())
@@ -127,7 +127,7 @@ impl Reads {
             let value = cache.require(hook)?;
             Ok(value.slice(&[sequence, position]))
         };
-        let ln1 = match reads_ln1(c) {
+        let ln1 = match c.reads_ln1() {
             true => norm_in_precision::<T, f64>(model, NormSite::Ln1(head.layer)),
             false => None,
         };
@@ -311,22 +311,5 @@ impl Reads {
     /// How far a term of a query or key may be off after rounding in `T`, relative to its size.
     pub fn gamma<T: Scalar>(&self) -> f64 {
         gamma::<T>(self.roundings()).to_f64()
-    }
-}
-
-/// Whether attention reads a norm of the stream, and not the stream itself.
-fn reads_ln1(c: &Config) -> bool {
-    c.norm_place != NormPlace::Stream && c.norm_at(NormSite::Ln1(0)).is_some()
-}
-
-/// That a model has such a head.
-pub(in crate::decompose) fn check_head(c: &Config, head: Head) -> Result<()> {
-    match head.layer < c.n_layers && head.head < c.n_heads {
-        true => Ok(()),
-        false => Err(Error::NoSuchHead {
-            head,
-            layers: c.n_layers,
-            heads: c.n_heads,
-        }),
     }
 }
