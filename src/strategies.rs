@@ -67,7 +67,7 @@ const PADS: u32 = 2;
 /// Against how many others.
 const OTHERS: u32 = 5;
 
-const ACT_FNS: [ActFn; 10] = [
+const ACT_FNS: [ActFn; 11] = [
     ActFn::Relu,
     ActFn::Gelu,
     ActFn::GeluNew,
@@ -76,6 +76,7 @@ const ACT_FNS: [ActFn; 10] = [
     ActFn::QuickGelu,
     ActFn::GeluPytorchTanh,
     ActFn::Silu,
+    ActFn::Linear,
     ActFn::Solu,
     ActFn::SoluLn,
 ];

@@ -25,6 +25,8 @@ pub enum ActFn {
     GeluPytorchTanh,
     /// `x / (1 + e^-x)`
     Silu,
+    /// `x`: gated neurons are then bilinear in what they read.
+    Linear,
     /// `x softmax(x)`
     Solu,
     /// `x softmax(x)`, then a LayerNorm over the neurons.

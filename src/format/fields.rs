@@ -26,7 +26,7 @@ enum Mode {
 }
 
 /// The activation functions by their names; of several names the first is written.
-const ACT_FNS: [(&str, ActFn); 11] = [
+const ACT_FNS: [(&str, ActFn); 12] = [
     ("relu", ActFn::Relu),
     ("gelu", ActFn::Gelu),
     ("gelu_python", ActFn::Gelu),
@@ -38,6 +38,7 @@ const ACT_FNS: [(&str, ActFn); 11] = [
     ("quick_gelu", ActFn::QuickGelu),
     ("silu", ActFn::Silu),
     ("swish", ActFn::Silu),
+    ("linear", ActFn::Linear),
 ];
 
 pub(super) fn refuse<T>(field: &'static str, reason: impl Into<String>) -> Result<T> {

@@ -85,6 +85,7 @@ impl ActFn {
             ActFn::GeluBloom => gelu_tanh(x, c(0.79788456)),
             ActFn::QuickGelu => map_in_place(x, |x| x / (one + (-(c(1.702) * x)).exp_lane())),
             ActFn::Silu => map_in_place(x, |x| x / (one + (-x).exp_lane())),
+            ActFn::Linear => {}
             ActFn::Solu | ActFn::SoluLn => {
                 let mut weights = x.to_vec();
                 softmax_rows(&mut weights, d_mlp);
@@ -133,6 +134,7 @@ pub(crate) fn activate_back<T: Scalar>(act_fn: ActFn, pre: &[T], d: &mut [T], d_
             let s = T::ONE / (T::ONE + (-x).exp_lane());
             d * s * (T::ONE + x * (T::ONE - s))
         }),
+        ActFn::Linear => {}
         ActFn::Solu | ActFn::SoluLn => {
             let mut weights = pre.to_vec();
             softmax_rows(&mut weights, d_mlp);
@@ -176,6 +178,7 @@ mod tests {
             ActFn::GeluBloom => tanh(0.79788456),
             ActFn::QuickGelu => x / (1.0 + (-1.702 * x).exp()),
             ActFn::Silu => x / (1.0 + (-x).exp()),
+            ActFn::Linear => x,
             ActFn::Solu | ActFn::SoluLn => unreachable!("SoLU is no function of one neuron"),
         }
     }
@@ -192,6 +195,7 @@ mod tests {
             ActFn::QuickGelu,
             ActFn::GeluPytorchTanh,
             ActFn::Silu,
+            ActFn::Linear,
         ] {
             let mut out = inputs.clone();
             f.apply(&mut out, inputs.len());

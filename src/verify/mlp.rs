@@ -26,6 +26,7 @@ fn act<T: Scalar>(act_fn: ActFn, x: T) -> f64 {
         ActFn::GeluBloom => gelu(0.79788456),
         ActFn::QuickGelu => x / (1.0 + (-1.702 * x).exp()),
         ActFn::Silu => x / (1.0 + (-x).exp()),
+        ActFn::Linear => x,
         ActFn::Solu | ActFn::SoluLn => unreachable!("SoLU is no function of one neuron"),
     }
 }
@@ -39,7 +40,7 @@ const SIGMOIDAL: f64 = 2.0 * (6.0 * 0.5 + 1.0 + 1.0 + ELEMENTARY + 2.0);
 /// The function of one neuron, and how far it may be off.
 fn neuron<T: Scalar>(act_fn: ActFn, x: T) -> (f64, f64) {
     let bound = match act_fn {
-        ActFn::Relu => 0.0,
+        ActFn::Relu | ActFn::Linear => 0.0,
         _ => {
             let size = x.to_f64().abs();
             SIGMOIDAL * unit::<T>().to_f64() * size + T::MIN_POSITIVE.to_f64()

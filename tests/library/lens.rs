@@ -83,6 +83,7 @@ fn end(model: &Model<f64>, row: &[f64]) -> Option<Vec<(f64, f64)>> {
         for y in &mut y {
             *y = match act_fn {
                 ActFn::Relu => y.max(0.0),
+                ActFn::Linear => *y,
                 ActFn::Silu => *y / (1.0 + (-*y).exp()),
                 ActFn::QuickGelu => *y / (1.0 + (-1.702 * *y).exp()),
                 _ => return None,

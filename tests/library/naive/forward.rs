@@ -687,6 +687,7 @@ fn activate(r: Rounding, act_fn: ActFn, n: Num) -> Num {
     let tanh = |k: f64| 0.5 * x * (1.0 + (k * (x + 0.044715 * x.powi(3))).tanh());
     let value = match act_fn {
         ActFn::Relu => return Num::new(x.max(0.0), n.e),
+        ActFn::Linear => return n,
         ActFn::Gelu => 0.5 * x * (1.0 + libm::erf(x / 2f64.sqrt())),
         ActFn::GeluNew | ActFn::GeluPytorchTanh => tanh((2.0 / std::f64::consts::PI).sqrt()),
         ActFn::GeluFast => tanh(0.7978845608),
