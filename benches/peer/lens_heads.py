@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Compare `pathsum lens` and `pathsum heads` with PyTorch and transformers, in float64.
+"""Compare `pathsum lens`, `pathsum heads` and `pathsum loss` with PyTorch and transformers, in float64.
 
     python lens_heads.py --pathsum target/release/pathsum FOLDER [FOLDER ...]
 
 Each FOLDER is a Hugging Face model's. Tokens are drawn, with many repeats; models that have pads get some. What is compared
 is worked out here from the activations of transformers, without pathsum: the logits that the model's own last norm and
 head make of the stream at each layer, what attention, MLPs and heads add to the logits at the run's scale, and the scores
-of every head. Prints the largest differences of each model; exits with status 1 if any is more than 1e-9 of the largest
+of every head; where a folder has a tokenizer, the loss of each token of a text that is read in windows. Prints the largest differences of each model; exits with status 1 if any is more than 1e-9 of the largest
 number that it is among.
 
 Needs the environment of docs/make_reference.py.
@@ -268,6 +268,33 @@ def compare_heads(program, folder, peer, file, tokens, mask, d):
             assert own["copying"] is None
 
 
+TEXT = "Once upon a time there was a little girl. She had a red ball, and went to the park with her mother. "
+
+
+def compare_loss(program, folder, peer, scratch, d):
+    """Windows of 24 tokens, each 10 after the one before; a token counts in the first window that foretells it."""
+    window, stride = 24, 10
+    file = Path(scratch) / "text.txt"
+    file.write_text(TEXT)
+    given = ("--text", file, "--window", window, "--stride", stride, "--each")
+    (found,) = pathsum(program, "loss", folder, *given)["texts"]
+    tokens = torch.tensor(found["tokens"])
+    assert len(tokens) > window + stride
+    assert len(found["loss"]) == len(tokens) - 1
+    counted = 1
+    for first in range(0, len(tokens), stride):
+        own = tokens[first : first + window]
+        if first + len(own) <= counted:
+            break
+        with torch.no_grad(), make.float32_means_float64(), make.watch_for_narrow_floats():
+            logits = peer.model(own[None]).logits[0]
+        losses = torch.nn.functional.cross_entropy(logits[:-1], own[1:], reduction="none")
+        for i in range(counted, first + len(own)):
+            d.add("loss", found["loss"][i - 1], losses[i - first - 1].item())
+        counted = first + len(own)
+    assert counted == len(tokens)
+
+
 def compare(program, folder, seed):
     peer = Peer(str(folder))
     generator = torch.Generator().manual_seed(seed)
@@ -290,6 +317,8 @@ def compare(program, folder, seed):
         else:
             pathsum(program, "lens", folder, "--tokens", file, fails=True)
         compare_heads(program, folder, peer, file, tokens, mask, d)
+        if (folder / "tokenizer.json").exists() and "logits" in peer.acts:
+            compare_loss(program, folder, peer, scratch, d)
     return d.largest
 
 

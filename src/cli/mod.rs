@@ -4,6 +4,7 @@ mod ablate;
 mod args;
 mod attribute;
 mod batch;
+mod bilinear;
 mod cache;
 mod certify;
 mod check;
@@ -78,6 +79,7 @@ enum Command {
     Compose(compose::Args),
     Heads(heads::Args),
     Weights(weights::Args),
+    Bilinear(bilinear::Args),
     Paths(paths::Args),
     Ablate(ablate::Args),
     Patch(patch::Args),
@@ -154,6 +156,7 @@ fn dispatch(cli: &Cli) -> Result<ExitCode> {
         Command::Compose(args) => compose::run(args, common),
         Command::Heads(args) => heads::run(args, common),
         Command::Weights(args) => weights::run(args, common),
+        Command::Bilinear(args) => bilinear::run(args, common),
         Command::Paths(args) => paths::run(args, common),
         Command::Ablate(args) => ablate::run(args, common),
         Command::Patch(args) => patch::run(args, common),

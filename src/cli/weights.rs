@@ -340,8 +340,8 @@ fn directions<T: Scalar>(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Of each direction, `[d_model, direction]`, what is furthest along it at that sign.
-fn most_along<T: Scalar>(
+/// Of each direction, `[d_model, direction]`, what of `all: [d_model, n]` is furthest along it at that sign.
+pub(super) fn most_along<T: Scalar>(
     directions: MatRef<'_, T>,
     all: MatRef<'_, T>,
     sign: f64,

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::linalg::{Par, SymmetricEigen, product_with, symmetric_eigen};
 use crate::model::Model;
-use crate::tensor::Scalar;
+use crate::tensor::{Scalar, Tensor};
 use faer::{Mat, MatRef};
 
 /// What an MLP of gated neurons without a gate function writes along a direction `u`, as a function of what it reads, `x`:
@@ -30,6 +30,52 @@ impl<T: Scalar> QuadraticForm<T> {
         let squared = row * &self.M * row.transpose();
         let linear = x.iter().zip(&self.linear).map(|(&x, &b)| x * b);
         squared[(0, 0)] + linear.sum::<T>() + self.constant
+    }
+
+    /// The same of the stream before the norm that the layer's MLP reads, where there is one: its value at the stream divided by
+    /// the norm's scale is that of `self` at the norm's output.
+    ///
+    /// # Errors
+    /// When there is no such layer, or what the form is of is not its stream.
+    pub fn before_norm(&self, model: &Model<T>, layer: usize) -> Result<Self> {
+        let c = model.config();
+        c.check_layer(layer)?;
+        if self.linear.len() != c.d_model {
+            let n = self.linear.len();
+            return Err(Error::Mismatch(format!(
+                "a form of {n} entries, expected {} (d_model)",
+                c.d_model
+            )));
+        }
+        let site = c.norm_before_neurons(layer);
+        let Some(norm) = site.and_then(|site| model.norm_at(site)) else {
+            return Ok(self.clone());
+        };
+        let b = norm
+            .b()
+            .map_or_else(|| vec![T::ZERO; c.d_model], <[T]>::to_vec);
+        let Mb: Vec<T> = (0..c.d_model)
+            .map(|i| b.iter().enumerate().map(|(j, &b)| self.M[(i, j)] * b).sum())
+            .collect();
+        let two = T::ONE + T::ONE;
+        let mut linear: Vec<T> = self
+            .linear
+            .iter()
+            .zip(&Mb)
+            .map(|(&x, &m)| x + two * m)
+            .collect();
+        norm.before(&mut linear);
+        // The norm's map on both sides, one after the other.
+        let mut M = self.M.clone();
+        for _ in 0..2 {
+            let rows = Tensor::from_fn(&[c.d_model, c.d_model], |at| M[(at[0], at[1])]);
+            M = norm.folded_into(&rows).mat(&[]).transpose().to_owned();
+        }
+        Ok(QuadraticForm {
+            M,
+            linear,
+            constant: self.at(&b),
+        })
     }
 
     /// The directions in what is read that add up to `M`, each by its eigenvalue: `x M xᵀ = Σ λ (x vᵀ)²`.
@@ -66,16 +112,7 @@ pub fn bilinear_form<T: Scalar>(
     par: Par,
 ) -> Result<QuadraticForm<T>> {
     let c = model.config();
-    if layer >= c.n_layers {
-        let layers = 0..c.n_layers;
-        return Err(Error::out_of_range(
-            "layer",
-            layer,
-            "",
-            "this model's layers",
-            layers,
-        ));
-    }
+    c.check_layer(layer)?;
     if u.len() != c.d_model {
         return Err(Error::Mismatch(format!(
             "a direction of {} entries, expected {} (d_model)",

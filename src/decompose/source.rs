@@ -43,7 +43,7 @@ pub fn source_attribution<T: Scalar>(
     logit: Logit<'_, T>,
 ) -> Result<Tensor<T>> {
     let last = final_reader(model, logit)?;
-    check_layer(model, layer)?;
+    model.config().check_layer(layer)?;
     let (pattern, v) = (
         cache.require(Hook::Pattern(layer))?,
         cache.require(Hook::V(layer))?,
@@ -163,7 +163,7 @@ pub fn info_weighted_pattern<T: Scalar>(
     cache: &Cache<T>,
     layer: usize,
 ) -> Result<Tensor<T>> {
-    check_layer(model, layer)?;
+    model.config().check_layer(layer)?;
     let v = cache.require(Hook::V(layer))?;
     let mut out = cache.require(Hook::Pattern(layer))?.clone();
     let &[batch, heads, pos, _] = out.shape() else {
@@ -181,19 +181,6 @@ pub fn info_weighted_pattern<T: Scalar>(
         }
     }
     Ok(out)
-}
-
-fn check_layer<T: Scalar>(model: &Model<T>, layer: usize) -> Result<()> {
-    match layer < model.config().n_layers {
-        true => Ok(()),
-        false => Err(Error::out_of_range(
-            "layer",
-            layer,
-            "",
-            "this model's layers",
-            0..model.config().n_layers,
-        )),
-    }
 }
 
 /// What reads a logit off the last stream, but for `ln_final`'s scale: `[d_model]`.

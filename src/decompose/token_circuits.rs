@@ -1,6 +1,7 @@
 //! From tokens to logits by the weights alone: the direct path, and every head's `W_E W_OV W_U`; and what a head's queries
 //! and keys are to one another.
 
+use super::Logit;
 use super::turned::{Distance, Meeting};
 use crate::error::{Error, Result};
 use crate::factored::Factored;
@@ -90,6 +91,18 @@ impl<'a, T: Scalar> TokenCircuits<'a, T> {
     /// What logits read of the stream: `[d_model, d_vocab_out]`.
     pub fn W_U(&self) -> MatRef<'_, T> {
         self.W_U.mat(&[])
+    }
+
+    /// What a logit, or a direction in the logits, reads of the stream: `[d_model]`.
+    ///
+    /// # Errors
+    /// When there is no such logit, or a direction has not one weight a logit.
+    pub fn read_by(&self, logit: Logit<'_, T>) -> Result<Vec<T>> {
+        let c = self.model.config();
+        logit.check(c.d_vocab_out)?;
+        let W_U = self.W_U();
+        let weigh = |i: usize| logit.weigh(|j| W_U[(i, j)]);
+        Ok((0..c.d_model).map(weigh).collect())
     }
 
     /// The direct path, `W_E W_U`: `[d_vocab, d_vocab_out]`.

@@ -370,6 +370,16 @@ impl Config {
         self.norm_place != NormPlace::Stream && self.norm_at(NormSite::Ln1(0)).is_some()
     }
 
+    /// The norm that a layer's neurons read, where they read one and not the stream itself.
+    pub(crate) fn norm_before_neurons(&self, layer: usize) -> Option<NormSite> {
+        let site = match self.order {
+            Order::SharedNorm => NormSite::Ln1(layer),
+            Order::Sequential | Order::Parallel => NormSite::Ln2(layer),
+        };
+        let read = self.norm_place != NormPlace::Stream && self.norm_at(site).is_some();
+        read.then_some(site)
+    }
+
     /// That there is such a head.
     pub(crate) fn check_head(&self, head: Head) -> Result<()> {
         match head.layer < self.n_layers && head.head < self.n_heads {
@@ -379,6 +389,20 @@ impl Config {
                 layers: self.n_layers,
                 heads: self.n_heads,
             }),
+        }
+    }
+
+    /// That there is such a layer.
+    pub(crate) fn check_layer(&self, layer: usize) -> Result<()> {
+        match layer < self.n_layers {
+            true => Ok(()),
+            false => Err(Error::out_of_range(
+                "layer",
+                layer,
+                "",
+                "this model's layers",
+                0..self.n_layers,
+            )),
         }
     }
 

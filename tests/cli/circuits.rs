@@ -1,9 +1,9 @@
 //! `eval`, `prove`, `plan`, `compose`, `weights` and `paths`.
 
-use crate::program::{ROUNDING, Scratch, small_model, small_tokens, table, texts};
+use crate::program::{ROUNDING, Scratch, random_model, small_model, small_tokens, table, texts};
 use faer::Mat;
-use pathsum::decompose::{Distance, TokenCircuits, query_key};
-use pathsum::{Par, Run};
+use pathsum::decompose::{Distance, Logit, TokenCircuits, bilinear_form, query_key};
+use pathsum::{Model, Par, Run};
 use serde_json::{Value, json};
 
 #[test]
@@ -241,6 +241,59 @@ fn weights_say_what_tokens_do_to_logits() {
         let name = if circuit == "ov" { "W_OV" } else { "W_QK" };
         assert!(s.ok(&asked).contains(name));
     }
+}
+
+#[test]
+fn bilinear_takes_gated_neurons_apart() {
+    let s = Scratch::new();
+    let model: Model<f64> = random_model(
+        r#"{"n_layers": 1, "d_model": 6, "n_ctx": 4, "d_head": 3, "n_heads": 2, "d_mlp": 9, "d_vocab": 7,
+            "act_fn": "linear", "gated_mlp": true, "normalization_type": "RMS"}"#,
+    );
+    model.save(s.path("gateless")).unwrap();
+    let json = s.json("bilinear gateless --layer 0 --logit 3-5 --top 6");
+    assert_eq!(json["exact"], json!(true));
+    // The form of a token's row, by eigenvectors: each side lists five of seven tokens.
+    let circuits = TokenCircuits::new(&model).unwrap();
+    let read = circuits.read_by(Logit::Difference(3, 5)).unwrap();
+    let form = bilinear_form(&model, 0, &read, Par::Seq).unwrap();
+    let form = form.before_norm(&model, 0).unwrap();
+    let mut squares = [0.0; 7];
+    for one in json["eigenvectors"].as_array().unwrap() {
+        let mut along = vec![f64::NAN; 7];
+        for (side, sign) in [(0, 1.0), (1, -1.0)] {
+            for token in one["sides"][side].as_array().unwrap() {
+                let at = token["token"].as_u64().unwrap() as usize;
+                along[at] = sign * token["value"].as_f64().unwrap();
+            }
+        }
+        for (sum, x) in squares.iter_mut().zip(along) {
+            *sum += one["eigenvalue"].as_f64().unwrap() * x * x;
+        }
+    }
+    let expected: Vec<f64> = (0..7)
+        .map(|token| {
+            let x = model.weights().W_E.slice(&[token]);
+            let pairs = (0..6).flat_map(|i| (0..6).map(move |j| (i, j)));
+            pairs.map(|(i, j)| x[i] * form.M[(i, j)] * x[j]).sum()
+        })
+        .collect();
+    let size = expected.iter().fold(0.0f64, |m, x| m.max(x.abs()));
+    for (found, expected) in squares.iter().zip(&expected) {
+        assert!(
+            (found - expected).abs() <= ROUNDING * size,
+            "{found} {expected}"
+        );
+    }
+    s.language_model("stories260K");
+    let gated = s.ok("bilinear stories260K --layer 1 --logit 3");
+    assert!(gated.contains("were there no function"), "{gated}");
+    s.bad("bilinear model --layer 0 --logit 3", "not gated");
+    s.bad(
+        "bilinear gateless --layer 1 --logit 3",
+        "layer 1: this model's layers are 0..=0",
+    );
+    s.bad("bilinear gateless --layer 0 --logit 9", "logit 9");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_pathsum");
-pub const SUBCOMMANDS: [&str; 28] = [
+pub const SUBCOMMANDS: [&str; 29] = [
     "info",
     "convert",
     "process",
@@ -30,6 +30,7 @@ pub const SUBCOMMANDS: [&str; 28] = [
     "prove",
     "compose",
     "weights",
+    "bilinear",
     "paths",
     "report",
     "ablate",

@@ -1,14 +1,15 @@
 //! Gated neurons without a gate function: against a naive third-order tensor.
 
 use pathsum::decompose::bilinear_form;
-use pathsum::{Config, Error, Model, Par, Tensor, Weights, fixture};
+use pathsum::names::NormSite;
+use pathsum::{Config, Error, Hook, Model, Par, Run, Tensor, Tokens, Weights, fixture};
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 
 fn model(extra: &str, seed: u64) -> Model<f64> {
     let config = Config::from_json(&format!(
         r#"{{"n_layers": 2, "d_model": 7, "n_ctx": 4, "d_head": 3, "n_heads": 2, "d_vocab": 5, "d_mlp": 11,
-            "act_fn": "silu", "gated_mlp": true{extra}}}"#
+            "gated_mlp": true{extra}}}"#
     ))
     .unwrap();
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -22,7 +23,7 @@ fn model(extra: &str, seed: u64) -> Model<f64> {
 fn a_contraction_is_that_of_the_whole_tensor() {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     for (seed, extra) in (0..8).zip(["", r#", "gate_bias": true"#].into_iter().cycle()) {
-        let model = model(extra, seed);
+        let model = model(&format!(r#", "act_fn": "silu"{extra}"#), seed);
         let (d, layer) = (model.config().d_model, seed as usize % 2);
         let mlp = model.weights().blocks[layer].mlp.as_ref().unwrap();
         let W_gate = mlp.W_gate.as_ref().unwrap();
@@ -87,9 +88,54 @@ fn a_contraction_is_that_of_the_whole_tensor() {
     }
 }
 
+/// Where the gates have no function the form is what the model computes, at every position.
+#[test]
+fn a_model_without_a_gate_function_computes_its_form() {
+    for (seed, extra) in (0..6).zip(["", r#", "gate_bias": true"#].into_iter().cycle()) {
+        let model = model(&format!(r#", "act_fn": "linear"{extra}"#), seed);
+        let tokens = Tokens::from_rows(&[[0, 3, 1, 4], [2, 2, 4, 0]]);
+        let out = model.run(&tokens, Run::new().cache("*")).unwrap();
+        let d = model.config().d_model;
+        for layer in 0..2 {
+            let read = &out.cache[Hook::Normalized(NormSite::Ln2(layer))];
+            let (stream, scale) = (
+                &out.cache[Hook::ResidMid(layer)],
+                &out.cache[Hook::Scale(NormSite::Ln2(layer))],
+            );
+            let written = &out.cache[Hook::MlpOut(layer)];
+            let u: Vec<f64> = (0..d).map(|i| (i as f64 + seed as f64).sin()).collect();
+            let form = bilinear_form(&model, layer, &u, Par::Seq).unwrap();
+            let before = form.before_norm(&model, layer).unwrap();
+            for (row, y) in written.data().chunks_exact(d).enumerate() {
+                let x = &read.data()[row * d..][..d];
+                let along: f64 = u.iter().zip(y).map(|(u, y)| u * y).sum();
+                let size = form
+                    .at(&x.iter().map(|x| x.abs()).collect::<Vec<_>>())
+                    .abs();
+                let size =
+                    size + along.abs() + x.iter().map(|x| x * x).sum::<f64>() * (d * 11) as f64;
+                let bound = 8.0 * (d * d) as f64 * f64::EPSILON * size;
+                assert!(
+                    (form.at(x) - along).abs() <= bound,
+                    "{} {along}",
+                    form.at(x)
+                );
+                // Of the stream before the norm, divided by the run's scale.
+                let x = &stream.data()[row * d..][..d];
+                let x: Vec<f64> = x.iter().map(|x| x / scale.data()[row]).collect();
+                assert!(
+                    (before.at(&x) - along).abs() <= bound,
+                    "{} {along}",
+                    before.at(&x)
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn what_is_no_product_of_two_maps_is_refused() {
-    let gated = model("", 0);
+    let gated = model(r#", "act_fn": "silu""#, 0);
     let u = vec![1.0; 7];
     let beyond = bilinear_form(&gated, 2, &u, Par::Seq).unwrap_err();
     assert!(

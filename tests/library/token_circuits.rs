@@ -1,6 +1,7 @@
 //! From tokens to logits by the weights alone: row by row, against the formulas; and the largest entries against all.
 
 use crate::common::for_all;
+use faer::MatRef;
 use pathsum::decompose::{Distance, TokenCircuits, query_key, value_output};
 use pathsum::model::{NormKind, NormPlace, NormWeight};
 use pathsum::names::NormSite;
@@ -144,28 +145,33 @@ fn norm_sizes(model: &Model<f64>) -> f64 {
 
 #[test]
 fn queries_meet_keys_at_a_distance() {
-    // A constructed head: it reads the token itself, and looks for the same.
     let model = fixture::induction::<f64>();
     let head = Head { layer: 1, head: 0 };
-    let own = query_key(&model, head, Distance::At(0)).unwrap();
-    let whole = model.weights().W_Q(head) * model.weights().W_K(head).transpose();
-    let (found, d) = (own.AB(Par::Seq), model.config().d_model);
-    let norm = model.config().norm.is_some();
+    let found = query_key(&model, head, Distance::At(0))
+        .unwrap()
+        .AB(Par::Seq);
+    let (w, c) = (model.weights(), model.config());
+    let d = c.d_model;
+    // What each direction of the stream is to a query, or a key.
+    let read = |i: usize, W: MatRef<'_, f64>| {
+        let unit: Vec<f64> = (0..d).map(|j| f64::from(i == j)).collect();
+        let x = maybe_normed(&model, NormSite::Ln1(1), unit);
+        times(&x, |i, j| W[(i, j)], c.d_head)
+    };
+    let queries: Vec<Vec<f64>> = (0..d).map(|i| read(i, w.W_Q(head))).collect();
+    let keys: Vec<Vec<f64>> = (0..d).map(|i| read(i, w.W_K(head))).collect();
+    // Sums over the head's width and, for means, over the stream's, of both sides.
+    let terms = (c.d_head + 4 * d) as f64;
+    let size = |rows: &[Vec<f64>]| {
+        let all = rows.iter().flatten();
+        all.map(|x| x * x).sum::<f64>().sqrt()
+    };
+    let bound = terms * f64::EPSILON * size(&queries) * size(&keys);
     for (i, j) in (0..d).flat_map(|i| (0..d).map(move |j| (i, j))) {
-        // Its norm takes the mean off and multiplies by one.
-        let column = |j: usize| (0..d).map(|i| whole[(i, j)]).sum::<f64>() / d as f64;
-        let row = |i: usize| (0..d).map(|j| whole[(i, j)]).sum::<f64>() / d as f64;
-        let all = (0..d).map(column).sum::<f64>() / d as f64;
-        let centred = whole[(i, j)] - column(j) - row(i) + all;
-        let expected = if norm { centred } else { whole[(i, j)] };
-        // Sums over the head's width and, for means, over the stream's, twice.
-        let terms = (model.config().d_head + 4 * d) as f64;
-        let bound = terms * f64::EPSILON * whole.norm_l2();
-        assert!(
-            (found[(i, j)] - expected).abs() <= bound,
-            "{} {expected}",
-            found[(i, j)]
-        );
+        let products = queries[i].iter().zip(&keys[j]).map(|(q, k)| q * k);
+        let expected: f64 = products.sum();
+        let off = (found[(i, j)] - expected).abs();
+        assert!(off <= bound, "{} {expected}", found[(i, j)]);
     }
     let far = query_key(&model, head, Distance::At(3)).unwrap_err();
     assert!(far.to_string().contains("no rotary positions"), "{far}");
