@@ -10,15 +10,16 @@ use anyhow::{Result, bail};
 use pathsum::decompose::{
     By, Certificate, LogitPaths, Paths, Score, ScoreParts, Side, Top, score_parts,
 };
-use pathsum::{Head, Model, Par, Precision, Run, Scalar, Tokens};
+use pathsum::model::Config;
+use pathsum::{Cache, Head, Hook, Model, Par, Precision, Run, Scalar, Tokens};
 use serde_json::{Value, json};
 use std::process::ExitCode;
 
 /// Show the paths that add most to a logit, and bound all others
 ///
 /// A path starts at something that writes to the stream and passes any heads in ascending layers; attention
-/// patterns, LayerNorm scales and MLP outputs are held at the run's. Instead of the largest paths, --by shows
-/// sums over all of them. With --score and --key they are the paths to a head's attention score at the query
+/// patterns, LayerNorm scales and MLP outputs are held at the run's. With --through-neurons paths pass the MLPs as well, whose
+/// neurons' gates are held instead of what they write. Instead of the largest paths, --by shows sums over all of them. With --score and --key they are the paths to a head's attention score at the query
 /// --position: those into its query, with the key held at the run's, and those into its key. All is computed in f64
 /// from the run's own values, whatever its precision.
 #[derive(clap::Args)]
@@ -44,9 +45,12 @@ pub struct Args {
     /// How many paths to list
     #[arg(long, value_name = "K")]
     top: Option<usize>,
-    /// Sums over all paths with so many heads, through each head, or from each start
+    /// Sums over all paths that pass so many heads, through each head, or from each start
     #[arg(long, value_enum)]
     by: Option<Group>,
+    /// Let paths pass the MLPs, with each neuron's gate held at the run's
+    #[arg(long)]
+    through_neurons: bool,
     /// Sets of heads to look below before the search is given up
     #[arg(long, value_name = "N", default_value_t = 2000)]
     budget: usize,
@@ -69,6 +73,28 @@ enum Group {
     Order,
     Head,
     Start,
+}
+
+impl Args {
+    /// What a run must keep.
+    fn hooks(&self, c: &Config) -> Vec<Hook> {
+        match self.through_neurons {
+            false => Paths::<f64>::hooks(c),
+            true => Paths::<f64>::hooks_through_neurons(c),
+        }
+    }
+
+    /// The paths of a run, in f64 whatever its precision: its values are taken as they are.
+    fn paths<'a, T: Scalar>(
+        &self,
+        model: &'a Model<T>,
+        cache: &'a Cache<T>,
+    ) -> pathsum::Result<Paths<'a, f64>> {
+        match self.through_neurons {
+            false => Paths::new(model, cache, 0, Par::Rayon),
+            true => Paths::through_neurons(model, cache, 0, Par::Rayon),
+        }
+    }
 }
 
 /// How many paths are listed where nobody says.
@@ -114,11 +140,10 @@ fn paths<T: Scalar>(
     (tokens, sequence, words): (&Tokens, usize, &Words),
     (position, direction): (usize, Direction),
 ) -> Result<ExitCode> {
-    let hooks = Paths::<f64>::hooks(model.config());
+    let hooks = args.hooks(model.config());
     let keep = hooks.iter().fold(Run::new(), |run, hook| run.cache(hook));
     let out = model.run(tokens, keep)?;
-    // In f64 whatever the precision of the run: its values are taken as they are.
-    let paths = Paths::<f64>::new(model, &out.cache, 0, Par::Rayon)?;
+    let paths = args.paths(model, &out.cache)?;
     let to_logit = paths.to_logit(position, direction.logit())?;
     let found = direction.along(out.logits.slice(&[0, position]));
 
@@ -192,8 +217,8 @@ fn certificate_json(certificate: &Certificate<f64>) -> Value {
 
 fn sums_text(by: Group, sums: &[(String, f64)]) -> String {
     let header = match by {
-        Group::Order => "heads",
-        Group::Head => "through head",
+        Group::Order => "passed",
+        Group::Head => "through",
         Group::Start => "from",
     };
     let mut t = table([header, "adds"]);
@@ -215,8 +240,8 @@ fn sums(to_logit: &LogitPaths<'_, '_, f64>, by: Group) -> Vec<(String, f64)> {
             sums.map(|(n, x)| (n.to_string(), x)).collect()
         }
         Group::Head => {
-            let sums = to_logit.by_head().into_iter();
-            sums.map(|(h, x)| (h.to_string(), x)).collect()
+            let sums = to_logit.by_station().into_iter();
+            sums.map(|(s, x)| (s.to_string(), x)).collect()
         }
         Group::Start => {
             let sums = to_logit.by_start().into_iter();
@@ -258,11 +283,11 @@ fn score<T: Scalar>(
 ) -> Result<ExitCode> {
     let c = model.config();
     let Score { head, query, key } = score;
-    let hooks = Paths::<f64>::hooks(c).into_iter();
+    let hooks = args.hooks(c).into_iter();
     let hooks = hooks.chain(ScoreParts::hooks(c, head, By::Layer)?);
     let keep = hooks.fold(Run::new(), |run, hook| run.cache(hook));
     let out = model.run(tokens, keep)?;
-    let paths = Paths::<f64>::new(model, &out.cache, 0, Par::Rayon)?;
+    let paths = args.paths(model, &out.cache)?;
     let listed = args.top.or(args.by.is_none().then_some(LISTED));
     let mut found = Vec::new();
     for (name, side) in [("query", Side::Query), ("key", Side::Key)] {

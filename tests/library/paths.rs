@@ -3,14 +3,15 @@
 
 use crate::common::{for_all, reference};
 use pathsum::decompose::{
-    By, Contribution, Logit, LogitPaths, Path, Paths, Score, Side, Start, count, score_parts,
+    By, Contribution, Logit, LogitPaths, Path, Paths, Score, Side, Start, Station, count,
+    score_parts,
 };
-use pathsum::model::{ActFn, Mask, MlpKind, NormKind, NormWeight};
+use pathsum::model::{ActFn, Mask, MlpKind, NormKind, NormWeight, Order};
 use pathsum::names::NormSite;
 use pathsum::strategies::{models_and_tokens_of, toy_configs};
 use pathsum::{
-    Cache, Config, Head, Hook, Model, Par, Run, RunOutput, Scalar, Tensor, TensorFile, Tokens,
-    Weights,
+    Cache, Config, Error, Head, Hook, Model, Par, Run, RunOutput, Scalar, Tensor, TensorFile,
+    Tokens, Weights,
 };
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
@@ -75,8 +76,12 @@ fn in_integers_every_sum_is_exact() {
         let model = integers(extra, seed);
         let tokens = Tokens::from_rows(&[[1, 0, 5, 2], [0, 0, 3, 4]]);
         let out = quarters(&model, &tokens, seed);
-        for sequence in 0..2 {
-            let paths = Paths::<f64>::new(&model, &out.cache, sequence, Par::Rayon).unwrap();
+        for (sequence, held) in [(0, false), (1, false), (0, true), (1, true)] {
+            let paths = match held {
+                false => Paths::<f64>::new(&model, &out.cache, sequence, Par::Rayon).unwrap(),
+                // Of ReLU a gate is nought or one.
+                true => Paths::through_neurons(&model, &out.cache, sequence, Par::Rayon).unwrap(),
+            };
             for position in 0..4 {
                 let weights = [1.0, 0.0, -3.0, 2.0];
                 let logits: Vec<f64> = out.logits.slice(&[sequence, position]).to_vec();
@@ -96,28 +101,42 @@ fn in_integers_every_sum_is_exact() {
     }
 }
 
+/// Whether a station stands before another: a layer's neurons behind its heads.
+fn before(a: Station, b: Station) -> bool {
+    let level = |station: Station| match station {
+        Station::Head(head) => (head.layer, 0),
+        Station::Neurons(layer) => (layer, 1),
+    };
+    level(a) < level(b)
+}
+
 fn every_sum_is(to_logit: &LogitPaths<'_, '_, f64>, expected: f64) {
     let all = to_logit.enumerate(MOST).unwrap();
     assert_eq!(all.len() as u128, to_logit.count());
     let different: HashSet<&Path> = all.iter().map(|c| &c.path).collect();
     assert_eq!(different.len(), all.len(), "a path is there twice");
-    let ascending = |p: &Path| p.heads.is_sorted_by(|a, b| a.layer < b.layer);
+    let ascending = |p: &Path| p.stations.is_sorted_by(|&a, &b| before(a, b));
     assert!(all.iter().all(|c| ascending(&c.path)));
 
     assert_eq!(value(&all, |_| true), expected);
     assert_eq!(to_logit.total().value, expected);
     for (order, sum) in to_logit.by_order().into_iter().enumerate() {
-        assert_eq!(value(&all, |p| p.heads.len() == order), sum, "{order}");
+        assert_eq!(value(&all, |p| p.stations.len() == order), sum, "{order}");
     }
     let by_start = to_logit.by_start();
     assert_eq!(by_start.iter().map(|x| x.1).sum::<f64>(), expected);
     for (start, sum) in by_start {
         assert_eq!(value(&all, |p| p.start == start), sum, "{start}");
     }
-    let by_head = to_logit.by_head();
-    assert_eq!(by_head.len(), 6);
-    for (head, sum) in by_head {
-        assert_eq!(value(&all, |p| p.heads.contains(&head)), sum, "{head}");
+    let by_station = to_logit.by_station();
+    let passed: HashSet<Station> = all.iter().flat_map(|c| c.path.stations.clone()).collect();
+    assert!(by_station.len() >= 6 && passed.iter().all(|p| by_station.iter().any(|s| s.0 == *p)));
+    for (station, sum) in by_station {
+        assert_eq!(
+            value(&all, |p| p.stations.contains(&station)),
+            sum,
+            "{station}"
+        );
     }
 
     let mut sizes: Vec<f64> = all.iter().map(|c| c.value.abs()).collect();
@@ -239,18 +258,69 @@ fn paths_add_up(model: &Model<f64>, tokens: &Tokens) -> TestCaseResult {
         prop_assert!(total.rounding.is_finite());
         close("total", total.value, expected)?;
         for (order, sum) in to_logit.by_order().into_iter().enumerate() {
-            close("order", value(&all, |p| p.heads.len() == order), sum)?;
+            close("order", value(&all, |p| p.stations.len() == order), sum)?;
         }
         for (start, sum) in to_logit.by_start() {
             close("start", value(&all, |p| p.start == start), sum)?;
         }
-        for (head, sum) in to_logit.by_head() {
-            close("head", value(&all, |p| p.heads.contains(&head)), sum)?;
+        for (station, sum) in to_logit.by_station() {
+            let through = |p: &Path| p.stations.contains(&station);
+            close("station", value(&all, through), sum)?;
         }
         certificates_are_true(&to_logit, &all, BUDGET, bound)?;
         certificates_are_true(&to_logit, &all, 1, bound)?;
+        through_neurons_too(model, &out, (sequence, position, logit), bound)?;
     }
     Ok(())
+}
+
+/// Paths through the neurons, where there are any, add up to the same.
+fn through_neurons_too(
+    model: &Model<f64>,
+    out: &RunOutput<f64>,
+    (sequence, position, logit): (usize, usize, usize),
+    apart: f64,
+) -> TestCaseResult {
+    let c = model.config();
+    let paths = match Paths::<f64>::through_neurons(model, &out.cache, sequence, Par::Seq) {
+        Ok(paths) => paths,
+        Err(Error::NotCovered(_)) => {
+            prop_assert!(c.act_fn() == Some(ActFn::SoluLn) || c.order != Order::Sequential);
+            return Ok(());
+        }
+        Err(e) => return Err(TestCaseError::fail(e.to_string())),
+    };
+    let to_logit = paths.to_logit(position, Logit::Of(logit)).unwrap();
+    let total = to_logit.total();
+    if to_logit.count() > MOST as u128 {
+        return Ok(());
+    }
+    let all = to_logit.enumerate(MOST).unwrap();
+    prop_assert_eq!(all.len() as u128, to_logit.count());
+    prop_assert!(all.iter().all(|c| !matches!(c.path.start, Start::Mlp(_))));
+    // Added one by one each path meets its own roundings: no more than this of all that is added.
+    let size: f64 = all.iter().map(|c| c.value.abs()).sum();
+    let slack = 2.0 * (total.rounding + all.len() as f64 * f64::EPSILON * size);
+    let expected = out.logits[[sequence, position, logit]];
+    let close = |what: &str, a: f64, b: f64, bound: f64| {
+        prop_assert!((a - b).abs() <= bound, "{what}: {a} {b}, {bound:e}");
+        Ok(())
+    };
+    // What the run itself has rounded is in the bound on the paths from its MLPs.
+    close("held", total.value, expected, apart + total.rounding)?;
+    close("enumerated", value(&all, |_| true), total.value, slack)?;
+    for (order, sum) in to_logit.by_order().into_iter().enumerate() {
+        let found = value(&all, |p| p.stations.len() == order);
+        close("order", found, sum, slack)?;
+    }
+    for (start, sum) in to_logit.by_start() {
+        close("start", value(&all, |p| p.start == start), sum, slack)?;
+    }
+    for (station, sum) in to_logit.by_station() {
+        let found = value(&all, |p| p.stations.contains(&station));
+        close("station", found, sum, slack)?;
+    }
+    certificates_are_true(&to_logit, &all, BUDGET, slack)
 }
 
 /// The search against all paths.
@@ -353,39 +423,31 @@ fn paths_add_up_on_every_kind_of_model() {
 /// The frozen values of a run in f32 are values of f64 as well: there the same sum is as good as exact.
 #[test]
 fn rounding_in_f32_stays_within_its_bound() {
-    let useful = std::cell::Cell::new((0, 0));
+    let useful = std::cell::Cell::new((0u32, 0u32));
     for_all(400, toys::<f32>(), |(model, tokens)| {
         let out = cached(&model, &tokens);
         let (exact_model, exact_cache) = (model.cast::<f64>(), wide(&out.cache));
         let narrow = Paths::<f32>::new(&model, &out.cache, 0, Par::Seq).unwrap();
         let exact = Paths::<f64>::new(&exact_model, &exact_cache, 0, Par::Seq).unwrap();
-        let position = tokens.pos() - 1;
-        let to_logit = narrow.to_logit(position, Logit::Of(0)).unwrap();
-        let exactly = exact.to_logit(position, Logit::Of(0)).unwrap();
-        let (sum, expected) = (to_logit.total(), exactly.total());
-        let off = (f64::from(sum.value) - expected.value).abs();
-        let bound = f64::from(sum.rounding) + expected.rounding;
-        prop_assert!(off <= bound, "{off:e} > {bound:e}");
-        let (all, tight) = useful.get();
-        // The bound shows what a mistake in a formula does: it is no more than a tenth of what is added up.
-        let size: f64 = exactly.by_start().iter().map(|x| x.1.abs()).sum();
-        let is_tight = f64::from(sum.rounding) < size / 10.0;
-        useful.set((all + 1, tight + u32::from(is_tight)));
-
-        let all = exactly.enumerate(MOST).unwrap();
-        for k in [1, 7] {
-            let top = to_logit.top(k, BUDGET).unwrap();
-            let listed = |p: &Path| top.paths.iter().any(|c| c.path == *p);
-            // The bounds of f64's own roundings are far below one of f32.
-            let each = f64::from(top.certificate.each) + expected.rounding;
-            for c in all.iter().filter(|c| !listed(&c.path)) {
-                prop_assert!(c.value.abs() <= each, "{} adds {}, {each}", c.path, c.value);
-            }
-            let off = (value(&all, |p| !listed(p)) - f64::from(top.certificate.together)).abs();
-            let bound = f64::from(top.certificate.rounding) + expected.rounding;
-            prop_assert!(off <= bound, "{off:e} > {bound:e}");
-        }
-        Ok(())
+        rounding_stays_within(&narrow, &exact, tokens.pos() - 1, &useful)
+    });
+    // Gates of ReLU are the same in both.
+    let with_relu = toy_configs().prop_map(|config| Config {
+        mlp: Some(MlpKind {
+            d_mlp: 6,
+            act_fn: ActFn::Relu,
+            gated: false,
+            gate_bias: false,
+        }),
+        ..config
+    });
+    let with_relu = with_relu.prop_flat_map(|config| models_and_tokens_of::<f32>(&config));
+    for_all(200, with_relu, |(model, tokens)| {
+        let out = cached(&model, &tokens);
+        let (exact_model, exact_cache) = (model.cast::<f64>(), wide(&out.cache));
+        let narrow = Paths::<f32>::through_neurons(&model, &out.cache, 0, Par::Seq).unwrap();
+        let exact = Paths::<f64>::through_neurons(&exact_model, &exact_cache, 0, Par::Seq).unwrap();
+        rounding_stays_within(&narrow, &exact, tokens.pos() - 1, &useful)
     });
     let (all, tight) = useful.get();
     println!("{tight} of {all} bounds are tight");
@@ -393,6 +455,43 @@ fn rounding_in_f32_stays_within_its_bound() {
         tight * 10 > all * 9,
         "only {tight} of {all} bounds say anything"
     );
+}
+
+fn rounding_stays_within(
+    narrow: &Paths<'_, f32>,
+    exact: &Paths<'_, f64>,
+    position: usize,
+    useful: &std::cell::Cell<(u32, u32)>,
+) -> TestCaseResult {
+    let to_logit = narrow.to_logit(position, Logit::Of(0)).unwrap();
+    let exactly = exact.to_logit(position, Logit::Of(0)).unwrap();
+    let (sum, expected) = (to_logit.total(), exactly.total());
+    let off = (f64::from(sum.value) - expected.value).abs();
+    let bound = f64::from(sum.rounding) + expected.rounding;
+    prop_assert!(off <= bound, "{off:e} > {bound:e}");
+    let (all, tight) = useful.get();
+    // The bound shows what a mistake in a formula does: it is no more than a tenth of what is added up.
+    let size: f64 = exactly.by_start().iter().map(|x| x.1.abs()).sum();
+    let is_tight = f64::from(sum.rounding) < size / 10.0;
+    useful.set((all + 1, tight + u32::from(is_tight)));
+
+    if exactly.count() > MOST as u128 {
+        return Ok(());
+    }
+    let all = exactly.enumerate(MOST).unwrap();
+    for k in [1, 7] {
+        let top = to_logit.top(k, BUDGET).unwrap();
+        let listed = |p: &Path| top.paths.iter().any(|c| c.path == *p);
+        // The bounds of f64's own roundings are far below one of f32.
+        let each = f64::from(top.certificate.each) + expected.rounding;
+        for c in all.iter().filter(|c| !listed(&c.path)) {
+            prop_assert!(c.value.abs() <= each, "{} adds {}, {each}", c.path, c.value);
+        }
+        let off = (value(&all, |p| !listed(p)) - f64::from(top.certificate.together)).abs();
+        let bound = f64::from(top.certificate.rounding) + expected.rounding;
+        prop_assert!(off <= bound, "{off:e} > {bound:e}");
+    }
+    Ok(())
 }
 
 // ---- Scores ----------------------------------------------------------------------------------------

@@ -1,10 +1,9 @@
 //! Every path, one by one.
 
 use super::sums::LogitPaths;
-use super::{Contribution, Path, Start};
+use super::{Contribution, Path, Paths, Place, Start};
 use crate::error::{Error, Result};
 use crate::model::Config;
-use crate::names::Head;
 use crate::tensor::{Scalar, Tensor};
 
 /// The number of paths from all starts to one logit, or the largest `u128` where there are more.
@@ -23,12 +22,6 @@ use crate::tensor::{Scalar, Tensor};
 /// ```
 pub fn count(config: &Config) -> u128 {
     let ln = config.norm.is_some_and(|norm| norm.bias);
-    count_before(config, config.n_layers).saturating_add(1 + u128::from(ln))
-}
-
-/// The number of paths that are in the stream before a layer.
-pub(super) fn count_before(config: &Config, layer: usize) -> u128 {
-    let ln = config.norm.is_some_and(|norm| norm.bias);
     let heads = config.n_heads as u128;
     let ways = |layers: usize| {
         let layers = u32::try_from(layers).unwrap_or(u32::MAX);
@@ -36,12 +29,29 @@ pub(super) fn count_before(config: &Config, layer: usize) -> u128 {
     };
     let biases = heads + 1 + if ln { heads } else { 0 };
     let mlp = if config.mlp.is_none() { 0 } else { 2 };
-    let mut count = ways(layer).saturating_mul(if config.pos_embed() { 2 } else { 1 });
-    for l in 0..layer {
-        let from_layer = ways(layer - l - 1).saturating_mul(biases + mlp);
+    let layers = config.n_layers;
+    let mut count = ways(layers).saturating_mul(if config.pos_embed() { 2 } else { 1 });
+    for l in 0..layers {
+        let from_layer = ways(layers - l - 1).saturating_mul(biases + mlp);
         count = count.saturating_add(from_layer);
     }
-    count
+    count.saturating_add(1 + u128::from(ln))
+}
+
+impl<T: Scalar> Paths<'_, T> {
+    /// The number of paths that are in the stream before a level, or the largest `u128` where there are more.
+    pub(super) fn count_before(&self, level: usize) -> u128 {
+        let starts = |level: usize| self.starts.iter().filter(|w| w.level == level).count() as u128;
+        let through = |paths: u128, level: usize| {
+            let (own, stations) = (&self.levels[level], self.levels[level].stations() as u128);
+            let from_here = paths.saturating_add(own.biases.len() as u128);
+            let through = stations.saturating_mul(from_here);
+            paths
+                .saturating_add(through)
+                .saturating_add(starts(level + 1))
+        };
+        (0..level).fold(starts(0), through)
+    }
 }
 
 impl<T: Scalar> LogitPaths<'_, '_, T> {
@@ -51,7 +61,7 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
     /// When there are more than `most` of them.
     ///
     /// # Cost
-    /// Two products of a head's matrices for each set of heads, `(1 + n_heads)^n_layers` in all.
+    /// Two products of a station's matrices for each set of stations, `(1 + n_heads)^n_layers` in all where none are neurons.
     pub fn enumerate(&self, most: usize) -> Result<Vec<Contribution<T>>> {
         let count = self.count();
         if count > most as u128 {
@@ -67,46 +77,39 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
         for &(start, value) in &self.constants {
             let path = Path {
                 start,
-                heads: Vec::new(),
+                stations: Vec::new(),
             };
             all.push(Contribution { path, value });
         }
         self.extend(&mut Vec::new(), &self.last_cotangent(), &mut all);
         // Stable: paths of one order stay as they were found, later layers' heads last.
-        all.sort_by_key(|c| c.path.heads.len());
+        all.sort_by_key(|c| c.path.stations.len());
         Ok(all)
     }
 
-    /// The paths that end in these heads, given the cotangent of the stream that the first of them reads.
-    fn extend(&self, heads: &mut Vec<Head>, read: &Tensor<T>, all: &mut Vec<Contribution<T>>) {
+    /// The paths that end in these stations, given the cotangent of the stream that the first of them reads.
+    fn extend(&self, end: &mut Vec<Place>, read: &Tensor<T>, all: &mut Vec<Contribution<T>>) {
         let paths = self.paths;
-        let level = heads.first().map_or(self.level, |h| h.layer);
-        let mut push = |start: Start, heads: &[Head], value: T| {
-            let heads = heads.to_vec();
-            all.push(Contribution {
-                path: Path { start, heads },
-                value,
-            });
+        let level = end.first().map_or(self.level, |place| place.level);
+        let path = |start: Start, end: &[Place]| Path {
+            start,
+            stations: end.iter().map(|&place| paths.station(place)).collect(),
         };
         for written in paths.written_before(level) {
-            push(written.start, heads, written.value.along(read.mat(&[])));
+            let value = written.value.along(read.mat(&[]));
+            let path = path(written.start, end);
+            all.push(Contribution { path, value });
         }
-        for layer in 0..level {
-            for head in 0..paths.layers[layer].n_heads {
-                let head = Head { layer, head };
-                let values = paths.values_of(head, read.mat(&[]));
-                heads.insert(0, head);
-                if let Some(b) = &paths.layers[layer].b {
-                    let value = super::sums::sum_along(&values, b.slice(&[head.head]));
-                    let path = Path {
-                        start: Start::NormBias(layer),
-                        heads: heads.clone(),
-                    };
-                    all.push(Contribution { path, value });
-                }
-                self.extend(heads, &paths.read_by(head, &values), all);
-                heads.remove(0);
+        for place in paths.places_before(level) {
+            let values = paths.values_of(place, read.mat(&[]));
+            end.insert(0, place);
+            for bias in &paths.levels[place.level].biases {
+                let value = super::sums::sum_along(&values, bias.values.slice(&[place.index]));
+                let path = path(bias.start, end);
+                all.push(Contribution { path, value });
             }
+            self.extend(end, &paths.read_by(place, &values), all);
+            end.remove(0);
         }
     }
 }

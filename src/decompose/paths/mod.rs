@@ -2,11 +2,16 @@
 //!
 //! With its attention patterns and LayerNorm scales held at a run's values, and each MLP's output taken as it
 //! was, a transformer is linear: its logits are a sum over *paths*. A path starts at something that writes to
-//! the stream ([`Start`]), passes any number of heads in ascending layers, and ends at the unembedding.
+//! the stream ([`Start`]), passes any number of heads in ascending layers, and ends at the unembedding. Where the
+//! neurons' gates are held too ([`Paths::through_neurons`]), paths pass the MLPs as they pass heads.
+//!
+//! What paths pass stands in levels ([`Level`]): each layer's heads, and behind them its neurons where these are held. A level
+//! reads what all earlier ones have written.
 //!
 //! Source: Elhage et al., "A Mathematical Framework for Transformer Circuits" (2021), "Path expansion trick".
 
 mod enumerate;
+mod level;
 mod reach;
 mod remainder;
 mod search;
@@ -17,16 +22,17 @@ pub use search::{Certificate, Top};
 pub use sums::{LogitPaths, Sum};
 
 use super::logits::plain_stream;
-use super::precision::{in_precision, norm_in_precision, tensor_in_precision};
+use super::precision::{in_precision, norm_in_precision};
 use super::scores::Side;
 use crate::error::{Error, Result};
 use crate::linalg::{Par, product_into};
-use crate::model::{Cache, Config, Model};
+use crate::model::{Cache, Config, Model, Order};
 use crate::names::NormSite;
 use crate::names::{Head, Hook};
 use crate::op::NormMap;
 use crate::tensor::{Scalar, Tensor, check_room};
-use faer::{Mat, MatRef};
+use faer::MatRef;
+use level::Level;
 use rayon::prelude::*;
 use serde::{Serialize, Serializer};
 use std::borrow::Cow;
@@ -48,6 +54,10 @@ pub enum Start {
     AttnBias(usize),
     /// A layer's MLP: what its neurons write, without `b_out`.
     Mlp(usize),
+    /// Where neurons are held: the `b` of the norm that a layer's neurons read, read by them.
+    NeuronNormBias(usize),
+    /// Where neurons are held: their `b_in`, through their gates; as it is where it is added behind them.
+    NeuronBias(usize),
     /// A layer's `b_out`.
     MlpBias(usize),
     /// The `b` of `ln_final`, straight into the unembedding.
@@ -69,6 +79,8 @@ impl fmt::Display for Start {
             Start::ValueBias(h) => write!(f, "b_V[{h}]"),
             Start::AttnBias(l) => write!(f, "b_O[{l}]"),
             Start::Mlp(l) => write!(f, "mlp {l}"),
+            Start::NeuronNormBias(l) => write!(f, "ln2.b[{l}]"),
+            Start::NeuronBias(l) => write!(f, "b_in[{l}]"),
             Start::MlpBias(l) => write!(f, "b_out[{l}]"),
             Start::FinalNormBias => f.write_str("ln_final.b"),
             Start::UnembedBias => f.write_str("b_U"),
@@ -86,19 +98,44 @@ impl Serialize for Start {
     }
 }
 
-/// A path, written `W_E → 0.1 → 1.0`: what starts it and the heads it passes, to the unembedding.
+/// What a path passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Station {
+    /// A head.
+    Head(Head),
+    /// A layer's neurons, their gates held.
+    Neurons(usize),
+}
+
+impl fmt::Display for Station {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Station::Head(head) => write!(f, "{head}"),
+            Station::Neurons(l) => write!(f, "mlp {l}"),
+        }
+    }
+}
+
+impl Serialize for Station {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+/// A path, written `W_E → 0.1 → 1.0`: what starts it and what it passes, to the unembedding.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Path {
     /// Where it starts.
     pub start: Start,
-    /// The heads, in ascending layers; none for a direct path. The head whose score it is, is none of them.
-    pub heads: Vec<Head>,
+    /// The heads, in ascending layers, and neurons where these are held; none for a direct path. The head whose score it is, is
+    /// none of them.
+    pub stations: Vec<Station>,
 }
 
 impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.start)?;
-        self.heads.iter().try_for_each(|h| write!(f, " → {h}"))
+        self.stations.iter().try_for_each(|s| write!(f, " → {s}"))
     }
 }
 
@@ -117,46 +154,11 @@ pub struct Contribution<T> {
     pub value: T,
 }
 
-/// An attention layer, frozen: what its heads do is linear.
-struct Layer<'a, T: Scalar> {
-    /// `[head, query, key]`
-    patterns: Cow<'a, [T]>,
-    n_heads: usize,
-    pos: usize,
-    /// `1 / scale` of `ln1` at each position; ones where there is no norm.
-    inverse_scale: Vec<T>,
-    /// `W_V` with `ln1`'s centring and `w` folded in, `[d_model, group, d_head]`: a head's values are
-    /// `x W_V / scale`.
-    W_V: Cow<'a, Tensor<T>>,
-    /// `[head, d_head, d_model]`
-    W_O: Cow<'a, Tensor<T>>,
-    /// `ln1.b W_V`, `[head, d_head]`, where the norm has a `b`.
-    b: Option<Tensor<T>>,
-    /// What its heads' values are computed from, for error bounds.
-    sizes: Vec<ValueSizes<T>>,
-}
-
-/// The norms of the terms that a head's values are computed from.
-struct ValueSizes<T> {
-    /// Of the folded `W_V`.
-    W_V: T,
-    /// Of `ln1.b W_V`.
-    b: T,
-}
-
-impl<T: Scalar> Layer<'_, T> {
-    /// A head's folded `W_V`: `[d_model, d_head]`.
-    fn W_V(&self, head: usize) -> MatRef<'_, T> {
-        let a_group = self.n_heads / self.W_V.shape()[1];
-        self.W_V.of_head(head / a_group)
-    }
-
-    /// A head's pattern, `[query, key]`.
-    fn pattern(&self, head: usize) -> MatRef<'_, T> {
-        let each = self.pos * self.pos;
-        let pattern = &self.patterns[head * each..][..each];
-        MatRef::from_row_major_slice(pattern, self.pos, self.pos)
-    }
+/// A station by its level, and its number there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    level: usize,
+    index: usize,
 }
 
 /// What makes logits of the stream's end.
@@ -172,7 +174,7 @@ struct Unembedding<'a, T: Scalar> {
 /// Something written to the stream.
 struct StreamWrite<'a, T: Scalar> {
     start: Start,
-    /// The first layer whose heads read it.
+    /// The first level that reads it.
     level: usize,
     value: WrittenValue<'a, T>,
     /// The size, beside the value's own, of the terms that it was computed from: for error bounds.
@@ -229,27 +231,43 @@ pub struct Paths<'a, T: Scalar> {
     config: &'a Config,
     pos: usize,
     par: Par,
-    layers: Vec<Layer<'a, T>>,
-    /// In the order in which they are written: those that a layer reads come first.
+    levels: Vec<Level<'a, T>>,
+    /// In the order in which they are written: those that a level reads come first.
     starts: Vec<StreamWrite<'a, T>>,
     unembedding: Unembedding<'a, T>,
+}
+
+/// What is made of MLPs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Neurons {
+    /// What each has written starts paths.
+    Written,
+    /// Their gates are held, and paths pass them.
+    Held,
+}
+
+impl Neurons {
+    fn hooks(self, config: &Config) -> Vec<Hook> {
+        let needed = |h: &Hook| match h {
+            Hook::Embed | Hook::PosEmbed | Hook::Pattern(_) => true,
+            Hook::Scale(NormSite::Ln1(_) | NormSite::Final) => true,
+            Hook::MlpOut(_) => self == Neurons::Written,
+            Hook::Pre(_) | Hook::Scale(NormSite::Ln2(_)) => self == Neurons::Held,
+            _ => false,
+        };
+        config.hooks().into_iter().filter(needed).collect()
+    }
 }
 
 impl<'a, T: Scalar> Paths<'a, T> {
     /// The hooks that a run must keep.
     pub fn hooks(config: &Config) -> Vec<Hook> {
-        let needed = |h: &Hook| {
-            matches!(
-                h,
-                Hook::Embed
-                    | Hook::PosEmbed
-                    | Hook::Pattern(_)
-                    | Hook::MlpOut(_)
-                    | Hook::Scale(NormSite::Ln1(_))
-                    | Hook::Scale(NormSite::Final)
-            )
-        };
-        config.hooks().into_iter().filter(needed).collect()
+        Neurons::Written.hooks(config)
+    }
+
+    /// The hooks that a run must keep for [`Paths::through_neurons`].
+    pub fn hooks_through_neurons(config: &Config) -> Vec<Hook> {
+        Neurons::Held.hooks(config)
     }
 
     /// The paths of one of a run's sequences, in `T` whatever the run's precision `U`.
@@ -273,6 +291,60 @@ impl<'a, T: Scalar> Paths<'a, T> {
         sequence: usize,
         par: Par,
     ) -> Result<Self> {
+        Self::of((model, cache, sequence), par, Neurons::Written)
+    }
+
+    /// The same with paths through the neurons: each is `gate · (x W_in + b_in)` of what it reads, with its gate held at the
+    /// run's, `act_fn(pre) / pre`, or the function of the gate itself where the neurons are gated.
+    ///
+    /// # Errors
+    /// As [`Paths::new`], of [`Paths::hooks_through_neurons`]; and when MLPs stand beside attention, or a norm over the neurons.
+    ///
+    /// # Panics
+    /// As [`Paths::new`].
+    ///
+    /// # Cost
+    /// As [`Paths::new`], and a copy of the MLPs' `W_in` and `W_out`.
+    ///
+    /// ```
+    /// use pathsum::decompose::{Logit, Paths};
+    /// use pathsum::{Par, Run, Tokens, fixture};
+    /// let model = fixture::brackets::<f64>();
+    /// let out = model.run(&Tokens::from_rows(&[[0, 3, 4, 1]]), Run::new().cache("*"))?;
+    /// let paths = Paths::<f64>::through_neurons(&model, &out.cache, 0, Par::Seq)?;
+    /// let to_1 = paths.to_logit(0, Logit::Of(1))?;
+    /// // No MLP starts a path any more: all begin at embeddings and biases.
+    /// let sum: f64 = to_1.by_start().iter().map(|(_, x)| x).sum();
+    /// assert!((sum - out.logits[[0, 0, 1]]).abs() < 1e-9);
+    /// # Ok::<(), pathsum::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn through_neurons<U: Scalar>(
+        model: &'a Model<U>,
+        cache: &'a Cache<U>,
+        sequence: usize,
+        par: Par,
+    ) -> Result<Self> {
+        let c = model.config();
+        if c.mlp.is_some() && c.order != Order::Sequential {
+            return Err(Error::NotCovered(
+                "MLPs stand beside attention, and paths through neurons are for those behind it",
+            ));
+        }
+        if c.norms_neurons() {
+            return Err(Error::NotCovered(
+                "a norm stands over the neurons, and none of them is a gate times what it reads",
+            ));
+        }
+        Self::of((model, cache, sequence), par, Neurons::Held)
+    }
+
+    #[track_caller]
+    fn of<U: Scalar>(
+        (model, cache, sequence): (&'a Model<U>, &'a Cache<U>, usize),
+        par: Par,
+        neurons: Neurons,
+    ) -> Result<Self> {
         let c = model.config();
         assert!(
             T::EPSILON.to_f64() <= U::EPSILON.to_f64(),
@@ -282,7 +354,7 @@ impl<'a, T: Scalar> Paths<'a, T> {
         );
         plain_stream(c)?;
         let embed = cache.require(Hook::Embed)?;
-        let &[batch, pos, d] = embed.shape() else {
+        let &[batch, pos, _] = embed.shape() else {
             unreachable!("a stream is [batch, pos, d]")
         };
         if sequence >= batch {
@@ -294,151 +366,193 @@ impl<'a, T: Scalar> Paths<'a, T> {
                 0..batch,
             ));
         }
-        if T::PRECISION != U::PRECISION {
+        if T::PRECISION != U::PRECISION || neurons == Neurons::Held {
             let heads = (c.n_layers * c.n_heads) as u64;
-            let each = (pos * pos + 3 * c.d_head * d) as u64;
-            let bytes = heads * each * size_of::<T>() as u64;
-            check_room(bytes, "the patterns and weights in another precision")?;
+            let each = (pos * pos + 3 * c.d_head * c.d_model) as u64;
+            let mlps = match (neurons, c.d_mlp()) {
+                (Neurons::Held, Some(d_mlp)) => c.n_layers * d_mlp * (2 * c.d_model + pos),
+                _ => 0,
+            };
+            let bytes = (heads * each + mlps as u64) * size_of::<T>() as u64;
+            check_room(bytes, "the patterns and weights that paths are made of")?;
         }
         let rows = |hook: Hook| Ok(in_precision(cache.require(hook)?.slice(&[sequence])));
-        let scale = |hook: Hook| match c.norm {
-            Some(_) => rows(hook).map(Some),
-            None => Result::Ok(None),
-        };
-        let mut starts: Vec<StreamWrite<'a, T>> = Vec::new();
-        let mut layers = Vec::new();
-        let mut write = |start: Start, level: usize, value: WrittenValue<'a, T>, from: T| {
-            starts.push(StreamWrite {
-                start,
-                level,
-                value,
-                from,
-            });
-        };
-        write(
-            Start::Embed,
-            0,
-            WrittenValue::Rows(rows(Hook::Embed)?),
-            T::ZERO,
-        );
-        if c.pos_embed() {
-            let pos_embed = WrittenValue::Rows(rows(Hook::PosEmbed)?);
-            write(Start::PosEmbed, 0, pos_embed, T::ZERO);
-        }
-        for (l, block) in model.weights().blocks.iter().enumerate() {
-            let attn = &block.attn;
-            let scale = scale(Hook::Scale(NormSite::Ln1(l)))?;
-            let ln1 = norm_in_precision::<U, T>(model, NormSite::Ln1(l));
-            let W_V = tensor_in_precision(&attn.W_V);
-            let b_V = in_precision::<U, T>(attn.b_V.data());
-            let b = ln1.as_ref().and_then(|norm| norm.b());
-            let layer = Layer {
-                patterns: rows(Hook::Pattern(l))?,
-                n_heads: c.n_heads,
-                pos,
-                inverse_scale: match scale {
-                    Some(scale) => scale.iter().map(|&s| T::ONE / s).collect(),
-                    None => vec![T::ONE; pos],
-                },
-                sizes: (0..c.n_heads)
-                    .map(|h| value_sizes(W_V.of_head(c.group(h)), ln1.as_ref()))
-                    .collect(),
-                b: b.map(|b| {
-                    let into = |h| times(row(b), W_V.of_head(c.group(h))).into_data();
-                    let data = (0..c.n_heads).flat_map(into).collect();
-                    Tensor::from_vec(&[c.n_heads, c.d_head], data)
-                }),
-                W_V: match &ln1 {
-                    Some(norm) => Cow::Owned(norm.folded_into(&W_V)),
-                    None => W_V,
-                },
-                W_O: tensor_in_precision(&attn.W_O),
-            };
-            for head in 0..c.n_heads {
-                let h = Head { layer: l, head };
-                let b_V = &b_V[c.group(head) * c.d_head..][..c.d_head];
-                let (pattern, W_O) = (layer.pattern(head), layer.W_O.mat(&[head]));
-                let value = WrittenValue::Multiples {
-                    of: times(row(b_V), W_O).into_data(),
-                    by: (0..pos)
-                        .map(|q| (0..pos).map(|k| pattern[(q, k)]).sum())
-                        .collect(),
-                };
-                let start = Start::ValueBias(h);
-                write(start, l + 1, value, norm(b_V) * frobenius(W_O));
-            }
-            let everywhere = |b: &Tensor<U>| WrittenValue::Multiples {
-                of: in_precision(b.data()).into_owned(),
-                by: vec![T::ONE; pos],
-            };
-            write(Start::AttnBias(l), l + 1, everywhere(&attn.b_O), T::ZERO);
-            if let Some(mlp) = &block.mlp {
-                let mut neurons = rows(Hook::MlpOut(l))?.into_owned();
-                let b_out = in_precision::<U, T>(mlp.b_out.data());
-                for row in neurons.chunks_exact_mut(d) {
-                    row.iter_mut().zip(&*b_out).for_each(|(x, &b)| *x -= b);
-                }
-                write(
-                    Start::Mlp(l),
-                    l + 1,
-                    WrittenValue::Rows(neurons.into()),
-                    norm(&b_out),
-                );
-                write(Start::MlpBias(l), l + 1, everywhere(&mlp.b_out), T::ZERO);
-            }
-            layers.push(layer);
-        }
-        let W_U = &model.weights().W_U;
-        Ok(Paths {
+        let mut paths = Paths {
             config: c,
             pos,
             par,
-            layers,
-            starts,
+            levels: Vec::new(),
+            starts: Vec::new(),
             unembedding: Unembedding {
-                W_U: Box::new(|i, j| T::from_f64(W_U[[i, j]].to_f64())),
+                W_U: Box::new(|i, j| T::from_f64(model.weights().W_U[[i, j]].to_f64())),
                 b_U: in_precision(model.weights().b_U.data()),
                 norm: norm_in_precision(model, NormSite::Final),
-                scale: scale(Hook::Scale(NormSite::Final))?,
+                scale: match c.norm {
+                    Some(_) => Some(rows(Hook::Scale(NormSite::Final))?),
+                    None => None,
+                },
             },
-        })
+        };
+        let embed = WrittenValue::Rows(rows(Hook::Embed)?);
+        paths.written(Start::Embed, embed, T::ZERO);
+        if c.pos_embed() {
+            let pos_embed = WrittenValue::Rows(rows(Hook::PosEmbed)?);
+            paths.written(Start::PosEmbed, pos_embed, T::ZERO);
+        }
+        let of_run = (model, cache, sequence);
+        for l in 0..c.n_layers {
+            paths.pass_heads(of_run, l)?;
+            match (c.mlp.is_some(), neurons) {
+                (false, _) => {}
+                (true, Neurons::Written) => paths.write_mlp(of_run, l)?,
+                (true, Neurons::Held) => paths.pass_neurons(of_run, l)?,
+            }
+        }
+        Ok(paths)
+    }
+
+    /// Adds something that all levels from here on read; `from` is the size, beside the value's own, of the terms that it was
+    /// computed from.
+    fn written(&mut self, start: Start, value: WrittenValue<'a, T>, from: T) {
+        self.starts.push(StreamWrite {
+            start,
+            level: self.levels.len(),
+            value,
+            from,
+        });
+    }
+
+    /// A row that is written at every position.
+    fn everywhere<U: Scalar>(&self, b: &Tensor<U>) -> WrittenValue<'a, T> {
+        WrittenValue::Multiples {
+            of: in_precision(b.data()).into_owned(),
+            by: vec![T::ONE; self.pos],
+        }
+    }
+
+    /// A layer's heads, and what they write of themselves.
+    fn pass_heads<U: Scalar>(
+        &mut self,
+        of_run: (&'a Model<U>, &'a Cache<U>, usize),
+        l: usize,
+    ) -> Result<()> {
+        let (c, attn) = (self.config, &of_run.0.weights().blocks[l].attn);
+        let level = Level::heads(of_run, l)?;
+        let b_V = in_precision::<U, T>(attn.b_V.data());
+        let mut values = Vec::new();
+        for head in 0..c.n_heads {
+            let b_V = &b_V[c.group(head) * c.d_head..][..c.d_head];
+            let W_O = level.W_O(head);
+            let value = WrittenValue::Multiples {
+                of: times(row(b_V), W_O).into_data(),
+                by: level.mixed(head, &vec![T::ONE; self.pos], |x| x),
+            };
+            let start = Start::ValueBias(Head { layer: l, head });
+            values.push((start, value, norm(b_V) * frobenius(W_O)));
+        }
+        self.levels.push(level);
+        for (start, value, from) in values {
+            self.written(start, value, from);
+        }
+        self.written(Start::AttnBias(l), self.everywhere(&attn.b_O), T::ZERO);
+        Ok(())
+    }
+
+    /// What a layer's MLP has written.
+    fn write_mlp<U: Scalar>(
+        &mut self,
+        (model, cache, sequence): (&'a Model<U>, &'a Cache<U>, usize),
+        l: usize,
+    ) -> Result<()> {
+        let mlp = model.weights().blocks[l]
+            .mlp
+            .as_ref()
+            .expect("a layer's MLP");
+        let out = cache.require(Hook::MlpOut(l))?.slice(&[sequence]);
+        let mut neurons = in_precision(out).into_owned();
+        let b_out = in_precision::<U, T>(mlp.b_out.data());
+        for row in neurons.chunks_exact_mut(b_out.len()) {
+            row.iter_mut().zip(&*b_out).for_each(|(x, &b)| *x -= b);
+        }
+        let neurons = WrittenValue::Rows(neurons.into());
+        self.written(Start::Mlp(l), neurons, norm(&b_out));
+        self.written(Start::MlpBias(l), self.everywhere(&mlp.b_out), T::ZERO);
+        Ok(())
+    }
+
+    /// A layer's neurons, held, and what they write of themselves.
+    fn pass_neurons<U: Scalar>(
+        &mut self,
+        of_run: (&'a Model<U>, &'a Cache<U>, usize),
+        l: usize,
+    ) -> Result<()> {
+        let mlp = of_run.0.weights().blocks[l]
+            .mlp
+            .as_ref()
+            .expect("a layer's MLP");
+        let level = Level::neurons(of_run, l)?;
+        let after = mlp.b_after().map(|b| {
+            let b = in_precision::<U, T>(b.data());
+            let W_out = level.W_O(0);
+            let written = times(row(&b), W_out).into_data();
+            (written, norm(&b) * frobenius(W_out))
+        });
+        self.levels.push(level);
+        if let Some((of, from)) = after {
+            let by = vec![T::ONE; self.pos];
+            let value = WrittenValue::Multiples { of, by };
+            self.written(Start::NeuronBias(l), value, from);
+        }
+        self.written(Start::MlpBias(l), self.everywhere(&mlp.b_out), T::ZERO);
+        Ok(())
     }
 
     fn d_model(&self) -> usize {
         self.config.d_model
     }
 
-    /// The starts that are in the stream before layer `l`.
-    fn written_before(&self, l: usize) -> &[StreamWrite<'a, T>] {
-        &self.starts[..self.starts.partition_point(|w| w.level <= l)]
+    /// The level of a layer's heads.
+    fn level_of_heads(&self, layer: usize) -> usize {
+        let first = Station::Head(Head { layer, head: 0 });
+        let found = self
+            .levels
+            .iter()
+            .position(|level| level.station(0) == first);
+        found.expect("every layer has heads")
     }
 
-    /// What the cotangent of the stream after a head's layer is at the head's values:
-    /// `patternᵀ G W_Oᵀ`, `[pos, d_head]`.
-    fn values_of(&self, head: Head, cotangent: MatRef<'_, T>) -> Tensor<T> {
-        let layer = &self.layers[head.layer];
-        let out = times(cotangent, layer.W_O.mat(&[head.head]).transpose());
-        times(layer.pattern(head.head).transpose(), out.mat(&[]))
+    fn station(&self, place: Place) -> Station {
+        self.levels[place.level].station(place.index)
     }
 
-    /// What the cotangent of a head's values is at the stream that the head reads: `[pos, d_model]`.
-    fn read_by(&self, head: Head, values: &Tensor<T>) -> Tensor<T> {
-        let layer = &self.layers[head.layer];
-        let mut read = times(values.mat(&[]), layer.W_V(head.head).transpose());
-        scale_rows(&mut read, &layer.inverse_scale);
+    /// The places of all stations before a level.
+    fn places_before(&self, level: usize) -> Vec<Place> {
+        let of = |level: usize| {
+            let stations = 0..self.levels[level].stations();
+            stations.map(move |index| Place { level, index })
+        };
+        (0..level).flat_map(of).collect()
+    }
+
+    /// The starts that are in the stream before a level.
+    fn written_before(&self, level: usize) -> &[StreamWrite<'a, T>] {
+        &self.starts[..self.starts.partition_point(|w| w.level <= level)]
+    }
+
+    /// What the cotangent of the stream after a station's level is at the station's values: `[pos, width]`, through the mixing
+    /// of `G W_Oᵀ`.
+    fn values_of(&self, place: Place, cotangent: MatRef<'_, T>) -> Tensor<T> {
+        let level = &self.levels[place.level];
+        let out = times(cotangent, level.W_O(place.index).transpose());
+        level.mix_back(place.index, out)
+    }
+
+    /// What the cotangent of a station's values is at the stream that it reads: `[pos, d_model]`.
+    fn read_by(&self, place: Place, values: &Tensor<T>) -> Tensor<T> {
+        let level = &self.levels[place.level];
+        let mut read = times(values.mat(&[]), level.W_V(place.index).transpose());
+        scale_rows(&mut read, &level.inverse_scale);
         read
-    }
-}
-
-/// The norms of the terms of a head's values, which reads a norm's output through `W_V`: taking the mean off doubles them at
-/// most.
-fn value_sizes<T: Scalar>(W_V: MatRef<'_, T>, ln1: Option<&NormMap<'_, T>>) -> ValueSizes<T> {
-    let w = |i: usize| ln1.and_then(|n| n.w()).map_or(T::ONE, |w| w[i]);
-    let scaled = Mat::from_fn(W_V.nrows(), W_V.ncols(), |i, j| W_V[(i, j)] * w(i));
-    let size = frobenius(scaled.as_ref());
-    ValueSizes {
-        W_V: size + size,
-        b: ln1.and_then(|n| n.b()).map_or(T::ZERO, norm) * frobenius(W_V),
     }
 }
 

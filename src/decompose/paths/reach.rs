@@ -1,25 +1,24 @@
-//! What reaches the heads' values, and how large it can be there: what the search bounds its branches by.
+//! What reaches the stations' values, and how large it can be there: what the search bounds its branches by.
 
-use super::{Paths, Start, WrittenValue, frobenius, map, norm, row, scale_rows, times};
+use super::{Paths, Place, Start, WrittenValue, frobenius, map, norm, row, scale_rows, times};
+use crate::error::Result;
 use crate::linalg::rounding::{gamma, spectral_at_most};
-use crate::names::Head;
-use crate::tensor::{Scalar, Tensor};
+use crate::tensor::{Scalar, Tensor, check_room};
 use faer::MatRef;
 
-/// What reaches each head's values.
+/// What reaches each station's values.
 pub(super) struct Reach<T: Scalar> {
-    n_heads: usize,
-    /// By layer and head.
-    heads: Vec<AtHead<T>>,
+    /// By level.
+    stations: Vec<Vec<AtStation<T>>>,
 }
 
-pub(super) struct AtHead<T: Scalar> {
-    /// The starts with a row for every position, as values, `[pos, d_head]`.
+pub(super) struct AtStation<T: Scalar> {
+    /// The starts with a row for every position, as values, `[pos, width]`.
     rows: Vec<(Start, Tensor<T>)>,
     /// The starts that are one row times a factor a position: the rows as values, `[start, d_head]`, and the
     /// factors, `[start, pos]`.
     multiples: Option<(Vec<Start>, Tensor<T>, Tensor<T>)>,
-    /// `W_O W_V` from each head of an earlier layer, `[head, d_head, d_head]` by layer, and bounds on their norms.
+    /// `W_O W_V` from each station of an earlier level, `[station, their width, width]` by level, and bounds on their norms.
     before: Vec<(Tensor<T>, Vec<T>)>,
     /// The Frobenius norm of `W_O`.
     pub W_O: T,
@@ -27,7 +26,7 @@ pub(super) struct AtHead<T: Scalar> {
     pub W_V: T,
     /// By position: the norm of the terms of any start's values, at most.
     pub terms: Vec<T>,
-    /// By position: the norm of the values that any path has there, at most, whose start another head reads.
+    /// By position: the norm of the values that any path has there, at most, whose start another station reads.
     pub longer: Vec<T>,
     /// By position: the same, of any path at all.
     any: Vec<T>,
@@ -40,37 +39,46 @@ fn raise<T: Scalar>(most: &mut [T], at: usize, x: T) {
 }
 
 impl<T: Scalar> Reach<T> {
-    /// Of the heads before a layer.
-    pub fn new(paths: &Paths<'_, T>, level: usize) -> Self {
-        let n_heads = paths.config.n_heads;
-        let mut heads: Vec<AtHead<T>> = Vec::new();
-        for layer in 0..level {
-            let own = map(paths.par, n_heads, |head| {
-                AtHead::new(paths, Head { layer, head }, &heads)
+    /// Of the stations before a level.
+    ///
+    /// # Errors
+    /// When there is no memory for the products between them.
+    pub fn new(paths: &Paths<'_, T>, level: usize) -> Result<Self> {
+        let widths = |level: usize| paths.levels[level].stations() * paths.levels[level].width();
+        let pairs = (0..level).flat_map(|l| (0..l).map(move |m| (l, m)));
+        let numbers: usize = pairs.map(|(l, m)| widths(l) * widths(m)).sum();
+        check_room(
+            (numbers * size_of::<T>()) as u64,
+            "the products between all that paths can pass (sums over them, --by, need none)",
+        )?;
+        let mut stations: Vec<Vec<AtStation<T>>> = Vec::new();
+        for level in 0..level {
+            let own = map(paths.par, paths.levels[level].stations(), |index| {
+                AtStation::new(paths, Place { level, index }, &stations)
             });
-            heads.extend(own);
+            stations.push(own);
         }
-        Reach { n_heads, heads }
+        Ok(Reach { stations })
     }
 
-    pub fn of(&self, head: Head) -> &AtHead<T> {
-        &self.heads[head.layer * self.n_heads + head.head]
+    pub fn of(&self, place: Place) -> &AtStation<T> {
+        &self.stations[place.level][place.index]
     }
 
-    /// `W_O W_V` from a head to a later one, the norm between them folded in, and a bound on its norm.
-    pub fn between(&self, head: Head, later: Head) -> (MatRef<'_, T>, T) {
-        let (W_OV, norms) = &self.of(later).before[head.layer];
-        (W_OV.mat(&[head.head]), norms[head.head])
+    /// `W_O W_V` from a station to a later one, the norm between them folded in, and a bound on its norm.
+    pub fn between(&self, place: Place, later: Place) -> (MatRef<'_, T>, T) {
+        let (W_OV, norms) = &self.of(later).before[place.level];
+        (W_OV.mat(&[place.index]), norms[place.index])
     }
 
-    /// What the starts that a head reads add, given the cotangent of its values.
+    /// What the starts that a station reads add, given the cotangent of its values.
     pub fn starts(
         &self,
         paths: &Paths<'_, T>,
-        head: Head,
+        place: Place,
         cotangent: &Tensor<T>,
     ) -> Vec<(Start, T)> {
-        let at = self.of(head);
+        let at = self.of(place);
         let mut all = Vec::new();
         for (start, values) in &at.rows {
             // By position first: no term meets more roundings than its features and the positions.
@@ -88,30 +96,29 @@ impl<T: Scalar> Reach<T> {
                 all.push((*start, x.iter().zip(by).map(|(&x, &by)| x * by).sum()));
             }
         }
-        if let Some(b) = &paths.layers[head.layer].b {
-            let value = super::sums::sum_along(cotangent, b.slice(&[head.head]));
-            all.push((Start::NormBias(head.layer), value));
+        for bias in &paths.levels[place.level].biases {
+            let value = super::sums::sum_along(cotangent, bias.values.slice(&[place.index]));
+            all.push((bias.start, value));
         }
         all
     }
 }
 
-impl<T: Scalar> AtHead<T> {
-    /// `earlier` are the heads of all earlier layers.
-    fn new(paths: &Paths<'_, T>, head: Head, earlier: &[AtHead<T>]) -> Self {
+impl<T: Scalar> AtStation<T> {
+    /// `earlier` are the stations of all earlier levels.
+    fn new(paths: &Paths<'_, T>, place: Place, earlier: &[Vec<AtStation<T>>]) -> Self {
         let (pos, d) = (paths.pos, paths.d_model());
-        let layer = &paths.layers[head.layer];
-        let (W_V, W_O) = (layer.W_V(head.head), layer.W_O.mat(&[head.head]));
+        let level = &paths.levels[place.level];
+        let (W_V, W_O) = (level.W_V(place.index), level.W_O(place.index));
         let g = gamma::<T>(paths.roundings());
-        let sizes = &layer.sizes[head.head];
-        let V = sizes.W_V;
-        let scale = |p: usize| layer.inverse_scale[p].abs();
+        let V = level.V_sizes[place.index];
+        let scale = |p: usize| level.inverse_scale[p].abs();
 
         let mut terms = vec![T::ZERO; pos];
         let mut any = vec![T::ZERO; pos];
         let mut rows = Vec::new();
         let (mut starts, mut multiples, mut factors) = (Vec::new(), Vec::new(), Vec::new());
-        for written in paths.written_before(head.layer) {
+        for written in paths.written_before(place.level) {
             let terms_at: Vec<T> = (0..pos)
                 .map(|p| written.size(p, d) * V * scale(p))
                 .collect();
@@ -122,7 +129,7 @@ impl<T: Scalar> AtHead<T> {
             match &written.value {
                 WrittenValue::Rows(x) => {
                     let mut values = times(MatRef::from_row_major_slice(x, pos, d), W_V);
-                    scale_rows(&mut values, &layer.inverse_scale);
+                    scale_rows(&mut values, &level.inverse_scale);
                     (0..pos).for_each(|p| reaches(p, norm(values.slice(&[p]))));
                     rows.push((written.start, values));
                 }
@@ -132,14 +139,17 @@ impl<T: Scalar> AtHead<T> {
                     starts.push(written.start);
                     multiples.extend(values);
                     for (p, &by) in by.iter().enumerate() {
-                        factors.push(by * layer.inverse_scale[p]);
+                        factors.push(by * level.inverse_scale[p]);
                         reaches(p, own * by.abs() * scale(p));
                     }
                 }
             }
         }
-        if let Some(b) = &layer.b {
-            let (own, size) = (norm(b.slice(&[head.head])), sizes.b);
+        for bias in &level.biases {
+            let (own, size) = (
+                norm(bias.values.slice(&[place.index])),
+                bias.sizes[place.index],
+            );
             for p in 0..pos {
                 raise(&mut terms, p, size);
                 raise(&mut any, p, own + g * size);
@@ -148,17 +158,13 @@ impl<T: Scalar> AtHead<T> {
 
         let mut longer = vec![T::ZERO; pos];
         let mut before = Vec::new();
-        let n_heads = layer.n_heads;
-        for (l, their_layer) in paths.layers[..head.layer].iter().enumerate() {
-            // All heads' W_O, one below the other.
-            let W_OV = times(their_layer.W_O.rows(), W_V);
-            let d_head = W_V.ncols();
-            let W_OV = W_OV.reshape(&[n_heads, d_head, d_head]);
+        for (their_level, stations) in paths.levels.iter().zip(earlier) {
+            let W_OV = times(their_level.all_W_O(), W_V);
+            let W_OV = W_OV.reshape(&[stations.len(), their_level.width(), W_V.ncols()]);
             let mut norms = Vec::new();
-            for h in 0..n_heads {
-                let theirs = &earlier[l * n_heads + h];
-                let most = spectral_at_most(W_OV.mat(&[h])) + g * theirs.W_O * V;
-                let mixed = their_layer.mixed(h, &theirs.any);
+            for (i, theirs) in stations.iter().enumerate() {
+                let most = spectral_at_most(W_OV.mat(&[i])) + g * theirs.W_O * V;
+                let mixed = their_level.mixed(i, &theirs.any, |weight| weight.abs());
                 for (p, x) in mixed.into_iter().enumerate() {
                     raise(&mut longer, p, scale(p) * most * x);
                 }
@@ -172,7 +178,7 @@ impl<T: Scalar> AtHead<T> {
             let factors = Tensor::from_vec(&[starts.len(), pos], factors);
             (starts, rows, factors)
         });
-        AtHead {
+        AtStation {
             rows,
             multiples,
             before,

@@ -1,47 +1,21 @@
 //! How far rounding may have put the sum over all paths.
 //!
-//! The sum is `Σ ⟨G_l, s_l⟩`, over what is written before each layer, `s_l`, and the logit's cotangents there,
-//! `G_l`. Going back through a layer, the cotangent as computed is off by some `δ_l`; from there on it is
+//! The sum is `Σ ⟨G_l, s_l⟩`, over what is written before each level, `s_l`, and the logit's cotangents there,
+//! `G_l`. Going back through a level, the cotangent as computed is off by some `δ_l`; from there on it is
 //! carried along, and what it changes in the sum is `⟨δ_l, x_l⟩`, with `x_l` the exact stream. So the sum is
-//! off by no more than `Σ ‖δ_l‖ ‖x_l‖` and its own last products. That does not grow from layer to layer as the
+//! off by no more than `Σ ‖δ_l‖ ‖x_l‖` and its own last products. That does not grow from level to level as the
 //! bounds of running error analysis do. The exact stream is the computed one to within an `e_l` that does, but
 //! enters multiplied by `δ_l`.
 //!
 //! `δ_l` is bounded by `γ_n` times the norm of the moduli of its terms, by the factors' Frobenius norms.
 
 use super::sums::{Cotangents, LogitPaths};
-use super::{Layer, Paths, StreamWrite, frobenius, norm};
+use super::{Paths, StreamWrite, frobenius, norm};
 use crate::linalg::rounding::{gamma, rounded_up, spectral_at_most};
 use crate::tensor::{Scalar, Tensor};
 
 /// A bound for every position.
 type Sizes<T> = Vec<T>;
-
-impl<T: Scalar> Layer<'_, T> {
-    /// A pattern's moduli times sizes by key.
-    pub(super) fn mixed(&self, head: usize, sizes: &[T]) -> Sizes<T> {
-        let pattern = self.pattern(head);
-        let row = |q| {
-            sizes
-                .iter()
-                .enumerate()
-                .map(move |(k, &x)| pattern[(q, k)].abs() * x)
-        };
-        (0..sizes.len()).map(|q| row(q).sum()).collect()
-    }
-
-    /// Sizes by query times a pattern's moduli.
-    pub(super) fn mixed_back(&self, head: usize, sizes: &[T]) -> Sizes<T> {
-        let pattern = self.pattern(head);
-        let column = |k| {
-            sizes
-                .iter()
-                .enumerate()
-                .map(move |(q, &x)| pattern[(q, k)].abs() * x)
-        };
-        (0..sizes.len()).map(|k| column(k).sum()).collect()
-    }
-}
 
 impl<T: Scalar> StreamWrite<'_, T> {
     /// The norm of the terms that are written at a position.
@@ -52,14 +26,17 @@ impl<T: Scalar> StreamWrite<'_, T> {
 }
 
 impl<T: Scalar> Paths<'_, T> {
-    /// How many roundings a term meets at most in one layer, forward or back, and in the last products.
+    /// How many roundings a term meets at most in one level, forward or back, and in the last products.
     pub(super) fn roundings(&self) -> usize {
         let c = self.config;
-        // A product over the features, where the mean was taken off a product over them before; the head's width and the
-        // positions (sums over both are of sums over one); sums over heads and starts; scales, factors, and what the bounds themselves take.
+        // A product over the features, where the mean was taken off a product over them before; the widest station's width and the
+        // positions (sums over both are of sums over one); sums over heads and starts; scales, gates, factors, and what the bounds
+        // themselves take.
         let centred = c.norm.is_some_and(|norm| norm.centred);
         let mean = if centred { c.d_model } else { 0 };
-        c.d_model + mean + c.d_head + self.pos + c.n_heads + self.starts.len() + 32
+        let widest = self.levels.iter().map(|level| level.width()).max();
+        let width = widest.unwrap_or(c.d_head);
+        c.d_model + mean + width + self.pos + c.n_heads + self.starts.len() + 32
     }
 }
 
@@ -88,7 +65,7 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
             }
             let streams = norms(&forward.streams[level]);
             let exact: Sizes<T> = streams.iter().zip(&apart).map(|(&x, &e)| x + e).collect();
-            let Some(layer) = paths.layers[..self.level].get(level) else {
+            let Some(own) = paths.levels[..self.level].get(level) else {
                 bound += g * self.row_size * exact[self.position];
                 continue;
             };
@@ -99,28 +76,28 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
                 next[p] += g * streams[p];
             }
             let mut carried = vec![T::ZERO; paths.pos];
-            for head in 0..layer.n_heads {
-                let sizes = &layer.sizes[head];
-                let O = frobenius(layer.W_O.mat(&[head]));
-                let back = layer.mixed_back(head, &after);
+            for i in 0..own.stations() {
+                let (V, O) = (own.V_sizes[i], frobenius(own.W_O(i)));
+                let biases: T = own.biases.iter().map(|bias| bias.sizes[i]).sum();
+                let back = own.mixed_back(i, &after);
                 let mut local = vec![T::ZERO; paths.pos];
                 for k in 0..paths.pos {
-                    let scaled = sizes.W_V * layer.inverse_scale[k].abs();
-                    bound += g * back[k] * O * (scaled * exact[k] + sizes.b);
-                    local[k] = scaled * streams[k] + sizes.b;
+                    let scaled = V * own.inverse_scale[k].abs();
+                    bound += g * back[k] * O * (scaled * exact[k] + biases);
+                    local[k] = scaled * streams[k] + biases;
                 }
-                let most = spectral_at_most(layer.W_V(head)) + g * sizes.W_V;
-                let scaled = apart.iter().zip(&layer.inverse_scale);
+                let most = spectral_at_most(own.W_V(i)) + g * V;
+                let scaled = apart.iter().zip(&own.inverse_scale);
                 let scaled: Sizes<T> = scaled.map(|(&e, s)| most * e * s.abs()).collect();
-                let mixed = layer.mixed(head, &scaled);
-                let local = layer.mixed(head, &local);
+                let mixed = own.mixed(i, &scaled, |weight| weight.abs());
+                let local = own.mixed(i, &local, |weight| weight.abs());
                 for p in 0..paths.pos {
                     carried[p] += mixed[p] * mixed[p];
                     next[p] += g * O * local[p];
                 }
             }
-            // What all heads write together: their values side by side, through their `W_O` one below the other.
-            let together = spectral_at_most(layer.W_O.rows());
+            // What all stations write together: their values side by side, through their `W_O` one below the other.
+            let together = spectral_at_most(own.all_W_O());
             for (next, squares) in next.iter_mut().zip(carried) {
                 *next += together * squares.sqrt();
             }

@@ -1,16 +1,15 @@
 //! The paths that add most, found from the logit backwards by branch and bound.
 //!
-//! A set of heads that a path ends in has a cotangent of its first head's values, `[pos, d_head]`. The
-//! products of that with what the starts are there are the paths that begin with that head. For all longer ones
+//! A set of stations that a path ends in has a cotangent of its first one's values, `[pos, width]`. The
+//! products of that with what the starts are there are the paths that begin with that station. For all longer ones
 //! at once there is a bound: at every position the cotangent's norm times the largest norm that values can
 //! have there, of any path from any start. Whatever cannot exceed what has been found is left.
 
 use super::reach::Reach;
 use super::sums::{LogitPaths, Sum};
-use super::{Contribution, Path, Start, map, norm, scale_rows, times};
+use super::{Contribution, Path, Place, Start, map, norm, scale_rows, times};
 use crate::error::{Error, Result};
 use crate::linalg::rounding::{gamma, rounded_up, unit};
-use crate::names::Head;
 use crate::tensor::{Scalar, Tensor};
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -31,7 +30,7 @@ pub struct Certificate<T> {
     /// Whether the search ended by itself, so that, but for the rounding of single paths, none unlisted adds
     /// more than one listed. Else the budget ended it, and there may be larger ones, up to `each`.
     pub complete: bool,
-    /// How many sets of heads were looked below.
+    /// How many sets of stations were looked below.
     pub expanded: usize,
 }
 
@@ -46,21 +45,21 @@ pub struct Top<T> {
     pub certificate: Certificate<T>,
 }
 
-/// Heads that paths end in.
+/// Stations that paths end in.
 struct PathEnd<T: Scalar> {
-    heads: Vec<Head>,
-    /// The cotangent of the first head's values, `[pos, d_head]`.
+    places: Vec<Place>,
+    /// The cotangent of the first one's values, `[pos, width]`.
     values: Tensor<T>,
     /// How far off it is, by the norm of each row.
     apart: Vec<T>,
 }
 
-/// Heads that paths end in, to be looked below: the largest bound first.
+/// Stations that paths end in, to be looked below: the largest bound first.
 struct Open<T: Scalar> {
     bound: f64,
-    /// What comes after the head; none, where the unembedding does.
+    /// What comes after the first; none, where the unembedding does.
     behind: Option<Arc<PathEnd<T>>>,
-    head: Head,
+    place: Place,
 }
 
 /// A path found.
@@ -68,7 +67,7 @@ struct FoundPath<T> {
     value: T,
     error: T,
     start: Start,
-    heads: Vec<Head>,
+    places: Vec<Place>,
 }
 
 impl<T: Scalar> PartialEq for Open<T> {
@@ -121,7 +120,7 @@ impl<T: Scalar> LargestPaths<T> {
     }
 }
 
-/// What was seen at one more head.
+/// What was seen at one more station.
 struct Seen<T> {
     /// The paths that begin there.
     found: Vec<(Start, T)>,
@@ -133,15 +132,15 @@ struct Seen<T> {
 impl<T: Scalar> LogitPaths<'_, '_, T> {
     /// The `k` paths that add most, by modulus, and a certificate for the others.
     ///
-    /// At most `budget` sets of heads are looked below; where that ends the search, the certificate says so and
+    /// At most `budget` sets of stations are looked below; where that ends the search, the certificate says so and
     /// is still true.
     ///
     /// # Errors
-    /// When `k` is 0, or a path adds no finite number.
+    /// When `k` is 0, a path adds no finite number, or there is no memory for the products.
     ///
     /// # Cost
-    /// `2 d_model d_head²` operations and `d_head²` numbers for each pair of heads in different layers; then, for
-    /// each set of heads looked below, `2 pos d_head (d_head + pos + starts)` for each head before it.
+    /// `2 d_model d_head²` operations and `d_head²` numbers for each pair of heads in different layers, with `d_mlp` in the place of
+    /// `d_head` for neurons; then, for each set of stations looked below, `2 pos d_head (d_head + pos + starts)` for each before it.
     pub fn top(&self, k: usize, budget: usize) -> Result<Top<T>> {
         if k == 0 {
             return Err(Error::TooFew {
@@ -156,7 +155,7 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
                 "the paths add up to no finite number: the run or the model holds a NaN or an infinity".into(),
             ));
         }
-        let reach = Reach::new(self.paths, self.level);
+        let reach = Reach::new(self.paths, self.level)?;
         let mut best = LargestPaths {
             most: k,
             found: Vec::new(),
@@ -175,7 +174,7 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
                 break;
             }
             expanded += 1;
-            let suffix = Arc::new(self.suffix(&reach, next.behind.as_deref(), next.head));
+            let suffix = Arc::new(self.suffix(&reach, next.behind.as_deref(), next.place));
             self.look_below(&reach, Some(suffix), &mut best, &mut open);
         }
         Ok(self.certified(total, best, complete, expanded))
@@ -201,7 +200,11 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
         let path = |f: FoundPath<T>| Contribution {
             path: Path {
                 start: f.start,
-                heads: f.heads,
+                stations: f
+                    .places
+                    .iter()
+                    .map(|&place| self.paths.station(place))
+                    .collect(),
             },
             value: f.value,
         };
@@ -220,7 +223,7 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
         }
     }
 
-    /// The paths through no head.
+    /// The paths that pass nothing.
     fn direct(&self, best: &mut LargestPaths<T>) {
         let paths = self.paths;
         let (d, n) = (paths.d_model(), paths.roundings() + self.weighed);
@@ -230,7 +233,7 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
                 value,
                 error,
                 start,
-                heads: Vec::new(),
+                places: Vec::new(),
             });
         };
         for &(start, value) in &self.constants {
@@ -244,29 +247,29 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
         }
     }
 
-    /// The cotangent of a head's values, given that of the head behind it.
-    fn suffix(&self, reach: &Reach<T>, behind: Option<&PathEnd<T>>, head: Head) -> PathEnd<T> {
+    /// The cotangent of a station's values, given that of the one behind it.
+    fn suffix(&self, reach: &Reach<T>, behind: Option<&PathEnd<T>>, place: Place) -> PathEnd<T> {
         let paths = self.paths;
-        let layer = &paths.layers[head.layer];
+        let level = &paths.levels[place.level];
         let Some(behind) = behind else {
             let n = paths.roundings() + self.weighed;
             let mut at = vec![T::ZERO; paths.pos];
-            at[self.position] = gamma::<T>(n) * self.row_size * reach.of(head).W_O;
+            at[self.position] = gamma::<T>(n) * self.row_size * reach.of(place).W_O;
             return PathEnd {
-                heads: vec![head],
-                values: paths.values_of(head, self.last_cotangent().mat(&[])),
-                apart: layer.mixed_back(head.head, &at),
+                places: vec![place],
+                values: paths.values_of(place, self.last_cotangent().mat(&[])),
+                apart: level.mixed_back(place.index, &at),
             };
         };
-        let next = behind.heads[0];
-        let inverse_scale = &paths.layers[next.layer].inverse_scale;
-        let (W_OV, at_most) = reach.between(head, next);
+        let next = behind.places[0];
+        let inverse_scale = &paths.levels[next.level].inverse_scale;
+        let (W_OV, at_most) = reach.between(place, next);
         let mut scaled = behind.values.clone();
         scale_rows(&mut scaled, inverse_scale);
         let out = times(scaled.mat(&[]), W_OV.transpose());
         // Through the product as computed, whose own entries are off by no more than it itself may round.
         let g = gamma::<T>(2 * paths.roundings());
-        let size = g * reach.of(head).W_O * reach.of(next).W_V;
+        let size = g * reach.of(place).W_O * reach.of(next).W_V;
         let apart: Vec<T> = (0..paths.pos)
             .map(|p| {
                 let row = norm(behind.values.slice(&[p]));
@@ -274,13 +277,13 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
             })
             .collect();
         PathEnd {
-            heads: [&[head], &behind.heads[..]].concat(),
-            values: times(layer.pattern(head.head).transpose(), out.mat(&[])),
-            apart: layer.mixed_back(head.head, &apart),
+            places: [&[place], &behind.places[..]].concat(),
+            values: level.mix_back(place.index, out),
+            apart: level.mixed_back(place.index, &apart),
         }
     }
 
-    /// Looks at every head before a suffix: what begins there is found, what may begin before is left open.
+    /// Looks at every station before a suffix: what begins there is found, what may begin before is left open.
     fn look_below(
         &self,
         reach: &Reach<T>,
@@ -289,31 +292,27 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
         open: &mut BinaryHeap<Open<T>>,
     ) {
         let paths = self.paths;
-        let level = behind.as_ref().map_or(self.level, |b| b.heads[0].layer);
-        let n_heads = paths.config.n_heads;
-        let seen = map(paths.par, level * n_heads, |i| {
-            let head = Head {
-                layer: i / n_heads,
-                head: i % n_heads,
-            };
-            let suffix = self.suffix(reach, behind.as_deref(), head);
-            (head, self.look_at(reach, &suffix))
+        let level = behind.as_ref().map_or(self.level, |b| b.places[0].level);
+        let places = paths.places_before(level);
+        let seen = map(paths.par, places.len(), |i| {
+            let suffix = self.suffix(reach, behind.as_deref(), places[i]);
+            self.look_at(reach, &suffix)
         });
-        for (head, seen) in seen {
+        for (place, seen) in places.into_iter().zip(seen) {
             for (start, value) in seen.found {
                 if best.threshold().is_some_and(|t| value.abs() <= t) {
                     best.leave(value.abs() + seen.error);
                     continue;
                 }
-                let after = behind.iter().flat_map(|b| &b.heads);
+                let after = behind.iter().flat_map(|b| &b.places);
                 best.take(FoundPath {
                     value,
                     error: seen.error,
                     start,
-                    heads: std::iter::once(&head).chain(after).copied().collect(),
+                    places: std::iter::once(&place).chain(after).copied().collect(),
                 });
             }
-            if head.layer == 0 {
+            if place.level == 0 {
                 continue;
             }
             if best.threshold().is_some_and(|t| seen.longer <= t) {
@@ -322,7 +321,7 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
                 open.push(Open {
                     bound: seen.longer.to_f64(),
                     behind: behind.clone(),
-                    head,
+                    place,
                 });
             }
         }
@@ -332,8 +331,8 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
         let paths = self.paths;
         let n = paths.roundings();
         let (g, up) = (gamma::<T>(n), rounded_up::<T>(8 * n));
-        let head = suffix.heads[0];
-        let at = reach.of(head);
+        let place = suffix.places[0];
+        let at = reach.of(place);
         let (mut error, mut longer) = (T::ZERO, T::ZERO);
         for (p, &apart) in suffix.apart.iter().enumerate() {
             let size = norm(suffix.values.slice(&[p]));
@@ -341,7 +340,7 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
             longer += (size + apart) * at.longer[p];
         }
         Seen {
-            found: reach.starts(paths, head, &suffix.values),
+            found: reach.starts(paths, place, &suffix.values),
             error: error * up,
             longer: longer * up,
         }

@@ -1,12 +1,11 @@
 //! Sums over paths, by the layerwise recurrence: nothing is enumerated.
 
-use super::{Paths, Start, map, scale_rows, times};
+use super::{Paths, Place, Start, Station, map, scale_rows, times};
 use crate::decompose::Logit;
 use crate::decompose::scores::{Constant, Reads, Score, Side, check_score, run_side};
 use crate::decompose::stack::add;
 use crate::error::{Error, Result};
 use crate::model::{Cache, Model};
-use crate::names::Head;
 use crate::tensor::{Scalar, Tensor};
 
 /// A sum, and how far rounding may have put it.
@@ -21,7 +20,7 @@ pub struct Sum<T> {
 /// The paths to a logit, or a direction in the logits, at one position; or to a query or key in a head's score.
 pub struct LogitPaths<'p, 'a, T: Scalar> {
     pub(super) paths: &'p Paths<'a, T>,
-    /// How many layers they pass.
+    /// How many levels they pass.
     pub(super) level: usize,
     pub(super) position: usize,
     /// The logit's cotangent of the stream at the position, through `ln_final`: `[d_model]`; or the score's.
@@ -32,23 +31,23 @@ pub struct LogitPaths<'p, 'a, T: Scalar> {
     pub(super) constants: Vec<(Start, T)>,
     /// The sum of the moduli of their terms.
     pub(super) constants_size: T,
-    /// How many roundings a term of `row` meets beside those of a layer.
+    /// How many roundings a term of `row` meets beside those of a level.
     pub(super) weighed: usize,
 }
 
-/// The cotangents of a logit, through all layers.
+/// The cotangents of a logit, through all levels.
 pub(super) struct Cotangents<T: Scalar> {
-    /// Of the stream before each layer, and after the last: `[pos, d_model]`.
+    /// Of the stream before each level, and after the last: `[pos, d_model]`.
     pub streams: Vec<Tensor<T>>,
-    /// Of each head's values, by layer and head: `[pos, d_head]`.
+    /// Of each station's values, by level: `[pos, width]`.
     pub values: Vec<Vec<Tensor<T>>>,
 }
 
 /// The frozen model's own run, from its starts.
 pub(super) struct Forward<T: Scalar> {
-    /// The stream before each layer, and after the last: `[pos, d_model]`.
+    /// The stream before each level, and after the last: `[pos, d_model]`.
     pub streams: Vec<Tensor<T>>,
-    /// Each head's values without `b_V`, by layer and head: `[pos, d_head]`.
+    /// Each station's values, a head's without `b_V`, by level: `[pos, width]`.
     pub values: Vec<Vec<Tensor<T>>>,
 }
 
@@ -89,7 +88,7 @@ impl<'a, T: Scalar> Paths<'a, T> {
         }
         Ok(LogitPaths {
             paths: self,
-            level: c.n_layers,
+            level: self.levels.len(),
             position,
             row,
             row_size,
@@ -136,7 +135,7 @@ impl<'a, T: Scalar> Paths<'a, T> {
         let constants = constants.into_iter();
         Ok(LogitPaths {
             paths: self,
-            level: score.head.layer,
+            level: self.level_of_heads(score.head.layer),
             position,
             row: row.into_iter().map(T::from_f64).collect(),
             row_size: T::from_f64(size * reads.most()),
@@ -159,14 +158,13 @@ impl<'a, T: Scalar> Paths<'a, T> {
         }
     }
 
-    /// One layer back: the cotangents of its heads' values, and the sum of what they are at the stream that
-    /// the heads read.
-    fn back(&self, layer: usize, cotangent: &Tensor<T>) -> (Vec<Tensor<T>>, Tensor<T>) {
-        let heads = self.layers[layer].n_heads;
-        let both = map(self.par, heads, |head| {
-            let head = Head { layer, head };
-            let values = self.values_of(head, cotangent.mat(&[]));
-            let read = self.read_by(head, &values);
+    /// One level back: the cotangents of its stations' values, and the sum of what they are at the stream that
+    /// these read.
+    fn back(&self, level: usize, cotangent: &Tensor<T>) -> (Vec<Tensor<T>>, Tensor<T>) {
+        let both = map(self.par, self.levels[level].stations(), |index| {
+            let place = Place { level, index };
+            let values = self.values_of(place, cotangent.mat(&[]));
+            let read = self.read_by(place, &values);
             (values, read)
         });
         let mut sum = Tensor::zeros(cotangent.shape());
@@ -175,22 +173,22 @@ impl<'a, T: Scalar> Paths<'a, T> {
         (both.into_iter().map(|(values, _)| values).collect(), sum)
     }
 
-    /// The streams by the recurrence: `x' = x + Σ_h pattern (x W_V / scale + b) W_O`, plus what else is written; through the
-    /// first `level` layers.
+    /// The streams by the recurrence: `x' = x + Σ mixing(x W_V / scale + b) W_O`, plus what else is written; through the
+    /// first `level` levels.
     pub(super) fn forward(&self, level: usize) -> Forward<T> {
         let mut stream = Tensor::zeros(&[self.pos, self.d_model()]);
         self.write(0, &mut stream);
         let (mut streams, mut all_values) = (vec![stream.clone()], Vec::new());
-        for (l, layer) in self.layers[..level].iter().enumerate() {
-            let both = map(self.par, layer.n_heads, |h| {
-                let mut values = times(stream.mat(&[]), layer.W_V(h));
-                scale_rows(&mut values, &layer.inverse_scale);
-                if let Some(b) = &layer.b {
-                    let rows = values.data_mut().chunks_exact_mut(b.shape()[1]);
-                    rows.for_each(|row| add(row, b.slice(&[h])));
+        for (l, level) in self.levels[..level].iter().enumerate() {
+            let both = map(self.par, level.stations(), |i| {
+                let mut values = times(stream.mat(&[]), level.W_V(i));
+                scale_rows(&mut values, &level.inverse_scale);
+                for bias in &level.biases {
+                    let rows = values.data_mut().chunks_exact_mut(level.width());
+                    rows.for_each(|row| add(row, bias.values.slice(&[i])));
                 }
-                let mixed = times(layer.pattern(h), values.mat(&[]));
-                let result = times(mixed.mat(&[]), layer.W_O.mat(&[h]));
+                let mixed = level.mix(i, values.clone());
+                let result = times(mixed.mat(&[]), level.W_O(i));
                 (values, result)
             });
             let results = both.iter().map(|(_, result)| result);
@@ -205,7 +203,7 @@ impl<'a, T: Scalar> Paths<'a, T> {
         }
     }
 
-    /// Adds the starts that a layer is the first to read.
+    /// Adds the starts that a level is the first to read.
     fn write(&self, level: usize, stream: &mut Tensor<T>) {
         let d = self.d_model();
         for written in self.starts.iter().filter(|w| w.level == level) {
@@ -218,25 +216,27 @@ impl<'a, T: Scalar> Paths<'a, T> {
 }
 
 impl<T: Scalar> LogitPaths<'_, '_, T> {
-    /// The logit's cotangent of the stream after the last layer, `[pos, d_model]`.
+    /// The logit's cotangent of the stream after the last level, `[pos, d_model]`.
     pub(super) fn last_cotangent(&self) -> Tensor<T> {
         let mut last = Tensor::zeros(&[self.paths.pos, self.row.len()]);
         last.slice_mut(&[self.position]).copy_from_slice(&self.row);
         last
     }
 
-    /// The number of paths; see [`count`](super::count).
+    /// The number of paths, or the largest `u128` where there are more; see [`count`](super::count).
     pub fn count(&self) -> u128 {
         let constants = self.constants.len() as u128;
-        super::enumerate::count_before(self.paths.config, self.level).saturating_add(constants)
+        self.paths
+            .count_before(self.level)
+            .saturating_add(constants)
     }
 
     pub(super) fn sweep(&self) -> Cotangents<T> {
         let mut streams = vec![self.last_cotangent()];
         let mut values = Vec::new();
-        for layer in (0..self.level).rev() {
+        for level in (0..self.level).rev() {
             let after = &streams[streams.len() - 1];
-            let (own, mut before) = self.paths.back(layer, after);
+            let (own, mut before) = self.paths.back(level, after);
             add(before.data_mut(), after.data());
             values.push(own);
             streams.push(before);
@@ -278,20 +278,18 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
             while let Some(w) = written.next_if(|w| w.level == level) {
                 sums.push((w.start, w.value.along(read)));
             }
-            let layer = self.paths.layers[..self.level].get(level);
-            if let Some(b) = layer.and_then(|layer| layer.b.as_ref()) {
-                let heads = sweep.values[level].iter().enumerate();
-                let sum = heads
-                    .map(|(h, values)| sum_along(values, b.slice(&[h])))
-                    .sum();
-                sums.push((Start::NormBias(level), sum));
+            let own = self.paths.levels[..self.level].get(level);
+            for bias in own.map_or(&[][..], |own| &own.biases) {
+                let values = sweep.values[level].iter().enumerate();
+                let sum = values.map(|(i, values)| sum_along(values, bias.values.slice(&[i])));
+                sums.push((bias.start, sum.sum()));
             }
         }
         sums.extend(&self.constants);
         sums
     }
 
-    /// The sums over the paths with no head, one head, two…, up to one a layer.
+    /// The sums over the paths that pass nothing, one station, two…, up to one a level.
     ///
     /// # Cost
     /// As half of `n_layers` forward passes over the sequence's attention layers.
@@ -299,7 +297,7 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
         let paths = self.paths;
         let mut sums = vec![T::ZERO; self.level + 1];
         sums[0] = self.constants.iter().map(|&(_, x)| x).sum();
-        // By order: the sum of the cotangents through so many heads of the layers behind.
+        // By order: the sum of the cotangents through so many stations of the levels behind.
         let mut cotangents = vec![self.last_cotangent()];
         for level in (0..=self.level).rev() {
             for written in paths.starts.iter().filter(|w| w.level == level) {
@@ -307,17 +305,17 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
                     *sum += written.value.along(cotangent.mat(&[]));
                 }
             }
-            let Some(layer) = level.checked_sub(1) else {
+            let Some(before) = level.checked_sub(1) else {
                 break;
             };
             cotangents.push(Tensor::zeros(cotangents[0].shape()));
             // The highest order first, so that each still takes what the one below was.
             for order in (1..cotangents.len()).rev() {
-                let (values, read) = paths.back(layer, &cotangents[order - 1]);
+                let (values, read) = paths.back(before, &cotangents[order - 1]);
                 add(cotangents[order].data_mut(), read.data());
-                if let Some(b) = &paths.layers[layer].b {
-                    for (h, values) in values.iter().enumerate() {
-                        sums[order] += sum_along(values, b.slice(&[h]));
+                for bias in &paths.levels[before].biases {
+                    for (i, values) in values.iter().enumerate() {
+                        sums[order] += sum_along(values, bias.values.slice(&[i]));
                     }
                 }
             }
@@ -325,22 +323,24 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
         sums
     }
 
-    /// The sums over the paths through each head: over all starts, whatever heads come before and after.
+    /// The sums over the paths through each head, and each layer's neurons where these are held: over all starts, whatever comes
+    /// before and after.
     ///
     /// A path of three heads is in the sums of all three, so these do not add up to the logit. A head's `b_V`
     /// is no path through it; see [`Start::ValueBias`].
     ///
     /// # Cost
     /// As two forward passes over the sequence's attention layers.
-    pub fn by_head(&self) -> Vec<(Head, T)> {
+    pub fn by_station(&self) -> Vec<(Station, T)> {
         let (sweep, forward) = (self.sweep(), self.paths.forward(self.level));
-        let layers = sweep.values.iter().zip(&forward.values).enumerate();
-        layers
-            .flat_map(|(layer, (cotangents, values))| {
-                let heads = cotangents.iter().zip(values).enumerate();
-                heads.map(move |(head, (g, v))| {
+        let both = sweep.values.iter().zip(&forward.values);
+        let levels = self.paths.levels.iter().zip(both);
+        levels
+            .flat_map(|(level, (cotangents, values))| {
+                let stations = cotangents.iter().zip(values).enumerate();
+                stations.map(move |(i, (g, v))| {
                     let products = g.data().iter().zip(v.data());
-                    (Head { layer, head }, products.map(|(&g, &v)| g * v).sum())
+                    (level.station(i), products.map(|(&g, &v)| g * v).sum())
                 })
             })
             .collect()
