@@ -179,7 +179,7 @@ fn paths<T: Scalar>(
             direction.shown(words),
             words.place(tokens, position),
             found.to_f64(),
-            to_logit.count()
+            counted(to_logit.count())
         );
         if let Some((by, sums)) = &sums {
             out += &format!("\n{}", sums_text(*by, sums));
@@ -228,6 +228,14 @@ fn sums_text(by: Group, sums: &[(String, f64)]) -> String {
     text(&t)
 }
 
+/// So many paths; a count ends with the largest `u128`.
+fn counted(n: u128) -> String {
+    match n {
+        u128::MAX => format!("{:.1e} or more", n as f64),
+        n => n.to_string(),
+    }
+}
+
 /// JSON's numbers end before a `u128` does.
 fn number(n: u128) -> Value {
     u64::try_from(n).map_or_else(|_| json!(n as f64), |n| json!(n))
@@ -263,7 +271,10 @@ fn listing(top: &Top<f64>) -> String {
     }
     out += &format!(
         "\nThe {} others together add {:.6e}, to within {:.1e}; each adds at most {:.3e}.\n",
-        certificate.unlisted, certificate.together, certificate.rounding, certificate.each,
+        counted(certificate.unlisted),
+        certificate.together,
+        certificate.rounding,
+        certificate.each,
     );
     if !certificate.complete {
         out += &format!(
@@ -342,8 +353,10 @@ fn score<T: Scalar>(
         }
         for (name, count, total, sums, top) in &found {
             out += &format!(
-                "\nInto the {name}, the other held at the run's: {count} paths, {:.6} to within {:.1e}\n",
-                total.value, total.rounding
+                "\nInto the {name}, the other held at the run's: {} paths, {:.6} to within {:.1e}\n",
+                counted(*count),
+                total.value,
+                total.rounding
             );
             if let Some((by, sums)) = sums {
                 out += &format!("\n{}", sums_text(*by, sums));

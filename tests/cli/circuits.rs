@@ -332,6 +332,16 @@ fn paths_lists_the_largest_and_certifies_the_rest() {
         s.ok(&format!("{asked} --top 48"))
             .contains("These are all.")
     );
+    // Through the neurons as well none starts at an MLP: with levels of 2 heads and of neurons in turn, 2 paths become
+    // 2 + 2 (2 + 1) + 3 = 11, 11 + 13 + 1 = 25, 25 + 2 (25 + 1) + 3 = 80, 80 + 82 + 1 = 163; and ln_final.b and b_U.
+    let held = s.json(&format!("{asked} --through-neurons --top 165"));
+    assert_eq!(held["paths"], 165);
+    let all = held["top"].as_array().unwrap();
+    let sum: f64 = all.iter().map(|c| c["value"].as_f64().unwrap()).sum();
+    assert!(about(&json!(sum), expected), "{sum} {expected}");
+    let paths = all.iter().map(|c| c["path"].as_str().unwrap());
+    assert!(paths.clone().any(|p| p.contains(" → mlp 0 → 1.1")));
+    assert!(paths.into_iter().all(|p| !p.starts_with("mlp")));
     let given_up = s.ok(&format!("{asked} --budget 0"));
     assert!(
         given_up.contains("the search was given up after 0 sets"),

@@ -46,7 +46,10 @@ impl<T: Scalar> Reach<T> {
     pub fn new(paths: &Paths<'_, T>, level: usize) -> Result<Self> {
         let widths = |level: usize| paths.levels[level].stations() * paths.levels[level].width();
         let pairs = (0..level).flat_map(|l| (0..l).map(move |m| (l, m)));
-        let numbers: usize = pairs.map(|(l, m)| widths(l) * widths(m)).sum();
+        let products: usize = pairs.map(|(l, m)| widths(l) * widths(m)).sum();
+        // What the starts are as values, too.
+        let starts = |l: usize| widths(l) * paths.written_before(l).len();
+        let numbers = products + (0..level).map(starts).sum::<usize>();
         check_room(
             (numbers * size_of::<T>()) as u64,
             "the products between all that paths can pass (sums over them, --by, need none)",
