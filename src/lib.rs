@@ -100,6 +100,7 @@ pub mod expr;
 pub mod factored;
 pub mod fixture;
 pub mod format;
+pub mod frequency;
 pub mod gradient;
 pub mod intervene;
 mod kernel;

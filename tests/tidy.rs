@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 /// The rooms, from the ground up. Each imports only from those before it in the list.
-const LAYERS: [&str; 29] = [
+const LAYERS: [&str; 30] = [
     "error",
     "names",
     "diagram",
     "tensor",
     "linalg",
     "factored",
+    "frequency",
     "expr",
     "plan",
     "kernel",

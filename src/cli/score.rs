@@ -23,7 +23,7 @@ use std::process::ExitCode;
 pub struct Args {
     #[command(flatten)]
     model: ModelArg,
-    /// palindrome, sorted_list, brackets, two_integer or max_of_k (the one that the model's vocabulary fits unless given)
+    /// palindrome, sorted_list, brackets, two_integer, max_of_k or modular_addition (the one that the model's vocabulary fits unless given)
     #[arg(long, value_name = "TASK")]
     task: Option<BuiltIn>,
     #[command(flatten)]

@@ -3,7 +3,9 @@
 use super::args::Common;
 use super::output::{report, table, text};
 use anyhow::{Result, bail};
-use pathsum::task::{BuiltIn, LabelTable, Labelled, MaxOfK, Task, TwoIntegers};
+use pathsum::task::{
+    BuiltIn, LabelTable, Labelled, MaxOfK, ModularAddition, Operation, Task, TwoIntegers,
+};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,13 +16,13 @@ use std::process::ExitCode;
     after_help = "Examples:\n  pathsum task palindrome\n  pathsum task brackets --size 2500 --seed 1 --out brackets.safetensors\n  pathsum task two_integer --all --out pairs.safetensors"
 )]
 pub struct Args {
-    /// palindrome, sorted_list, brackets, two_integer or max_of_k
+    /// palindrome, sorted_list, brackets, two_integer, max_of_k or modular_addition
     #[arg(value_name = "TASK")]
     task: BuiltIn,
     /// How many sequences. Those of two_integer are drawn with repeats: 20000 are some 10100 different pairs
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = size)]
     size: usize,
-    /// All sequences that there are, each once, instead: the pairs of two_integer, A by A; the lists of max_of_k, up to
+    /// All sequences that there are, each once, instead: the pairs of two_integer and modular_addition, A by A; the lists of max_of_k, up to
     /// a million
     #[arg(long, conflicts_with_all = ["size", "seed"])]
     all: bool,
@@ -36,6 +38,18 @@ pub struct Args {
     /// Of max_of_k: how many numbers a list has
     #[arg(long, value_name = "K", value_parser = numbers)]
     k: Option<usize>,
+    /// Of modular_addition: how many residues there are (113 unless given)
+    #[arg(long, value_name = "P", value_parser = modulus)]
+    modulus: Option<usize>,
+    /// Of modular_addition: subtract instead of adding
+    #[arg(long)]
+    subtract: bool,
+}
+
+fn modulus(s: &str) -> Result<usize, String> {
+    const MOST: usize = 1000;
+    let n = s.parse().ok().filter(|n| (2..=MOST).contains(n));
+    n.ok_or_else(|| format!("expected a whole number from 2 to {MOST}"))
 }
 
 fn numbers(s: &str) -> Result<usize, String> {
@@ -52,7 +66,19 @@ pub(super) fn size(s: &str) -> Result<usize, String> {
 }
 
 pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
+    let residues = args.modulus.is_some() || args.subtract;
     let task: Box<dyn Task> = match (&args.labels, args.k, args.task) {
+        (_, _, other) if residues && other != BuiltIn::ModularAddition => {
+            bail!("--modulus and --subtract are of modular_addition, not of {other}")
+        }
+        (None, None, BuiltIn::ModularAddition) => {
+            let operation = match args.subtract {
+                true => Operation::Subtract,
+                false => Operation::Add,
+            };
+            let modulus = args.modulus.unwrap_or(ModularAddition::MODULUS);
+            Box::new(ModularAddition::new(modulus, operation))
+        }
         (None, None, built_in) => built_in.task(),
         (Some(path), None, BuiltIn::TwoInteger) => {
             Box::new(TwoIntegers::new(LabelTable::open(path)?))

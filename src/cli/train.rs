@@ -3,6 +3,7 @@
 use super::args::Common;
 use super::output::{print, progress, report};
 use anyhow::{Context, Result, bail};
+use pathsum::study::Number;
 use pathsum::task::BuiltIn;
 use pathsum::train::{Drawn, Evaluation, Progress, Recipe, Trainer, evaluate};
 use pathsum::{Par, Precision, Scalar};
@@ -27,7 +28,7 @@ const SAMPLE: usize = 200;
     after_help = "Examples:\n  pathsum train palindrome --out palindrome\n  pathsum train two_integer --recipe > recipe.json\n  pathsum train two_integer --config recipe.json --out model --resume"
 )]
 pub struct Args {
-    /// palindrome, sorted_list, brackets, two_integer or max_of_k
+    /// palindrome, sorted_list, brackets, two_integer, max_of_k or modular_addition
     #[arg(value_name = "TASK")]
     task: BuiltIn,
     /// A recipe: task, data, settings and model
@@ -79,17 +80,14 @@ fn train<T: Scalar>(args: &Args, recipe: &Recipe, common: &Common) -> Result<Exi
     let bar = progress(common, "training", recipe.settings.steps);
     let mut held_out = None;
     let mut loss = f64::NAN;
-    let mut curve = Vec::new();
     let mut show = |p: &Progress| {
         held_out = p.held_out.or(held_out);
-        if let Some(e) = p.held_out {
-            curve.push(json!({"step": p.step, "loss": p.loss, "held_out": e}));
-        }
         loss = p.loss;
         let tried = held_out.map_or(String::new(), |e: Evaluation| {
-            format!(", held out {:.4} {:.2}%", e.loss, 100.0 * e.accuracy)
+            let loss = Number::from(e.loss);
+            format!(", held out {loss} {:.2}%", 100.0 * e.accuracy)
         });
-        bar.set_message(format!("loss {loss:.4}{tried}"));
+        bar.set_message(format!("loss {}{tried}", Number::from(loss)));
         bar.set_position(p.step as u64);
     };
     let batch = |step| drawn.batch(step);
@@ -107,6 +105,9 @@ fn train<T: Scalar>(args: &Args, recipe: &Recipe, common: &Common) -> Result<Exi
         )?),
         None => None,
     };
+    let curve: Vec<_> = (trainer.curve().iter())
+        .map(|p| json!({"step": p.step, "loss": p.loss, "held_out": p.held_out}))
+        .collect();
     let target_met = recipe.settings.target.map(|t| t.met(&outcome));
     let steps = trainer.steps_done();
     let result = json!({
@@ -124,8 +125,8 @@ fn train<T: Scalar>(args: &Args, recipe: &Recipe, common: &Common) -> Result<Exi
     report(common, &result, || {
         let line = |what: &str, e: &Evaluation| {
             format!(
-                "{what}: loss {:.5}, accuracy {:.2}%, mean probability of the right class {:.4}\n",
-                e.loss,
+                "{what}: loss {}, accuracy {:.2}%, mean probability of the right class {:.4}\n",
+                Number::from(e.loss),
                 100.0 * e.accuracy,
                 e.probability
             )

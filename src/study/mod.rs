@@ -8,6 +8,7 @@ mod circuit;
 mod data;
 mod diagram;
 mod heads_view;
+pub mod modular_addition;
 pub mod palindrome;
 mod picture;
 mod prompt;
@@ -16,6 +17,7 @@ mod published;
 pub mod sorted_list;
 mod story;
 pub mod two_integer;
+mod upper;
 mod word_grid;
 mod words;
 

@@ -1,6 +1,8 @@
 //! The tasks that come with the crate, by name.
 
-use super::{Brackets, MaxOfK, Palindromes, SortedLists, Task, TwoIntegers};
+use super::{
+    Brackets, MaxOfK, ModularAddition, Operation, Palindromes, SortedLists, Task, TwoIntegers,
+};
 use crate::error::{Error, Result};
 use crate::model::Config;
 use std::fmt;
@@ -28,16 +30,19 @@ pub enum BuiltIn {
     TwoInteger,
     /// [`MaxOfK`]
     MaxOfK,
+    /// [`ModularAddition`]
+    ModularAddition,
 }
 
 impl BuiltIn {
     /// All of them.
-    pub const ALL: [BuiltIn; 5] = [
+    pub const ALL: [BuiltIn; 6] = [
         BuiltIn::Palindrome,
         BuiltIn::SortedList,
         BuiltIn::Brackets,
         BuiltIn::TwoInteger,
         BuiltIn::MaxOfK,
+        BuiltIn::ModularAddition,
     ];
 
     /// The task, at its write-up's sizes.
@@ -48,11 +53,12 @@ impl BuiltIn {
             BuiltIn::Brackets => Box::new(Brackets::default()),
             BuiltIn::TwoInteger => Box::new(TwoIntegers::default()),
             BuiltIn::MaxOfK => Box::new(MaxOfK::default()),
+            BuiltIn::ModularAddition => Box::new(ModularAddition::default()),
         }
     }
 
     /// The task at a model's sizes, where a task has any: the numbers of [`MaxOfK`] are as many as its context has
-    /// positions, out of as many as its vocabulary has.
+    /// positions, out of as many as its vocabulary has; the modulus of [`ModularAddition`] is the number of its classes.
     ///
     /// ```
     /// use pathsum::fixture::Fixture;
@@ -64,6 +70,9 @@ impl BuiltIn {
         match self {
             BuiltIn::MaxOfK if config.n_ctx > 0 && config.d_vocab > 1 => {
                 Box::new(MaxOfK::new(config.n_ctx, config.d_vocab))
+            }
+            BuiltIn::ModularAddition if config.d_vocab_out > 1 => {
+                Box::new(ModularAddition::new(config.d_vocab_out, Operation::Add))
             }
             _ => self.task(),
         }
@@ -87,6 +96,7 @@ impl BuiltIn {
             BuiltIn::Brackets => "brackets",
             BuiltIn::TwoInteger => "two_integer",
             BuiltIn::MaxOfK => "max_of_k",
+            BuiltIn::ModularAddition => "modular_addition",
         }
     }
 }

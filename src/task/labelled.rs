@@ -1,6 +1,7 @@
 //! Sequences with their answers.
 
 use super::Task;
+use super::split::randperm;
 use crate::error::Result;
 use crate::metric::Answers;
 use crate::model::Tokens;
@@ -43,6 +44,20 @@ impl Labelled {
         let mut order: Vec<usize> = (0..self.batch()).collect();
         order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
         let (train, held_out) = order.split_at(self.batch().div_ceil(2));
+        (self.select(train), self.select(held_out))
+    }
+
+    /// A seeded split of which the first part, to train on, has this share of the sequences, rounded down. Which they are,
+    /// and in which order, is what `torch.manual_seed(seed); torch.randperm(batch)` says, as the write-ups of grokking
+    /// split all pairs.
+    ///
+    /// # Panics
+    /// When the share is none from 0 to 1.
+    #[track_caller]
+    pub fn share(&self, share: f64, seed: u32) -> (Self, Self) {
+        assert!((0.0..=1.0).contains(&share), "a share of {share}");
+        let order = randperm(self.batch(), seed);
+        let (train, held_out) = order.split_at((share * self.batch() as f64) as usize);
         (self.select(train), self.select(held_out))
     }
 

@@ -1,6 +1,6 @@
 //! Algorithmic tasks: what a sequence looks like, which answers are right, and where they are read.
 //!
-//! Five are built in ([`BuiltIn`]), those of five published write-ups. A task of your own is a [`Task`] like
+//! Six are built in ([`BuiltIn`]), those of six published write-ups. A task of your own is a [`Task`] like
 //! these:
 //!
 //! ```
@@ -49,9 +49,11 @@ mod built_in;
 mod label_table;
 mod labelled;
 mod max_of_k;
+mod modular_addition;
 mod palindrome;
 mod sorted_list;
 mod space;
+mod split;
 mod two_integer;
 mod vocabulary;
 
@@ -60,9 +62,11 @@ pub use built_in::BuiltIn;
 pub use label_table::LabelTable;
 pub use labelled::Labelled;
 pub use max_of_k::MaxOfK;
+pub use modular_addition::{ModularAddition, Operation};
 pub use palindrome::{Mirrored, Palindromes};
 pub use sorted_list::SortedLists;
 pub use space::{Part, Restriction, Space, Values, choose};
+pub use split::randperm;
 pub use two_integer::TwoIntegers;
 pub use vocabulary::Vocabulary;
 

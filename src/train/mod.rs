@@ -34,6 +34,7 @@ mod settings;
 mod trainer;
 
 pub use adam::AdamW;
+pub use checkpoint::{snapshots, training_curve};
 pub use data::TrainingSet;
 pub use evaluate::{Evaluation, Goal, evaluate};
 pub use initialise::initialise;

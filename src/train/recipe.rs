@@ -7,7 +7,9 @@ use super::schedule::{Decay, Schedule};
 use super::settings::Settings;
 use crate::error::{Error, Result};
 use crate::model::Config;
-use crate::task::{BuiltIn, LabelTable, Labelled, MaxOfK, Task, TwoIntegers};
+use crate::task::{
+    BuiltIn, LabelTable, Labelled, MaxOfK, ModularAddition, Operation, Task, TwoIntegers,
+};
 use crate::tensor::Staged;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::path::{Path, PathBuf};
@@ -62,10 +64,19 @@ pub enum Trained {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         d_vocab: Option<usize>,
     },
+    /// `{"modular_addition": {}}`, or of other residues: `{"modular_addition": {"modulus": 59, "operation": "subtract"}}`
+    ModularAddition {
+        /// How many residues there are.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        modulus: Option<usize>,
+        /// `add` or `subtract`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        operation: Option<Operation>,
+    },
 }
 
 /// What a model is trained on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum TrainingData {
     /// Sequences that are new at every step.
@@ -79,6 +90,12 @@ pub enum TrainingData {
     Half {
         /// How many a step; all of the half, where that is not more.
         batch: usize,
+    },
+    /// A seeded share of all inputs, all of it at every step; the rest is held out. The split is PyTorch's
+    /// ([`Labelled::share`]).
+    Share {
+        /// The share, between 0 and 1.
+        share: f64,
     },
 }
 
@@ -118,6 +135,7 @@ impl Trained {
             Trained::Brackets => BuiltIn::Brackets,
             Trained::TwoInteger { .. } => BuiltIn::TwoInteger,
             Trained::MaxOfK { .. } => BuiltIn::MaxOfK,
+            Trained::ModularAddition { .. } => BuiltIn::ModularAddition,
         }
     }
 
@@ -140,6 +158,15 @@ impl Trained {
                     )));
                 }
                 Box::new(MaxOfK::new(k, d_vocab))
+            }
+            Trained::ModularAddition { modulus, operation } => {
+                let modulus = modulus.unwrap_or(ModularAddition::MODULUS);
+                if modulus < 2 {
+                    return Err(Error::Recipe(format!(
+                        "modular_addition: {modulus} residues, expected two at least"
+                    )));
+                }
+                Box::new(ModularAddition::new(modulus, operation.unwrap_or_default()))
             }
             other => other.built_in().task(),
         })
@@ -264,6 +291,39 @@ impl Recipe {
                     ..Settings::default()
                 },
             ),
+            BuiltIn::ModularAddition => (
+                Trained::ModularAddition {
+                    modulus: None,
+                    operation: None,
+                },
+                r#"{"n_layers": 1, "d_model": 128, "n_ctx": 3, "d_head": 32, "n_heads": 4, "d_mlp": 512,
+                    "act_fn": "relu", "d_vocab": 114, "d_vocab_out": 113, "normalization_type": null}"#,
+                TrainingData::Share {
+                    share: ModularAddition::SHARE,
+                },
+                Settings {
+                    steps: 20_000,
+                    schedule: Schedule {
+                        peak: 1e-3,
+                        warm_up: 10,
+                        decay: Decay::Constant,
+                    },
+                    optimiser: AdamW {
+                        beta2: 0.98,
+                        weight_decay: 1.0,
+                        ..AdamW::default()
+                    },
+                    frozen: vec!["*.attn.b_*".into(), "unembed.b_U".into()],
+                    evaluate_every: 100,
+                    snapshot_every: Some(500),
+                    target: Some(Goal {
+                        loss: Some(1e-6),
+                        accuracy: Some(1.0),
+                        ..Goal::default()
+                    }),
+                    ..Settings::default()
+                },
+            ),
         };
         Recipe {
             task,
@@ -285,6 +345,9 @@ impl Recipe {
             | TrainingData::Fresh { held_out: 0, .. }
             | TrainingData::Half { batch: 0 } => Err(Error::Recipe(
                 "data: 0 sequences, expected one at least".into(),
+            )),
+            TrainingData::Share { share } if !(0.0 < share && share < 1.0) => Err(Error::Recipe(
+                format!("data: a share of {share}, expected more than 0 and less than 1"),
             )),
             _ => Ok(recipe),
         }
@@ -328,30 +391,46 @@ impl Recipe {
     /// Draws the data.
     ///
     /// # Errors
-    /// When the model does not fit the task, or the task's inputs cannot be enumerated where the data are to be half of
-    /// them.
+    /// When the model does not fit the task, or the task's inputs cannot be enumerated where the data are to be a part
+    /// of them.
     pub fn draw(&self) -> Result<Drawn> {
         let task = self.task.task()?;
         task.check_model(&self.model)?;
         // Room for the steps' own seeds between those of two trainings.
         let seed = self.settings.seed << 32;
+        let everything = || {
+            let inputs = task.inputs().ok_or_else(|| {
+                Error::Recipe(format!(
+                    "a part of all inputs: those of {} are too many to enumerate, expected fresh data",
+                    task.name()
+                ))
+            })?;
+            task.label(inputs)
+        };
         let (held_out, source) = match self.data {
             TrainingData::Fresh { batch, held_out } => (
                 task.generate(held_out, seed),
                 BatchSource::Fresh { batch, seed },
             ),
             TrainingData::Half { batch } => {
-                let inputs = task.inputs().ok_or_else(|| {
-                    Error::Recipe(format!(
-                        "half of all inputs: those of {} are too many to enumerate, expected fresh data",
-                        task.name()
-                    ))
-                })?;
-                let (half, held_out) = task.label(inputs)?.halves(self.settings.seed);
+                let (half, held_out) = everything()?.halves(self.settings.seed);
                 (
                     held_out,
                     BatchSource::Set(TrainingSet::new(half, batch, self.settings.seed)),
                 )
+            }
+            TrainingData::Share { share } => {
+                let seed = self.settings.seed as u32;
+                let (shown, held_out) = everything()?.share(share, seed);
+                let all = shown.batch();
+                if all == 0 || held_out.batch() == 0 {
+                    return Err(Error::Recipe(format!(
+                        "data: a share of {share} leaves {all} sequences to train on and {} to hold out, expected some of each",
+                        held_out.batch()
+                    )));
+                }
+                let set = TrainingSet::new(shown, all, self.settings.seed);
+                (held_out, BatchSource::Set(set))
             }
         };
         Ok(Drawn {

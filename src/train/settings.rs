@@ -26,6 +26,9 @@ pub struct Settings {
     pub evaluate_every: usize,
     /// After how many steps a checkpoint is written.
     pub checkpoint_every: usize,
+    /// After how many steps the weights are kept for good, as `snapshots/STEP.safetensors`: never unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshot_every: Option<usize>,
     /// When to stop early: where nothing is given, never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<Goal>,
@@ -42,6 +45,7 @@ impl Default for Settings {
             optimiser: AdamW::default(),
             evaluate_every: 100,
             checkpoint_every: 1000,
+            snapshot_every: None,
             target: None,
         }
     }

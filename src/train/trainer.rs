@@ -23,6 +23,7 @@ pub struct Trainer<T: Scalar> {
     pub(super) moments: Moments<T>,
     pub(super) settings: Settings,
     pub(super) step: usize,
+    pub(super) curve: Vec<Progress>,
     frozen: Vec<bool>,
     gradient: ParameterGradient<T>,
 }
@@ -53,9 +54,13 @@ impl<T: Scalar> Trainer<T> {
     /// # Errors
     /// When a frozen parameter is none of the model's, or a number of steps is zero.
     pub fn from_model(model: Model<T>, settings: Settings) -> Result<Self> {
-        if settings.evaluate_every == 0 || settings.checkpoint_every == 0 {
+        if settings.evaluate_every == 0
+            || settings.checkpoint_every == 0
+            || settings.snapshot_every == Some(0)
+        {
             return Err(Error::Recipe(
-                "evaluate_every and checkpoint_every: expected one step at least".into(),
+                "evaluate_every, checkpoint_every and snapshot_every: expected one step at least"
+                    .into(),
             ));
         }
         let names: Vec<String> = model
@@ -85,6 +90,7 @@ impl<T: Scalar> Trainer<T> {
             gradient: ParameterGradient::new(model.config()),
             settings,
             step: 0,
+            curve: Vec::new(),
             model,
         })
     }
@@ -92,6 +98,11 @@ impl<T: Scalar> Trainer<T> {
     /// The model as it is now.
     pub fn model(&self) -> &Model<T> {
         &self.model
+    }
+
+    /// The losses at every trial on held-out data so far, before interruptions as well.
+    pub fn curve(&self) -> &[Progress] {
+        &self.curve
     }
 
     /// Steps done.
@@ -157,11 +168,16 @@ impl<T: Scalar> Trainer<T> {
                 true => Some(evaluate(&self.model, held_out, par)?),
                 false => None,
             };
-            progress(&Progress {
+            let now = Progress {
                 step: self.step,
                 loss,
                 held_out: tried,
-            });
+            };
+            progress(&now);
+            self.curve.extend(tried.is_some().then_some(now));
+            if let (Some(folder), true) = (folder, self.settings.snapshot_every.is_some_and(due)) {
+                self.save_snapshot(folder)?;
+            }
             if let Some(evaluation) = tried.filter(|e| good_enough(self, e)) {
                 save(self)?;
                 return Ok(evaluation);

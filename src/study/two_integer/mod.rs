@@ -21,7 +21,6 @@ mod reading;
 mod scrubs;
 mod story;
 mod tilt;
-mod upper;
 mod vectors;
 
 pub use attention::{AttentionShares, Extended};
@@ -37,6 +36,7 @@ pub use scrubs::{Scrubs, Test};
 pub use vectors::{Foretold, Moved, Vectors};
 
 use super::Announce;
+use super::upper::Upper;
 use crate::error::{Error, Result};
 use crate::linalg::Par;
 use crate::model::{Config, Model, Run};
@@ -45,7 +45,6 @@ use crate::task::{LabelTable, Task, TwoIntegers};
 use crate::tensor::Tensor;
 use reading::MlpReading;
 use serde::Serialize;
-use upper::Upper;
 
 /// How many parts [`study`] reports.
 pub const PARTS: usize = 5;

@@ -1,4 +1,4 @@
-//! The model from the attention on.
+//! A model of pairs from the attention on.
 
 use crate::error::Result;
 use crate::model::{Model, Tokens, Weights};
