@@ -8,11 +8,13 @@ use super::train::RECIPE;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use indicatif::ProgressBar;
+use pathsum::fixture::Fixture;
 use pathsum::report::{write_both, write_json};
-use pathsum::study::{Story, brackets, palindrome, sorted_list, two_integer};
-use pathsum::task::{BuiltIn, LabelTable};
-use pathsum::train::Recipe;
-use pathsum::{Model, Par, Precision, Tokens};
+use pathsum::study::modular_addition::{Training, Trial};
+use pathsum::study::{Story, brackets, modular_addition, palindrome, sorted_list, two_integer};
+use pathsum::task::{BuiltIn, LabelTable, ModularAddition, Operation};
+use pathsum::train::{Recipe, Trained, TrainingData, snapshots, training_curve};
+use pathsum::{Model, Par, Precision, TensorFile, Tokens};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -42,6 +44,10 @@ pub struct Args {
     /// Of two-integer alone: a safetensors file with `labels`, [A, B] (those of the embedded model unless given)
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
+    /// Of modular-addition alone: the seed of the split into pairs that were trained on and others (the recipe's beside the
+    /// model, else found by which pairs are answered best)
+    #[arg(long, value_name = "SEED")]
+    split: Option<u32>,
     /// The folder for report.html and results.json (named after the study unless given)
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -61,6 +67,8 @@ enum Study {
     Brackets,
     /// Which label has a pair of integers? (the second challenge of "EIS VII")
     TwoInteger,
+    /// How is addition modulo a number learned? ("Progress measures for grokking", "A Toy Model of Universality")
+    ModularAddition,
 }
 
 /// What a study looks at.
@@ -73,6 +81,8 @@ enum From {
     Tokens(Tokens),
     /// Labels of all pairs.
     Labels(LabelTable),
+    /// The seed of a split of all pairs.
+    Split(u32),
 }
 
 impl Study {
@@ -94,6 +104,7 @@ impl Study {
             Study::SortedList => sorted_list::PARTS,
             Study::Brackets => brackets::PARTS,
             Study::TwoInteger => two_integer::PARTS,
+            Study::ModularAddition => modular_addition::PARTS,
         }
     }
 
@@ -140,6 +151,24 @@ impl Study {
                 }
                 study.story(name)
             }
+            Study::ModularAddition => {
+                let recipe =
+                    recipe_of(name, self).filter(|r| r.task.built_in() == BuiltIn::ModularAddition);
+                let told = recipe.as_ref().and_then(split_of);
+                let seed = match from {
+                    From::Split(seed) => Some(seed),
+                    _ => told,
+                };
+                let task = ModularAddition::new(
+                    model.config().d_vocab_out.max(2),
+                    operation_of(recipe.as_ref()),
+                );
+                let study = modular_addition::study(model, &task, seed, Par::Rayon, &begins)?;
+                match training_of(name, model, &study)? {
+                    Some(training) => study.trained(training).story(name),
+                    None => study.story(name),
+                }
+            }
         })
     }
 }
@@ -147,17 +176,75 @@ impl Study {
 /// The pairs that a model of two integers was not trained on, where its recipe says so: that of the embedded model, or
 /// the one in the folder that `pathsum train` wrote.
 fn held_out(model: &str) -> Option<Tokens> {
-    let recipe = if model == Study::TwoInteger.fixture() {
-        Recipe::built_in(BuiltIn::TwoInteger)
-    } else {
-        Recipe::open(Path::new(model).join(RECIPE)).ok()?
-    };
-    let half = matches!(recipe.data, pathsum::train::TrainingData::Half { .. });
+    let recipe = recipe_of(model, Study::TwoInteger)?;
+    let half = matches!(recipe.data, TrainingData::Half { .. });
     // The recipe of another task, or one whose labels are no longer there, says nothing of the pairs.
     let known = half && recipe.task.built_in() == BuiltIn::TwoInteger;
     known
         .then(|| recipe.draw().ok())?
         .map(|d| d.held_out.tokens)
+}
+
+/// The recipe of a study's embedded model, or that in the folder that `pathsum train` wrote.
+fn recipe_of(model: &str, study: Study) -> Option<Recipe> {
+    match study {
+        Study::TwoInteger if model == study.fixture() => {
+            Some(Recipe::built_in(BuiltIn::TwoInteger))
+        }
+        Study::ModularAddition if model == study.fixture() => {
+            Some(Recipe::built_in(BuiltIn::ModularAddition))
+        }
+        _ => Recipe::open(Path::new(model).join(RECIPE)).ok(),
+    }
+}
+
+/// The seed by which a recipe of modular addition splits all pairs, where it trains on the write-ups' share of them.
+fn split_of(recipe: &Recipe) -> Option<u32> {
+    match recipe.data {
+        TrainingData::Share { share } if share == ModularAddition::SHARE => {
+            u32::try_from(recipe.settings.seed).ok()
+        }
+        _ => None,
+    }
+}
+
+/// What a recipe's task does with two residues.
+fn operation_of(recipe: Option<&Recipe>) -> Operation {
+    match recipe.map(|r| &r.task) {
+        Some(Trained::ModularAddition { operation, .. }) => operation.unwrap_or_default(),
+        _ => Operation::Add,
+    }
+}
+
+/// How a model of modular addition was trained: the embedded one's, or what its folder has kept.
+fn training_of(
+    name: &str,
+    model: &Model<f64>,
+    study: &modular_addition::ModularAdditionStudy,
+) -> Result<Option<Training>> {
+    if name == Study::ModularAddition.fixture() {
+        let json = Fixture::ModularAddition.training();
+        return Ok(json.map(serde_json::from_str).transpose()?);
+    }
+    let trials = training_curve(name)?;
+    let trial = |p: &pathsum::train::Progress| {
+        p.held_out.map(|tried| Trial {
+            step: p.step,
+            train: p.loss,
+            test: tried.loss,
+            accuracy: tried.accuracy,
+        })
+    };
+    let curve: Vec<Trial> = trials.iter().filter_map(trial).collect();
+    if curve.is_empty() {
+        return Ok(None);
+    }
+    let mut measures = Vec::new();
+    for (step, path) in snapshots(name)? {
+        let kept = Model::from_file(model.config().clone(), &TensorFile::open(&path)?)?;
+        measures.push(study.measures(&kept, step, Par::Rayon)?);
+    }
+    Ok(Some(Training { curve, measures }))
 }
 
 pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
@@ -167,6 +254,9 @@ pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
     let labelled = args.study == Study::TwoInteger;
     if labelled && args.sequences.given() {
         bail!("--tokens: two-integer is of all pairs there are, expected --labels or neither");
+    }
+    if args.study == Study::ModularAddition && (args.sequences.given() || args.data.is_some()) {
+        bail!("--tokens, --data: modular-addition is of all pairs there are, expected neither");
     }
     if let (Some(folder), true) = (&args.data, common.limited_to().is_some()) {
         bail!(
@@ -181,6 +271,12 @@ pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
             args.study.name()
         );
     }
+    if let (true, Some(split)) = (args.study != Study::ModularAddition, args.split) {
+        bail!(
+            "--split {split}: {} looks at no split, expected none",
+            args.study.name()
+        );
+    }
     let from = ModelArg::of(
         args.model.clone().unwrap_or_else(|| args.study.fixture()),
         args.config.clone(),
@@ -189,6 +285,7 @@ pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
     let of = match (&args.data, &args.labels) {
         (Some(folder), _) => From::Folder(folder.clone()),
         (_, Some(path)) => From::Labels(LabelTable::open(path)?),
+        _ if args.split.is_some() => From::Split(args.split.unwrap_or_default()),
         _ if args.sequences.given() => {
             From::Tokens(args.sequences.read(common, &from, model.config())?.tokens)
         }

@@ -25,6 +25,7 @@ pub(crate) use rotation::Rotation;
 use crate::error::{Error, Result};
 use crate::expr::{Dims, Expr, Factor, QueryHead, Rational, Symbol};
 use crate::factored::Factored;
+use crate::frequency;
 use crate::linalg::{Complex, Par, Svd, TopK};
 use crate::model::{Model, RunOutput};
 use crate::names::{Hook, NormSite};
@@ -144,6 +145,8 @@ impl<'a, T: Scalar> Source<'a, T> {
             Symbol::WU => Matrix::View(w.W_U.mat(&[])),
             Symbol::BU => row(&w.b_U, &[]),
             Symbol::C => Matrix::Centring(dims.d_model),
+            Symbol::F => Matrix::Owned(residues(dims.d_vocab, dims.d_vocab_out)),
+            Symbol::FOut => Matrix::Owned(residues(dims.d_vocab_out, dims.d_vocab_out)),
             Symbol::WQ(h) => Matrix::View(w.W_Q(h.head)),
             Symbol::WK(h) => Matrix::View(w.W_K(h)),
             Symbol::WV(h) => Matrix::View(w.W_V(h)),
@@ -481,5 +484,16 @@ fn of_factors<T: Scalar>(M: Factored<T>, form: Form, par: Par) -> Result<Value<T
         Form::Diag => Value::Diag(M.diagonal()),
         Form::Top(k) => Value::Top(M.top_k(k, par)?),
         Form::Dense | Form::Softmax => Value::Dense(M.AB(par)),
+    })
+}
+
+/// The Fourier basis over the first residues of a space; what is beyond them stays as it is.
+fn residues<T: Scalar>(all: usize, answers: usize) -> Mat<T> {
+    let n = all.min(answers);
+    Mat::from_fn(all, all, |i, j| {
+        T::from_f64(match i < n && j < n {
+            true => frequency::entry(n, i, j),
+            false => f64::from(u8::from(i == j)),
+        })
     })
 }

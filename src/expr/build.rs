@@ -25,6 +25,10 @@ constructors! {
     b_U() = BU;
     /// `[model, model]`: `x C = x - mean(x)`
     C() = C;
+    /// `[vocab, vocab]`: the Fourier basis over the residues.
+    F() = F;
+    /// `[out, out]`: the Fourier basis over the answers.
+    F_out() = FOut;
     /// `[model, head]`
     W_Q(head: Head) = WQ;
     /// `[model, head]`

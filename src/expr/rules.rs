@@ -43,6 +43,8 @@ pub enum Rule {
     RotationBack,
     /// `R[0] = I`. *Condition*: none.
     RotationByNothing,
+    /// `F Fᵀ = I`, `Fᵀ F = I`, and so of `F_out`. *Condition*: none; a Fourier basis is orthonormal.
+    FourierOrthogonal,
     /// Numbers commute with each other and are their own transposes. *Condition*: a part of the product
     /// between two spaces `one`.
     NumbersCommute,
@@ -50,7 +52,7 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Rule; 13] = [
+    pub const ALL: [Rule; 14] = [
         Rule::CentringTwice,
         Rule::CentringOnes,
         Rule::ScaleInverse,
@@ -63,6 +65,7 @@ impl Rule {
         Rule::RotationsAdd,
         Rule::RotationBack,
         Rule::RotationByNothing,
+        Rule::FourierOrthogonal,
         Rule::NumbersCommute,
     ];
 
@@ -81,6 +84,7 @@ impl Rule {
             Rule::RotationsAdd => "R[i] R[j] = R[i+j]",
             Rule::RotationBack => "R[i]^T = R[-i]",
             Rule::RotationByNothing => "R[0] = I",
+            Rule::FourierOrthogonal => "F F^T = I",
             Rule::NumbersCommute => "numbers commute and are their own transposes",
         }
     }
@@ -174,6 +178,9 @@ fn pair(left: &Factor, right: &Factor) -> Option<(Rule, Pair)> {
         (C, C) => Some((Rule::CentringTwice, Pair::Becomes(vec![left.clone()]))),
         (a, b) if a.is_scale() && a == b && left.inverse != right.inverse => {
             Some((Rule::ScaleInverse, one_if(true)))
+        }
+        (a, b) if a.orthogonal() && a == b && left.transposed != right.transposed => {
+            Some((Rule::FourierOrthogonal, one_if(true)))
         }
         (a, b) if a.diagonal() && b.diagonal() && left > right => Some((
             Rule::DiagonalsCommute,

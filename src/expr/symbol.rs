@@ -172,6 +172,11 @@ symbols! {
         BU = "b_U": [One, Out] Weight,
         /// Centring over the stream: `x C = x - mean(x)`.
         C = "C": [Model, Model] Constant,
+        /// The Fourier basis over the vocabulary's residues, the tokens that are answers too; other tokens stay. Rows are
+        /// the constant, cosines and sines.
+        F = "F": [Vocab, Vocab] Constant,
+        /// The same over the answers.
+        FOut = "F_out": [Out, Out] Constant,
         /// The sequence's tokens, a 1 in each row.
         Tokens = "tokens": [Pos, Vocab] Run,
         /// The tokens' rows of `W_E`.
@@ -287,6 +292,11 @@ impl Symbol {
         weights || self.is_scale()
     }
 
+    /// Whether its inverse is its transpose: a Fourier basis.
+    pub fn orthogonal(&self) -> bool {
+        matches!(self, Symbol::F | Symbol::FOut)
+    }
+
     /// Whether it is what a norm divides by, which has an inverse.
     pub fn is_scale(&self) -> bool {
         matches!(
@@ -340,6 +350,8 @@ impl Symbol {
             | Symbol::WU
             | Symbol::BU
             | Symbol::C
+            | Symbol::F
+            | Symbol::FOut
             | Symbol::Tokens
             | Symbol::Embed
             | Symbol::PosEmbed
@@ -409,6 +421,8 @@ impl Symbol {
             | Symbol::WU
             | Symbol::BU
             | Symbol::C
+            | Symbol::F
+            | Symbol::FOut
             | Symbol::BO(_)
             | Symbol::WIn(_)
             | Symbol::WGate(_)
@@ -554,6 +568,8 @@ impl Symbol {
             | Symbol::WU
             | Symbol::BU
             | Symbol::C
+            | Symbol::F
+            | Symbol::FOut
             | Symbol::Tokens
             | Symbol::Embed
             | Symbol::Logits

@@ -165,8 +165,14 @@ impl<T: Scalar> Part<T> {
         let each = match layout {
             Layout::Abreast => lanes::<T>(),
             Layout::Rows(_) => {
+                // Of one layer all but keys and values is at the positions read alone: its products are as large as those of
+                // several layers only with more sequences.
+                let own = match model.config().n_layers {
+                    1 => answers.positions().len().min(pos),
+                    _ => pos,
+                };
                 // The nearest number: a few positions more are no reason for stretches of half the size.
-                let stretches = ((sequences.len() * pos + STRETCH / 2) / STRETCH).max(1);
+                let stretches = ((sequences.len() * own + STRETCH / 2) / STRETCH).max(1);
                 sequences.len().div_ceil(stretches).max(1)
             }
         };

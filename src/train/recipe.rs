@@ -302,9 +302,9 @@ impl Recipe {
                     share: ModularAddition::SHARE,
                 },
                 Settings {
-                    steps: 20_000,
+                    steps: 5000,
                     schedule: Schedule {
-                        peak: 1e-3,
+                        peak: 3e-3,
                         warm_up: 10,
                         decay: Decay::Constant,
                     },
@@ -314,13 +314,8 @@ impl Recipe {
                         ..AdamW::default()
                     },
                     frozen: vec!["*.attn.b_*".into(), "unembed.b_U".into()],
-                    evaluate_every: 100,
-                    snapshot_every: Some(500),
-                    target: Some(Goal {
-                        loss: Some(1e-6),
-                        accuracy: Some(1.0),
-                        ..Goal::default()
-                    }),
+                    evaluate_every: 50,
+                    snapshot_every: Some(100),
                     ..Settings::default()
                 },
             ),

@@ -99,6 +99,9 @@ impl FieldMatrix {
     }
 }
 
+/// So many reflections make an orthogonal matrix that is neither its own transpose nor near the identity.
+const REFLECTIONS: u64 = 4;
+
 /// Where two sides differ, and their values there.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Difference {
@@ -199,6 +202,13 @@ fn degree(expr: &Expr, dims: &Dims) -> Degree {
             entries: 1,
             turns: 0,
         };
+        if symbol.orthogonal() {
+            // Each reflection is of degree two, over a square of degree two.
+            return Degree {
+                entries: 2 * REFLECTIONS,
+                turns: 0,
+            };
+        }
         if symbol.origin() == Origin::Constant {
             return Degree::default();
         }
@@ -460,6 +470,25 @@ impl Point<'_> {
         matrix
     }
 
+    /// An orthogonal matrix: a product of reflections `I - 2 v vᵀ / vᵀ v`.
+    fn orthogonal(&mut self, n: usize) -> FieldMatrix {
+        let mut matrix = FieldMatrix::from_fn(n, n, |i, j| u64::from(i == j));
+        for _ in 0..REFLECTIONS {
+            let v: Vec<u64> = (0..n).map(|_| self.rng.random_range(0..P)).collect();
+            let square = v.iter().fold(0, |sum, &x| add(sum, mul(x, x)));
+            // A vector of square zero reflects nothing.
+            if square == 0 {
+                continue;
+            }
+            let factor = mul(P - 2, inverse(square));
+            let reflection = FieldMatrix::from_fn(n, n, |i, j| {
+                add(u64::from(i == j), mul(factor, mul(v[i], v[j])))
+            });
+            matrix = matrix.times(&reflection);
+        }
+        matrix
+    }
+
     fn random(&mut self, symbol: &Symbol) -> FieldMatrix {
         let (rows, cols) = symbol.spaces();
         let (m, n) = (rows.size(self.dims), cols.size(self.dims));
@@ -469,6 +498,8 @@ impl Point<'_> {
                 let mean = P - inverse(n as u64 % P);
                 FieldMatrix::from_fn(m, n, |i, j| add(one(i == j), mean))
             }
+            // All that is known of a Fourier basis is that it is orthogonal.
+            s if s.orthogonal() => self.orthogonal(n),
             Symbol::Ones(_) => FieldMatrix::from_fn(m, n, |_, _| 1),
             Symbol::Unit(space, index) => {
                 let at = self.units[&(space.clone(), *index)];

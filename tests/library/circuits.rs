@@ -616,6 +616,12 @@ fn rules_hold_of_numbers() {
     let sides: Vec<(Rule, Expr, Expr)> = vec![
         (Rule::CentringTwice, expr::C(), expr::C() * expr::W_U()),
         (Rule::CentringOnes, expr::C(), expr::ones(Space::Model)),
+        (
+            Rule::FourierOrthogonal,
+            expr::F(),
+            expr::F().t() * expr::W_E(),
+        ),
+        (Rule::FourierOrthogonal, expr::F_out().t(), expr::F_out()),
         (Rule::CentringOnes, expr::ones(Space::Model).t(), expr::C()),
         (Rule::ScaleInverse, scale.clone(), inverse.clone()),
         (Rule::ScaleInverse, inverse, scale),

@@ -4,6 +4,7 @@
 mod reference;
 
 mod common;
+mod modular_addition;
 mod sorted_list;
 mod two_integer;
 mod write_ups;

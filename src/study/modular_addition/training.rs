@@ -1,15 +1,12 @@
 //! Progress measures along a training.
 
-use super::Split;
 use super::logits::of_sums;
 use super::losses::means;
 use super::pass::Pass;
+use super::{ModularAdditionStudy, WeightFrequencies, check};
 use crate::error::Result;
-use crate::frequency::{Fourier, gini};
 use crate::linalg::Par;
 use crate::model::Model;
-use crate::task::ModularAddition;
-use crate::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 /// What a training came to, step by step.
@@ -60,43 +57,26 @@ pub struct Measures {
     pub squares: f64,
 }
 
-impl Measures {
-    /// Of a model after so many steps.
+impl ModularAdditionStudy {
+    /// The progress measures of the model as it was after so many steps.
     ///
     /// # Errors
     /// When the model is not of the task's shape, or not finite.
-    pub fn of(
-        model: &Model<f64>,
-        task: &ModularAddition,
-        split: &Split,
-        keys: &[usize],
-        step: usize,
-        par: Par,
-    ) -> Result<Self> {
-        let pass = Pass::of(model, task, par)?;
-        let own = means(&pass.told, split, |t| t.loss);
-        let sums = of_sums(&pass, split, keys, par);
-        let fourier: &Fourier = &pass.fourier;
-        let d = model.config().d_model;
-        let W_E = Tensor::from_vec(
-            &[pass.p, d],
-            model.weights().W_E.data()[..pass.p * d].to_vec(),
-        );
-        let W_L = Tensor::from_mat(pass.W_L.mat(&[]).transpose());
-        let gini_of = |t: &Tensor<f64>| gini(&fourier.norms(&fourier.along(t, 0, par)));
-        let tensors = model.weights().state_dict();
+    pub fn measures(&self, model: &Model<f64>, step: usize, par: Par) -> Result<Measures> {
+        check(model.config(), &self.task)?;
+        let pass = Pass::of(model, &self.task, par)?;
+        let own = means(&pass.told, &self.split, |t| t.loss);
+        let sums = of_sums(&pass, &self.split, self.keys(), par);
+        let weights = WeightFrequencies::of(model, &pass, par)?;
         Ok(Measures {
             step,
             train: own.train,
             test: own.test,
             restricted: sums.restricted.all,
             excluded: sums.excluded.train,
-            gini_embedding: gini_of(&W_E),
-            gini_neurons: gini_of(&W_L),
-            squares: tensors
-                .iter()
-                .map(|(_, t)| super::pass::squares(t.data()))
-                .sum(),
+            gini_embedding: weights.embedding.gini,
+            gini_neurons: weights.neurons_to_logits.gini,
+            squares: weights.squares.values().sum(),
         })
     }
 }

@@ -37,6 +37,8 @@ impl ModularAdditionStudy {
                  chance, so that nothing tells which pairs the model was trained on"
             ),
         };
+        let mean = crate::metric::mean(&self.shown.right);
+        let around: Vec<f64> = self.shown.right.iter().map(|x| x - mean).collect();
         Step::new(
             "answers",
             "What the model can do",
@@ -63,10 +65,10 @@ impl ModularAdditionStudy {
                 "The right answer's logit, over all pairs",
                 Chart::HeatMaps {
                     scale: Scale::Diverging,
-                    maps: vec![self.over_pairs("", &self.shown.right)],
+                    maps: vec![self.over_pairs("", &around)],
                 },
             )
-            .caption("Stripes along which `a - b` stays the same would be those of a model that adds as a pizza does."),
+            .caption(format!("Less its mean, {}. Stripes along which `a - b` stays the same would be those of a model that adds as a pizza does.", number(mean))),
         )
     }
 

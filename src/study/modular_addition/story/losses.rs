@@ -71,7 +71,7 @@ impl ModularAdditionStudy {
         )
         .text(format!(
             "With neurons restricted to functions of `a + b` at the key frequencies the loss is {}. The published figure is that of a \
-             projection on rounding errors as well (see *Neurons, together*).",
+             projection on rounding errors as well (the step on all neurons says why).",
             number(h.restricted_keys)
         ))
         .table(table)

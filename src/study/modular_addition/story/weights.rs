@@ -42,7 +42,7 @@ impl ModularAdditionStudy {
         ))
         .picture(
             Picture::new("circles", "Residues on circles", self.circles())
-                .caption("Each residue's embedding along the two directions of a key frequency's cosine and sine, lines from `x` to `x + 1`."),
+                .caption("Each residue's embedding along the two directions of a key frequency's cosine and sine; the line goes through them by their angle `w x`."),
         )
     }
 
@@ -104,13 +104,17 @@ impl ModularAdditionStudy {
                     .collect()
             };
             let (x, y) = (along(rows.start), along(rows.end - 1));
-            let closed = |v: &[f64]| v.iter().chain(&v[..1]).copied().collect::<Vec<f64>>();
+            // Around the circle, and back to where it began.
+            let mut order: Vec<usize> = (0..p).collect();
+            order.sort_by_key(|x| k * x % p);
+            order.push(order[0]);
+            let around = |v: &[f64]| order.iter().map(|&x| v[x]).collect::<Vec<f64>>();
             XyPlot {
                 title: format!("frequency {k}"),
                 x: "along the cosine's direction".into(),
                 y: "along the sine's".into(),
                 series: vec![
-                    Series::new("from x to x + 1", Draw::Line, &closed(&x), &closed(&y)),
+                    Series::new("by their angle", Draw::Line, &around(&x), &around(&y)),
                     Series::new("residues", Draw::Points, &x, &y).labels(0..p),
                 ],
             }
