@@ -1,5 +1,5 @@
-//! Training the palindrome model in f32: an epoch of 2,500 sequences, in batches of 100 and of 500. `benches/peer/` runs
-//! the same in TransformerLens and PyTorch.
+//! Training in f32: an epoch of the palindrome model's 2,500 sequences, in batches of 100 and of 500; and an epoch of modular
+//! addition, all of its 3,830 pairs at once. `benches/peer/` runs the same in TransformerLens and PyTorch.
 //!
 //! With `PATHSUM_REFERENCE` set, on the reference dataset; else on tokens of the same shape, which is the same work.
 
@@ -8,8 +8,8 @@ mod palindrome;
 use criterion::{Criterion, criterion_group, criterion_main};
 use pathsum::Par;
 use pathsum::metric::Answers;
-use pathsum::task::Labelled;
-use pathsum::train::{Settings, Trainer, TrainingSet};
+use pathsum::task::{BuiltIn, Labelled};
+use pathsum::train::{Recipe, Settings, Trainer, TrainingSet};
 
 fn train(c: &mut Criterion) {
     let (model, tokens, labels) = palindrome::model_and_data();
@@ -31,6 +31,12 @@ fn train(c: &mut Criterion) {
             });
         });
     }
+    let recipe = Recipe::built_in(BuiltIn::ModularAddition);
+    let all = recipe.draw().unwrap().batch(0);
+    let mut trainer = Trainer::<f32>::new(recipe.model, recipe.settings).unwrap();
+    group.bench_function("epoch_full_batch", |b| {
+        b.iter(|| trainer.step(&all, Par::Rayon).unwrap());
+    });
     group.finish();
 }
 

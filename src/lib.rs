@@ -60,6 +60,7 @@
 //! | process weights as TransformerLens does | [`model::process`] |
 //! | work with matrices of low rank | [`Factored`]; decompositions and fits in [`linalg`] |
 //! | have a small model of a task to try things on | [`fixture`], [`task`], [`train`] |
+//! | take values over residues apart by frequency | [`frequency`] |
 //! | do a published analysis again | [`study`] |
 //!
 //! `docs/ARCHITECTURE.md` in the repository says how these rooms lean on one another.

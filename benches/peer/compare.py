@@ -31,7 +31,7 @@ GROUPS = {
                                         ("patch_resid_pre_whole",) * 2, ("patch_z_whole",) * 2]),
     "algebra": ("algebra", [("composition",) * 2, ("svd",) * 2, ("svd_factored", "svd"), ("top_10",) * 2]),
     "gradient": ("gradient", [("every_hook_2500",) * 2, ("every_hook_2500", "every_hook_2500_first")]),
-    "train": ("train", [("epoch_by_100",) * 2, ("epoch_by_500",) * 2]),
+    "train": ("train", [("epoch_by_100",) * 2, ("epoch_by_500",) * 2, ("epoch_full_batch",) * 2]),
 }
 
 

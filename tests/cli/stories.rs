@@ -2,7 +2,7 @@
 
 use crate::program::{Scratch, integers, small_story, table};
 use pathsum::tensor::Saved;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 #[test]
 fn report_renders_a_story_again_from_its_numbers() {
@@ -70,7 +70,25 @@ fn study_tells_a_story_and_writes_it_down() {
     let percent: f64 = percent.unwrap().parse().unwrap();
     assert!((20.0..80.0).contains(&percent), "{verdict}");
 
+    // A model that has learned nothing: no split is found, and one can be told.
+    let config = r#"{"n_layers": 1, "n_heads": 1, "d_model": 4, "d_head": 2, "d_mlp": 3, "n_ctx": 3, "d_vocab": 6,
+        "d_vocab_out": 5, "act_fn": "relu", "normalization_type": null}"#;
+    let config = pathsum::Config::from_json(config).unwrap();
+    let weights = pathsum::train::initialise::<f64>(&config, 0, None);
+    let model = pathsum::Model::new(config, weights).unwrap();
+    model.save(s.path("residues")).unwrap();
+    let figures = &printed("study modular-addition --model residues")["figures"];
+    assert_eq!(
+        (&figures["split"]["seed"], &figures["split"]["known"]),
+        (&json!(1), &json!("assumed"))
+    );
+    let told = &printed("study modular-addition --model residues --split 7")["figures"]["split"];
+    assert_eq!((&told["seed"], &told["known"]), (&json!(7), &json!("told")));
+
     let bad = "study sorted-list --labels labels => --labels labels: sorted-list finds the labels itself
+        study modular-addition --tokens data => modular-addition is of all pairs there are
+        study modular-addition --model model => config field `d_vocab`
+        study palindrome --split 3 => --split 3: palindrome looks at no split
         study two-integer --tokens data => --tokens: two-integer is of all pairs there are, expected --labels
         study two-integer --labels data => data: unknown tensor `labels`
         study palindrome --model model => config field `d_vocab`: 7, expected 33 for the task palindrome
@@ -153,6 +171,14 @@ fn task_shows_examples_and_writes_datasets() {
         assert_eq!(list["classes"][0].as_u64(), largest.unwrap());
     }
 
+    // Residues of another modulus, subtracted.
+    let all = s.json("task modular_addition --modulus 7 --subtract --all")["sequences"].clone();
+    assert_eq!(all.as_array().unwrap().len(), 49);
+    assert_eq!(
+        (&all[9]["text"], &all[9]["classes"]),
+        (&json!("1 2 ="), &json!([6]))
+    );
+
     s.write("wide", &integers("labels", &[1, 3], &less[..3]));
     for (line, said) in table(
         "task bracket                    => unknown task `bracket`; did you mean `brackets`?
@@ -162,6 +188,8 @@ fn task_shows_examples_and_writes_datasets() {
          task brackets --seed -1         => unexpected argument '-1'
          task brackets --all             => --all: the sequences of brackets are too many to list, expected --size
          task two_integer --all --size 3 => the argument '--all' cannot be used with '--size <N>'
+         task brackets --subtract        => --modulus and --subtract are of modular_addition, not of brackets
+         task modular_addition --modulus 1 => expected a whole number from 2 to 1000
          task brackets --k 3             => --k 3: brackets has sequences of one length
          task max_of_k --k 0             => expected a whole number from 1 to 1000
          task brackets --labels less     => --labels less: brackets has its own

@@ -85,12 +85,13 @@ fn a_first_token_that_never_returns_is_no_match() {
 // ---- The trained models
 
 /// Each trained model with the task that it was trained on.
-const TRAINED: [(Fixture, BuiltIn); 5] = [
+const TRAINED: [(Fixture, BuiltIn); 6] = [
     (Fixture::Palindrome, BuiltIn::Palindrome),
     (Fixture::SortedList, BuiltIn::SortedList),
     (Fixture::Brackets, BuiltIn::Brackets),
     (Fixture::TwoInteger, BuiltIn::TwoInteger),
     (Fixture::MaxOfK, BuiltIn::MaxOfK),
+    (Fixture::ModularAddition, BuiltIn::ModularAddition),
 ];
 
 /// How good an embedded model is on sequences of a seed that no training draws from.
@@ -128,6 +129,20 @@ fn trained_models_do_what_they_were_trained_to_do() {
         .held_out;
     let found = evaluate(&model, &held_out, Par::Rayon).unwrap();
     assert!(found.accuracy >= 0.96, "{found:?}");
+
+    // It has grokked: all pairs, of which it was trained on 30%.
+    let recipe = Recipe::built_in(BuiltIn::ModularAddition);
+    let (model, drawn) = (
+        Fixture::ModularAddition.load::<f32>(),
+        recipe.draw().unwrap(),
+    );
+    let trained = drawn.batch(0);
+    assert_eq!(trained.batch() + drawn.held_out.batch(), 113 * 113);
+    assert!(3 * trained.batch() < 113 * 113);
+    for part in [&trained, &drawn.held_out] {
+        let found = evaluate(&model, part, Par::Rayon).unwrap();
+        assert!(found.accuracy == 1.0 && found.loss < 1e-5, "{found:?}");
+    }
 }
 
 #[test]
@@ -136,7 +151,11 @@ fn trained_models_have_their_recipes_architecture() {
         let (model, recipe) = (fixture.load::<f32>(), Recipe::built_in(task));
         assert_eq!(model.config(), &recipe.model, "{fixture}");
     }
-    for fixture in [Fixture::TwoInteger, Fixture::MaxOfK] {
+    for fixture in [
+        Fixture::TwoInteger,
+        Fixture::MaxOfK,
+        Fixture::ModularAddition,
+    ] {
         let model = fixture.load::<f32>();
         for (name, t) in model.weights().tensors() {
             let zero = name == "unembed.b_U" || name.contains(".attn.b_");

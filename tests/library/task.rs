@@ -4,7 +4,8 @@
 use crate::common::reference;
 use pathsum::metric::Answers;
 use pathsum::task::{
-    Brackets, BuiltIn, LabelTable, MaxOfK, Palindromes, SortedLists, Task, TwoIntegers, Vocabulary,
+    Brackets, BuiltIn, LabelTable, MaxOfK, ModularAddition, Operation, Palindromes, SortedLists,
+    Task, TwoIntegers, Vocabulary,
 };
 use pathsum::{Config, Result, TensorFile, Tokens};
 use rand::rngs::ChaCha8Rng;
@@ -615,6 +616,71 @@ fn the_largest_is_found_along_a_place() {
     let config = Config::from_json(config).unwrap();
     assert_eq!(BuiltIn::fitting(&config), Some(BuiltIn::MaxOfK));
     assert_eq!(BuiltIn::MaxOfK.sized(&config).positions(), 7);
+}
+
+// ---- Modular addition
+
+#[test]
+fn sums_and_differences_are_those_of_integers() {
+    for (p, operation) in [(113, Operation::Add), (6, Operation::Subtract)] {
+        let task = ModularAddition::new(p, operation);
+        let all = task.inputs().unwrap();
+        assert_eq!(all.batch(), p * p);
+        for sequence in rows(&all) {
+            let n = p as i64;
+            let right = match operation {
+                Operation::Add => sequence[0] + sequence[1],
+                Operation::Subtract => sequence[0] - sequence[1],
+            };
+            assert_eq!(task.solve(sequence), [right.rem_euclid(n) as usize]);
+            assert_eq!(sequence[2], n);
+        }
+        // The space is the list.
+        let space = task.space().unwrap();
+        assert_eq!(space.size(), (p * p) as u128);
+        for i in [0, 1, p, p * p - 1] {
+            assert_eq!(space.sequence(i as u128), all.sequence(i));
+        }
+        assert!(task.label(task.tokens(100, 3)).is_ok());
+    }
+    let task = ModularAddition::default();
+    for (text, said) in [
+        ("3", "1 tokens, expected 3"),
+        ("3 113", "unknown token `113`"),
+        ("= 4", "position 0 is =, expected a residue, 0..=112"),
+        ("4 5 6", "position 2 is 6, expected ="),
+    ] {
+        let error = task.parse(text).unwrap_err().to_string();
+        assert!(error.contains(said), "{error}");
+    }
+    // A model says its modulus, and is not taken for one of two integers.
+    let config = |p: usize| {
+        let json = format!(
+            r#"{{"n_layers": 1, "d_model": 4, "n_ctx": 3, "d_head": 2, "d_vocab": {}, "d_vocab_out": {p}, "d_mlp": 5, "act_fn": "relu"}}"#,
+            p + 1
+        );
+        Config::from_json(&json).unwrap()
+    };
+    assert_eq!(
+        BuiltIn::fitting(&config(113)),
+        Some(BuiltIn::ModularAddition)
+    );
+    let sized = BuiltIn::ModularAddition.sized(&config(59));
+    assert_eq!(sized.inputs().unwrap().batch(), 59 * 59);
+}
+
+#[test]
+fn shares_are_seeded_and_share_nothing() {
+    let task = ModularAddition::default();
+    let all = task.label(task.inputs().unwrap()).unwrap();
+    let (train, held_out) = all.share(ModularAddition::SHARE, 1);
+    assert_eq!((train.batch(), held_out.batch()), (3_830, 8_939));
+    let both: BTreeSet<&[i64]> = rows(&train.tokens).chain(rows(&held_out.tokens)).collect();
+    assert_eq!(both.len(), 12_769);
+    // PyTorch's permutation begins with pair 984.
+    assert_eq!(train.tokens.sequence(0), [984 / 113, 984 % 113, 113]);
+    assert_ne!(train, all.share(ModularAddition::SHARE, 2).0);
+    assert_eq!(all.share(0.0, 1).0.batch() + all.share(1.0, 1).1.batch(), 0);
 }
 
 // ---- All of them

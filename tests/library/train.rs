@@ -4,7 +4,7 @@ use pathsum::metric::Answers;
 use pathsum::task::{BuiltIn, Labelled};
 use pathsum::train::{
     AdamW, Decay, Evaluation, Goal, Progress, Recipe, Schedule, Settings, Trainer, TrainingSet,
-    evaluate,
+    evaluate, snapshots, training_curve,
 };
 use pathsum::{Config, Model, Par, TensorFile, Tokens};
 use std::path::Path;
@@ -165,6 +165,48 @@ fn an_interruption_changes_no_bit() {
     assert_eq!(&Model::load(folder.path()).unwrap(), whole.model());
     let done = Trainer::<f32>::resume(folder.path(), config(), settings(20)).unwrap();
     assert_eq!(done.steps_done(), 20);
+}
+
+/// Losses on the way are those of all of it, and weights that are kept those of their step.
+#[test]
+fn what_is_kept_of_a_training_outlives_interruptions() {
+    let settings = Settings {
+        snapshot_every: Some(6),
+        ..settings(20)
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let stop = |step: usize| Settings {
+        steps: step,
+        schedule: Schedule::constant(0.01),
+        ..settings.clone()
+    };
+    let mut first = Trainer::<f32>::new(config(), stop(14)).unwrap();
+    run(&mut first, Some(folder.path()), Par::Seq);
+    let mut rest = Trainer::<f32>::resume(folder.path(), config(), stop(20)).unwrap();
+    assert_eq!(rest.curve(), first.curve());
+    run(&mut rest, Some(folder.path()), Par::Seq);
+    let mut whole = Trainer::<f32>::new(config(), stop(20)).unwrap();
+    let (_, seen) = run(&mut whole, None, Par::Seq);
+    let tried: Vec<Progress> = seen.into_iter().filter(|p| p.held_out.is_some()).collect();
+    assert_eq!(rest.curve(), tried);
+    assert_eq!(training_curve(folder.path()).unwrap(), tried);
+    let kept = snapshots(folder.path()).unwrap();
+    assert_eq!(
+        kept.iter().map(|(step, _)| *step).collect::<Vec<_>>(),
+        [6, 12, 18]
+    );
+    let mut again = Trainer::<f32>::new(config(), stop(20)).unwrap();
+    for step in 0..12 {
+        again.step(&data(step), Par::Seq).unwrap();
+    }
+    let file = TensorFile::open(&kept[1].1).unwrap();
+    assert_eq!(&Model::from_file(config(), &file).unwrap(), again.model());
+    // A folder of something else has none.
+    let empty = tempfile::tempdir().unwrap();
+    assert!(
+        training_curve(empty.path()).unwrap().is_empty()
+            && snapshots(empty.path()).unwrap().is_empty()
+    );
 }
 
 #[test]
