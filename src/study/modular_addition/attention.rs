@@ -1,13 +1,12 @@
 //! Attention from `=`, over all pairs.
 
-use super::pass::{Pass, squares};
+use super::pass::{EQUALS, Pass};
 use crate::error::Result;
 use crate::frequency::{Pairs, Terms};
 use crate::linalg::Par;
 use crate::metric::mean;
 use crate::model::Model;
 use crate::study::circuit::circuits;
-use crate::study::modular_addition::pass::EQUALS;
 use crate::tensor::Tensor;
 use serde::Serialize;
 
@@ -198,9 +197,4 @@ pub(super) fn mid_with(
         }
     }
     Ok(mid)
-}
-
-/// The ratio of two matrices' norms.
-pub(super) fn ratio(part: &[f64], all: &[f64]) -> f64 {
-    (squares(part) / squares(all)).sqrt()
 }

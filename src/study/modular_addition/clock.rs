@@ -3,6 +3,7 @@
 use super::losses::right;
 use super::pass::{EQUALS, Pass};
 use crate::error::Result;
+use crate::frequency::share;
 use crate::gradient::hook_gradients;
 use crate::linalg::Par;
 use crate::metric::{Answer, Answers, Metric, mean};
@@ -98,7 +99,6 @@ impl Clock {
         let whole = variance(&all);
         let within: Vec<f64> = by_difference.iter().map(|v| variance(v)).collect();
         let deviations: Vec<f64> = within.iter().map(|v| v.sqrt()).collect();
-        let share = |part: f64| if whole > 0.0 { part / whole } else { 0.0 };
         Ok(Clock {
             gradient_symmetry: if cosines.is_empty() {
                 0.0
@@ -106,8 +106,8 @@ impl Clock {
                 mean(&cosines)
             },
             sampled: cosines.len(),
-            distance_irrelevance: share(mean(&deviations) * whole.sqrt()),
-            by_difference: share(whole - mean(&within)),
+            distance_irrelevance: share(mean(&deviations), whole.sqrt()),
+            by_difference: share(whole - mean(&within), whole),
         })
     }
 

@@ -4,7 +4,7 @@ use super::Split;
 use super::logits::{of_frequencies, taken};
 use super::losses::{loss_by_sum, means_by_sum, train_loss};
 use super::pass::Pass;
-use crate::frequency::{Pairs, Terms};
+use crate::frequency::{Pairs, Terms, share};
 use crate::linalg::Par;
 use serde::Serialize;
 
@@ -46,7 +46,7 @@ impl HiddenFrequencies {
         let all: f64 = pairs.variation().iter().sum();
         let of = |squares: Vec<f64>| squares.iter().sum::<f64>() / all;
         let frequencies = 1..=fourier.largest();
-        let share = |terms: fn(usize) -> Terms| -> Vec<f64> {
+        let shares = |terms: fn(usize) -> Terms| -> Vec<f64> {
             let each = frequencies
                 .clone()
                 .map(|k| of(pairs.squares(&pairs.places(terms(k)))));
@@ -63,8 +63,8 @@ impl HiddenFrequencies {
             train_loss(p, split, &fill, par)
         };
         HiddenFrequencies {
-            of_a: share(Terms::OfA),
-            of_b: share(Terms::OfB),
+            of_a: shares(Terms::OfA),
+            of_b: shares(Terms::OfB),
             of_sum: frequencies
                 .clone()
                 .map(|k| of(pairs.squares_of_sum(k)))
@@ -115,11 +115,7 @@ fn written(pass: &Pass, k: usize) -> [Written; 2] {
             own += x * x;
         }
         Written {
-            explained: if own > 0.0 {
-                inner * inner / (own * square)
-            } else {
-                0.0
-            },
+            explained: share(inner * inner, own * square),
             coefficient: inner / square,
         }
     })

@@ -41,6 +41,7 @@ use crate::model::{Config, Model};
 use crate::task::{ModularAddition, Task};
 use losses::{Told, means};
 use pass::Pass;
+use replaced::Found;
 use serde::Serialize;
 
 /// How many parts [`study`] reports.
@@ -132,16 +133,15 @@ pub fn study(
     let neurons = NeuronFrequencies::of(&pass, &of_neurons);
     progress("leaving parts out");
     let attention = AttentionFrequencies::of(&pass, &logits.keys, par);
-    let replaced = Replaced::of(
-        model,
-        &pass,
-        &of_neurons,
-        &neurons,
-        &attention,
-        &split,
-        &logits.keys,
-        par,
-    )?;
+    let found = Found {
+        pass: &pass,
+        pairs: &of_neurons,
+        neurons: &neurons,
+        attention: &attention,
+        split: &split,
+        keys: &logits.keys,
+    };
+    let replaced = Replaced::of(model, found, par)?;
     progress("telling clocks from pizzas");
     let clock = Clock::of(model, &pass, par)?;
     let told = |of: fn(&Told) -> f64| means(&pass.told, &split, of);

@@ -1,7 +1,7 @@
 //! Neurons one by one: each of one frequency.
 
 use super::pass::{Pass, squares};
-use crate::frequency::{Pairs, Terms};
+use crate::frequency::{Pairs, Terms, share};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -71,7 +71,7 @@ impl NeuronFrequencies {
         let keys: BTreeSet<usize> = live().map(|n| coded[n].0).filter(|&k| k > 0).collect();
         NeuronFrequencies {
             mean: live().map(|n| found[n].1).sum::<f64>() / live().count().max(1) as f64,
-            weighted: if total > 0.0 { weighted / total } else { 0.0 },
+            weighted: share(weighted, total),
             dead: alive.iter().filter(|a| !**a).count(),
             but_the_largest: ButTheLargest {
                 neurons: count(coded.iter().filter(|(k, _)| *k > 0)),

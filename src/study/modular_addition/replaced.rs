@@ -1,11 +1,11 @@
 //! The model with parts of it left out, or replaced by what they are said to be.
 
-use super::attention::{mid_with, ratio};
+use super::attention::mid_with;
 use super::losses::{losses, means, told_of};
-use super::pass::{Pass, centred_rows};
+use super::pass::{Pass, centred_rows, squares};
 use super::{AttentionFrequencies, NeuronFrequencies, OWN, Split};
 use crate::error::Result;
-use crate::frequency::{Pairs, Terms};
+use crate::frequency::{Pairs, Terms, share};
 use crate::linalg::{Par, product_with};
 use crate::model::{Model, Run};
 use crate::study::upper::Upper;
@@ -33,17 +33,26 @@ pub struct Replaced {
     pub fitted_neurons: f64,
 }
 
+/// What has been found of a model before.
+pub(super) struct Found<'a> {
+    pub pass: &'a Pass,
+    pub pairs: &'a Pairs,
+    pub neurons: &'a NeuronFrequencies,
+    pub attention: &'a AttentionFrequencies,
+    pub split: &'a Split,
+    pub keys: &'a [usize],
+}
+
 impl Replaced {
-    pub(super) fn of(
-        model: &Model<f64>,
-        pass: &Pass,
-        pairs: &Pairs,
-        neurons: &NeuronFrequencies,
-        attention: &AttentionFrequencies,
-        split: &Split,
-        keys: &[usize],
-        par: Par,
-    ) -> Result<Self> {
+    pub(super) fn of(model: &Model<f64>, found: Found<'_>, par: Par) -> Result<Self> {
+        let Found {
+            pass,
+            pairs,
+            neurons,
+            attention,
+            split,
+            keys,
+        } = found;
         let p = pass.p;
         let loss = |fill: &(dyn Fn(usize, &mut [f64]) + Sync)| losses(p, split, fill, par).all;
         let all: Vec<usize> = (0..p * p).collect();
@@ -96,7 +105,7 @@ impl Replaced {
                 let both = pass.by_neurons.slice(&[i]).iter().zip(&pass.biases);
                 both.zip(row).for_each(|((x, b), to)| *to = x + b);
             }),
-            skip_norm: ratio(past.data(), pass.centred().data()),
+            skip_norm: share(squares(past.data()), squares(pass.centred().data())).sqrt(),
             keys_alone: loss(&|i, row| {
                 let parts = pass.by_neurons.slice(&[i]).iter().zip(at_keys.slice(&[i]));
                 let all = pass.logits.slice(&[i]).iter().zip(parts);

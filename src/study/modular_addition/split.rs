@@ -65,21 +65,16 @@ impl Split {
         let logs: Vec<f64> = (told.iter())
             .map(|t| t.loss.max(f64::MIN_POSITIVE).ln())
             .collect();
+        let middle = mean(&logs);
+        let squares: Vec<f64> = logs.iter().map(|x| (x - middle).powi(2)).collect();
+        // Of any split drawn without regard to the losses, the two means differ by about this.
+        let trained = Split::of(pairs, PUBLISHED, Known::Assumed).order.len();
+        let (seen, others) = (trained as f64, (pairs - trained) as f64);
+        let error = (mean(&squares) * (1.0 / seen + 1.0 / others)).sqrt();
         let deviations = |split: &Split| {
-            let of = |trained: bool| -> Vec<f64> {
-                let these = logs.iter().zip(&split.trained);
-                these
-                    .filter(|(_, t)| **t == trained)
-                    .map(|(x, _)| *x)
-                    .collect()
-            };
-            let (seen, others) = (of(true), of(false));
-            let error = |values: &[f64]| {
-                let middle = mean(values);
-                let squares = values.iter().map(|x| (x - middle).powi(2));
-                squares.sum::<f64>() / values.len().max(1).pow(2) as f64
-            };
-            (mean(&others) - mean(&seen)) / (error(&seen) + error(&others)).sqrt()
+            let all: f64 = logs.iter().sum();
+            let own: f64 = split.order.iter().map(|&i| logs[i]).sum();
+            ((all - own) / others - own / seen) / error
         };
         let tried = (0..SEEDS).map(|seed| {
             let split = Split::of(pairs, seed, Known::Assumed);
