@@ -302,7 +302,7 @@ impl Recipe {
                     share: ModularAddition::SHARE,
                 },
                 Settings {
-                    steps: 5000,
+                    steps: 12_000,
                     schedule: Schedule {
                         peak: 3e-3,
                         warm_up: 10,
@@ -314,8 +314,13 @@ impl Recipe {
                         ..AdamW::default()
                     },
                     frozen: vec!["*.attn.b_*".into(), "unembed.b_U".into()],
-                    evaluate_every: 50,
+                    evaluate_every: 100,
                     snapshot_every: Some(100),
+                    target: Some(Goal {
+                        loss: Some(1e-6),
+                        accuracy: Some(1.0),
+                        ..Goal::default()
+                    }),
                     ..Settings::default()
                 },
             ),

@@ -44,7 +44,7 @@ impl HiddenFrequencies {
     pub(super) fn of(pass: &Pass, pairs: &Pairs, split: &Split, keys: &[usize], par: Par) -> Self {
         let (p, fourier) = (pass.p, &pass.fourier);
         let all: f64 = pairs.variation().iter().sum();
-        let of = |squares: Vec<f64>| squares.iter().sum::<f64>() / all;
+        let of = |squares: Vec<f64>| share(squares.iter().sum(), all);
         let frequencies = 1..=fourier.largest();
         let shares = |terms: fn(usize) -> Terms| -> Vec<f64> {
             let each = frequencies

@@ -3,7 +3,7 @@
 use super::Split;
 use super::losses::{Losses, Told, losses, means_by_sum, right, train_loss};
 use super::pass::{Pass, squares};
-use crate::frequency::{Fourier, Pairs, Terms};
+use crate::frequency::{Fourier, Pairs, Terms, share};
 use crate::linalg::Par;
 use crate::tensor::Tensor;
 use serde::Serialize;
@@ -110,7 +110,7 @@ impl LogitFrequencies {
             .map(|k| inner(k) / wave_square(p, k).sqrt())
             .collect();
         let square = squares(centred.data());
-        let similarities: Vec<f64> = along.iter().map(|x| x / square.sqrt()).collect();
+        let similarities: Vec<f64> = along.iter().map(|&x| share(x, square.sqrt())).collect();
         let keys: Vec<usize> = all.clone().filter(|&k| similarities[k - 1] > KEY).collect();
         let amplitude = |k: usize| along[k - 1] / wave_square(p, k).sqrt();
         let waves = |frequencies: &[usize]| -> Vec<f64> {
@@ -188,11 +188,11 @@ impl Explained {
         let mean = logits.iter().sum::<f64>() / logits.len() as f64;
         let around_one: f64 = logits.iter().map(|x| (x - mean).powi(2)).sum();
         Explained {
-            all_waves: along.iter().map(|x| x * x).sum::<f64>() / square,
-            by_pair: of_keys / square,
-            by_pair_and_answer: of_keys / around,
-            by_one_mean: of_keys / around_one,
-            uncentred: of_keys / squares(logits),
+            all_waves: share(along.iter().map(|x| x * x).sum(), square),
+            by_pair: share(of_keys, square),
+            by_pair_and_answer: share(of_keys, around),
+            by_one_mean: share(of_keys, around_one),
+            uncentred: share(of_keys, squares(logits)),
         }
     }
 }
@@ -255,7 +255,7 @@ pub(super) fn of_sums(pass: &Pass, split: &Split, keys: &[usize], par: Par) -> S
         restricted: losses(p, split, &alone, par),
         excluded: without(keys),
         excluded_each: keys.iter().map(|&k| without(&[k])).collect(),
-        explained: p as f64 * squares(part.data()) / around,
+        explained: share(p as f64 * squares(part.data()), around),
     }
 }
 
@@ -288,7 +288,7 @@ fn of_products(
         restricted: losses(p, split, &alone, par),
         excluded: losses(p, split, &without, par),
         excluded_each: Vec::new(),
-        explained: explained / pairs.variation().iter().sum::<f64>(),
+        explained: share(explained, pairs.variation().iter().sum()),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::pass::Pass;
 use crate::error::Result;
-use crate::frequency::gini;
+use crate::frequency::{gini, share};
 use crate::linalg::{Par, singular_values_of_product};
 use crate::model::Model;
 use crate::tensor::Tensor;
@@ -89,13 +89,13 @@ impl WeightFrequencies {
     pub fn best_rank(&self, rank: usize) -> f64 {
         let squares = self.singular_values.iter().map(|s| s * s);
         let all: f64 = squares.clone().sum();
-        squares.take(rank).sum::<f64>() / all
+        share(squares.take(rank).sum(), all)
     }
 
     /// The share of `W_out W_U` that some frequencies have where each neuron's mean over the answers, which the softmax does
     /// not see, is taken away.
     pub fn centred_share(&self, frequencies: &[usize]) -> f64 {
         let shares = &self.neurons_to_logits.shares;
-        self.neurons_to_logits.share(frequencies) / (1.0 - shares[0])
+        share(self.neurons_to_logits.share(frequencies), 1.0 - shares[0])
     }
 }
