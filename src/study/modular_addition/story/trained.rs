@@ -34,10 +34,11 @@ impl ModularAdditionStudy {
             ),
             _ => Conclusion::of(false, "one of the losses never is below 0.01"),
         };
-        let step = Step::new("training", title, claim, verdict).picture(
-            Picture::new("curve", "Losses along the training", losses(training))
-                .caption("Powers of ten."),
-        );
+        let step = Step::new("training", title, claim, verdict).picture(Picture::new(
+            "curve",
+            "Losses along the training",
+            losses(training),
+        ));
         if training.measures.is_empty() {
             return step;
         }
@@ -48,10 +49,37 @@ impl ModularAdditionStudy {
              the weights is {} in the end.",
             number(last)
         ))
-        .picture(
-            Picture::new("measures", "Progress measures", measures(training))
-                .caption("Losses as powers of ten; norm and Gini coefficients as they are."),
-        )
+        .picture(Picture::new(
+            "measures",
+            "Progress measures",
+            along(
+                training,
+                "log10 of the loss",
+                &[
+                    ("pairs trained on", |m| m.train.log10()),
+                    ("other pairs", |m| m.test.log10()),
+                    ("restricted", |m| m.restricted.log10()),
+                    ("excluded", |m| m.excluded.log10()),
+                ],
+            ),
+        ))
+        .picture(Picture::new(
+            "inequality",
+            "How unequal the frequencies are",
+            along(
+                training,
+                "Gini coefficient",
+                &[
+                    ("W_E", |m| m.gini_embedding),
+                    ("W_out W_U", |m| m.gini_neurons),
+                ],
+            ),
+        ))
+        .picture(Picture::new(
+            "squares",
+            "The weights' size",
+            along(training, "squared norm", &[("all parameters", |m| m.squares)]),
+        ))
     }
 }
 
@@ -73,42 +101,20 @@ fn losses(training: &Training) -> Chart {
     }])
 }
 
-fn measures(training: &Training) -> Chart {
-    let series = |name: &str, of: fn(&Measures) -> f64| {
-        let all = training.measures.iter();
-        let steps: Vec<f64> = all.clone().map(|m| m.step as f64).collect();
-        let values: Vec<f64> = all.map(of).collect();
+/// A progress measure by its name.
+type Measure = (&'static str, fn(&Measures) -> f64);
+
+/// Measures along the training.
+fn along(training: &Training, y: &str, measures: &[Measure]) -> Chart {
+    let steps: Vec<f64> = (training.measures.iter()).map(|m| m.step as f64).collect();
+    let series = |(name, of): &Measure| {
+        let values: Vec<f64> = training.measures.iter().map(of).collect();
         Series::new(name, Draw::Line, &steps, &values)
     };
-    let plot = |title: &str, y: &str, series| XyPlot {
-        title: title.into(),
+    Chart::Xy(vec![XyPlot {
+        title: String::new(),
         x: "steps".into(),
         y: y.into(),
-        series,
-    };
-    Chart::Xy(vec![
-        plot(
-            "losses",
-            "log10 of the loss",
-            vec![
-                series("pairs trained on", |m| m.train.log10()),
-                series("other pairs", |m| m.test.log10()),
-                series("restricted", |m| m.restricted.log10()),
-                series("excluded", |m| m.excluded.log10()),
-            ],
-        ),
-        plot(
-            "how unequal the frequencies are",
-            "Gini coefficient",
-            vec![
-                series("W_E", |m| m.gini_embedding),
-                series("W_out W_U", |m| m.gini_neurons),
-            ],
-        ),
-        plot(
-            "weights",
-            "squared norm",
-            vec![series("all parameters", |m| m.squares)],
-        ),
-    ])
+        series: measures.iter().map(series).collect(),
+    }])
 }
