@@ -87,8 +87,14 @@ impl ModularAdditionStudy {
         if self.shown.neurons.is_empty() {
             return step;
         }
+        // Functions other than ReLU have negative values.
+        let all = || self.shown.neurons.iter().flat_map(|(_, _, values)| values);
+        let scale = match all().any(|x| *x < 0.0) {
+            true => Scale::Diverging,
+            false => Scale::Sequential,
+        };
         let maps = Chart::HeatMaps {
-            scale: Scale::Sequential,
+            scale,
             maps: maps.collect(),
         };
         step.picture(

@@ -16,7 +16,7 @@ impl ModularAdditionStudy {
         let next = next.map_or(String::new(), |&k| {
             format!(" The next, {k}, has {}.", percent(of.shares[k]))
         });
-        Step::new(
+        let step = Step::new(
             "embedding",
             "Residues as angles",
             "The embedding turns a residue into cosines and sines of a few frequencies: the key ones hold most of it.",
@@ -39,8 +39,11 @@ impl ModularAdditionStudy {
             "embedding-norms",
             "W_E by frequency",
             norms(of, "norm over the stream"),
-        ))
-        .picture(
+        ));
+        if self.keys().is_empty() {
+            return step;
+        }
+        step.picture(
             Picture::new("circles", "Residues on circles", self.circles())
                 .caption("Each residue's embedding along the two directions of a key frequency's cosine and sine; the line goes through them by their angle `w x`."),
         )
