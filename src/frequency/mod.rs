@@ -178,7 +178,7 @@ pub(crate) fn entry(n: usize, row: usize, x: usize) -> f64 {
     match row {
         0 => unit,
         // The frequency n/2 has a cosine alone, of twice the mean square.
-        _ if 2 * k == n => unit * if x % 2 == 0 { 1.0 } else { -1.0 },
+        _ if 2 * k == n => unit * if x.is_multiple_of(2) { 1.0 } else { -1.0 },
         _ if row % 2 == 1 => std::f64::consts::SQRT_2 * unit * angle.cos(),
         _ => std::f64::consts::SQRT_2 * unit * angle.sin(),
     }

@@ -1,6 +1,6 @@
 //! The model's answers, and its logits as waves.
 
-use crate::study::modular_addition::{KEY, Known, Losses, ModularAdditionStudy, SEEDS};
+use crate::study::modular_addition::{KEY, Known, ModularAdditionStudy, SEEDS};
 use crate::study::words::{number, percent};
 use crate::study::{
     Axis, Bar, BarChart, Chart, Conclusion, Draw, Picture, Scale, Series, Step, Table, XyPlot,
@@ -14,19 +14,18 @@ impl ModularAdditionStudy {
         let mut table = Table::new("Loss and accuracy", ["", "pairs", "right", "loss, in nats"]);
         let trained = self.split.order.len();
         let others = self.split.trained.len() - trained;
-        let rows: [(&str, usize, fn(&Losses) -> f64); 3] = [
-            ("trained on", trained, |l| l.train),
-            ("not trained on", others, |l| l.test),
-            ("all", trained + others, |l| l.all),
-        ];
-        for (name, pairs, of) in rows {
+        let mut row = |name: &str, pairs: usize, right: f64, loss: f64| {
             table.row([
                 name.into(),
                 pairs.into(),
-                percent(of(&self.accuracy)).into(),
-                of(&self.loss).into(),
+                percent(right).into(),
+                loss.into(),
             ]);
-        }
+        };
+        let (right, loss) = (&self.accuracy, &self.loss);
+        row("trained on", trained, right.train, loss.train);
+        row("not trained on", others, right.test, loss.test);
+        row("all", trained + others, right.all, loss.all);
         let known = match self.split.known {
             Known::Told => "which was told".to_string(),
             Known::Found { deviations } => format!(

@@ -52,8 +52,7 @@ impl ModularAdditionStudy {
             "The key frequencies are all that the model needs, and all that it has: with them alone it answers as well, without them \
              worse than by guessing.",
             Conclusion::of(
-                restricted.all <= self.loss.all && excluded.train > chance
-                    || restricted.test <= self.loss.test && excluded.train > chance,
+                restricted.all <= self.loss.all && excluded.train > chance,
                 format!(
                     "with them alone the loss is {} ({} of the model), without them {} on the pairs trained on; expected no more than the \
                      model's, and more than the {} of guessing",
@@ -87,7 +86,7 @@ impl ModularAdditionStudy {
             "Past the neurons",
             "What reaches the logits past the MLP hardly matters.",
             Conclusion::of(
-                r.skip_norm <= LITTLE,
+                r.skip_norm > 0.0 && r.skip_norm <= LITTLE,
                 format!(
                     "it has {} of the logits' norm, expected at most {}; the loss without it is {}",
                     percent(r.skip_norm),
