@@ -55,6 +55,7 @@
 //! | ask which paths through the heads make a logit | [`decompose::Paths`] |
 //! | state an identity and have it checked in a test | [`assert_identity!`], [`verify::prove`], [`verify::check`] |
 //! | ablate or patch every place of a site | [`intervene::Sweep`] over a [`intervene::Grid`], read by a [`metric`] |
+//! | know what each edge between components does, exactly or by derivatives, and run circuits | [`edges`] |
 //! | test a hypothesis by causal scrubbing | [`intervene::scrub`] |
 //! | have a derivative, by values or parameters | [`gradient`] |
 //! | process weights as TransformerLens does | [`model::process`] |
@@ -96,6 +97,7 @@
 pub mod certify;
 pub mod decompose;
 pub mod diagram;
+pub mod edges;
 pub mod eval;
 pub mod expr;
 pub mod factored;

@@ -27,6 +27,7 @@ const LAYERS: [&str; 30] = [
     "gradient",
     "resume",
     "intervene",
+    "edges",
     "task",
     "certify",
     "train",

@@ -22,6 +22,8 @@ pub(super) struct Backward<'a, 's, T: Scalar> {
     derivatives: Vec<Option<Arc<Tensor<T>>>>,
     /// The values whose derivatives anyone wants, or that they are made of.
     reached: Vec<bool>,
+    /// A value that was set in the forward pass, whatever it is made of.
+    cut: Option<Hook>,
 }
 
 impl<'a, 's, T: Scalar> Backward<'a, 's, T> {
@@ -31,6 +33,7 @@ impl<'a, 's, T: Scalar> Backward<'a, 's, T> {
         tape: &'a Tape<T>,
         scratch: Scratch<T>,
         sink: &'a mut Sink<'s, T>,
+        cut: Option<Hook>,
     ) -> Self {
         let diagram = &model.diagram;
         let reached = diagram.reached_back(|hook| sink.wants(hook), sink.weights.is_some());
@@ -43,6 +46,7 @@ impl<'a, 's, T: Scalar> Backward<'a, 's, T> {
             derivatives: diagram.values.iter().map(|_| None).collect(),
             reached,
             sink,
+            cut,
         }
     }
 
@@ -63,8 +67,10 @@ impl<'a, 's, T: Scalar> Backward<'a, 's, T> {
                     d_out.inspect(|d| self.visit(value, d))
                 }
             };
+            let last = step.gives.last().map(|&value| model.diagram.values[value]);
+            let cut = self.cut.is_some() && self.cut == last;
             let wanted = step.goes_back(&self.reached) || self.sink.weights.is_some();
-            if let (Some(d_out), true) = (d_out, wanted) {
+            if let (Some(d_out), true) = (d_out, wanted && !cut) {
                 self.step(step, d_out);
             }
         }

@@ -61,8 +61,9 @@ pub fn hook_gradients<T: Scalar>(
     gradients_with(model, tokens, metric, answers, asked.collect(), None, par)
 }
 
-/// As [`hook_gradients`], for hooks in the order of the forward pass; and with a hook's value replaced on the way.
-pub(super) fn gradients_with<T: Scalar>(
+/// As [`hook_gradients`], for hooks in the order of the forward pass; and with a hook's value replaced on the way. What
+/// the replaced value was made of has no derivative through it: nobody may ask for a hook that has none at all.
+pub(crate) fn gradients_with<T: Scalar>(
     model: &Model<T>,
     tokens: &Tokens,
     metric: &dyn Metric,
@@ -114,7 +115,9 @@ pub(super) fn gradients_with<T: Scalar>(
             weights: None,
         };
         let scratch = std::mem::take(&mut tape.scratch);
-        tape.scratch = Backward::new(model, sequences, tape, scratch, &mut sink).run(d_logits);
+        let cut = replaced.map(|(hook, _)| hook);
+        let pass = Backward::new(model, sequences, tape, scratch, &mut sink, cut);
+        tape.scratch = pass.run(d_logits);
         Ok(values)
     };
     let per_stretch: Vec<Result<Vec<f64>>> = match par {

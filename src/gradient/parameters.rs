@@ -190,7 +190,7 @@ impl<T: Scalar> Part<T> {
                 weights: Some(&mut self.gradient),
             };
             let scratch = std::mem::take(&mut tape.scratch);
-            tape.scratch = Backward::new(model, own, tape, scratch, &mut sink).run(d_logits);
+            tape.scratch = Backward::new(model, own, tape, scratch, &mut sink, None).run(d_logits);
         }
         Ok(all)
     }

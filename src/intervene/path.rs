@@ -11,10 +11,12 @@ use crate::names::{Head, Hook, NormSite};
 use crate::tensor::{Scalar, Tensor};
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::fmt;
 use std::rc::Rc;
+use std::str::FromStr;
 
 /// Something that reads the residual stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Receiver {
     /// A head's queries.
     Q(Head),
@@ -26,6 +28,51 @@ pub enum Receiver {
     Mlp(usize),
     /// The logits, through `ln_final`.
     Logits,
+}
+
+impl fmt::Display for Receiver {
+    /// As in the circuit files of the Mechanistic Interpretability Benchmark: `a1.h0<q>`, `m1`, `logits`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (head, of) = match *self {
+            Receiver::Q(head) => (head, 'q'),
+            Receiver::K(head) => (head, 'k'),
+            Receiver::V(head) => (head, 'v'),
+            Receiver::Mlp(l) => return write!(f, "m{l}"),
+            Receiver::Logits => return f.write_str("logits"),
+        };
+        write!(f, "a{}.h{}<{of}>", head.layer, head.head)
+    }
+}
+
+impl FromStr for Receiver {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Self> {
+        let number = |s: &str| s.parse().ok().filter(|n: &usize| n.to_string() == s);
+        let parse = || {
+            if s == "logits" {
+                return Some(Receiver::Logits);
+            }
+            if let Some(layer) = s.strip_prefix('m') {
+                return Some(Receiver::Mlp(number(layer)?));
+            }
+            let (head, of) = s.strip_prefix('a')?.strip_suffix('>')?.split_once('<')?;
+            let (layer, head) = head.split_once(".h")?;
+            let (layer, head) = (number(layer)?, number(head)?);
+            let head = Head { layer, head };
+            match of {
+                "q" => Some(Receiver::Q(head)),
+                "k" => Some(Receiver::K(head)),
+                "v" => Some(Receiver::V(head)),
+                _ => None,
+            }
+        };
+        parse().ok_or_else(|| Error::Malformed {
+            kind: "receiver",
+            text: s.into(),
+            expected: "aL.hH<q>, aL.hH<k>, aL.hH<v>, mL or logits",
+        })
+    }
 }
 
 impl Receiver {
@@ -50,6 +97,19 @@ impl Receiver {
         }
         all.push(Receiver::Logits);
         Ok(all)
+    }
+
+    /// The stream as it reads it.
+    pub(crate) fn stream(self, config: &Config) -> Hook {
+        match self {
+            Receiver::Q(head) | Receiver::K(head) | Receiver::V(head) => Hook::ResidPre(head.layer),
+            Receiver::Mlp(l) => match config.order {
+                Order::Sequential => Hook::ResidMid(l),
+                Order::Parallel | Order::SharedNorm => Hook::ResidPre(l),
+            },
+            Receiver::Logits if config.n_layers == 0 => Hook::Embed,
+            Receiver::Logits => config.end_of_stream(),
+        }
     }
 
     /// Whether it reads after the component that writes this hook's value.
@@ -206,10 +266,7 @@ pub fn path_patch<'a, T: Scalar>(
             Receiver::Mlp(l) => {
                 let read = [Hook::Pre(l), Hook::PreLinear(l)].into_iter();
                 let read = read.filter(|&hook| model.diagram.value(hook).is_some());
-                let from = match model.config().order {
-                    Order::Sequential => Hook::ResidMid(l),
-                    Order::Parallel | Order::SharedNorm => Hook::ResidPre(l),
-                };
+                let from = receiver.stream(model.config());
                 read.fold(run.hook(from, keep), |run, hook| {
                     let stream = stream.clone();
                     run.hook(hook, move |value, hook| {
@@ -218,10 +275,7 @@ pub fn path_patch<'a, T: Scalar>(
                 })
             }
             Receiver::Logits => {
-                let hook = match model.config().n_layers {
-                    0 => Hook::Embed,
-                    _ => model.config().end_of_stream(),
-                };
+                let hook = receiver.stream(model.config());
                 run.hook(hook, keep)
                     .hook(hook, move |value, _| *value = stream.borrow().clone())
             }

@@ -2,10 +2,12 @@
 //! are right there.
 
 mod answers;
+mod contrast;
 mod grade;
 mod standard;
 
 pub use answers::{Answer, Answers};
+pub use contrast::Contrast;
 pub use grade::{Grade, grades};
 pub use standard::{Kl, Standard};
 

@@ -6,6 +6,7 @@ mod certify;
 mod circuits;
 mod common;
 mod composition;
+mod edges;
 mod enumerate;
 mod errors;
 mod factored;
