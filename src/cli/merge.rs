@@ -1,12 +1,13 @@
-//! `pathsum merge`: the shards of one sweep, put together.
+//! `pathsum merge`: the shards of one sweep, or of the work on edges, put together.
 
 use super::args::Common;
+use super::edges::{EdgeFile, read_json};
 use super::sweep::SweepFile;
 use anyhow::{Context, Result};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Put together the shards of a sweep that `ablate` or `patch` wrote with --shard and --out
+/// Put together the shards that `ablate`, `patch` or `edges` wrote with --shard and --out
 ///
 /// What is printed and written is what the same command without --shard would have given. A file of a whole
 /// sweep is printed as it is.
@@ -22,17 +23,26 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
-    let shards = args.files.iter().map(|path| {
-        let name = path.display().to_string();
-        let outcome = read(path).with_context(|| name.clone())?;
-        Ok((name, outcome))
-    });
-    let merged = SweepFile::merge(shards.collect::<Result<_>>()?)?;
-    merged.finish(common, args.out.as_deref())?;
+    let (mut sweeps, mut edges) = (Vec::new(), Vec::new());
+    for path in &args.files {
+        let (name, json) = (path.display().to_string(), read_json(path)?);
+        match EdgeFile::is(&json) {
+            true => edges.push((name.clone(), EdgeFile::of(json).context(name)?)),
+            false => {
+                let sweep = serde_json::from_value(json)
+                    .context("is not what ablate, patch or edges writes");
+                sweeps.push((name.clone(), sweep.context(name)?));
+            }
+        }
+    }
+    match (sweeps.first(), edges.first()) {
+        (Some((a, _)), Some((b, _))) => {
+            anyhow::bail!("{a} and {b} are of different requests: a sweep and edges")
+        }
+        (None, Some(_)) => {
+            EdgeFile::merge(edges)?.finish(common, args.out.as_deref(), None)?;
+        }
+        _ => SweepFile::merge(sweeps)?.finish(common, args.out.as_deref())?,
+    }
     Ok(ExitCode::SUCCESS)
-}
-
-fn read(path: &Path) -> Result<SweepFile> {
-    let json = std::fs::read_to_string(path)?;
-    serde_json::from_str(&json).context("is not what ablate or patch writes")
 }

@@ -8,10 +8,12 @@ mod bilinear;
 mod cache;
 mod certify;
 mod check;
+mod circuit;
 mod compose;
 mod convert;
 mod diff;
 mod direction;
+mod edges;
 mod embed;
 mod eval;
 mod generate;
@@ -21,6 +23,7 @@ mod lens;
 mod loss;
 mod merge;
 mod output;
+mod pairs;
 mod patch;
 mod paths;
 mod places;
@@ -83,6 +86,8 @@ enum Command {
     Paths(paths::Args),
     Ablate(ablate::Args),
     Patch(patch::Args),
+    Edges(edges::Args),
+    Circuit(circuit::Args),
     Merge(merge::Args),
     Attribute(attribute::Args),
     Lens(lens::Args),
@@ -160,6 +165,8 @@ fn dispatch(cli: &Cli) -> Result<ExitCode> {
         Command::Paths(args) => paths::run(args, common),
         Command::Ablate(args) => ablate::run(args, common),
         Command::Patch(args) => patch::run(args, common),
+        Command::Edges(args) => edges::run(args, common),
+        Command::Circuit(args) => circuit::run(args, common),
         Command::Merge(args) => merge::run(args, common),
         Command::Attribute(args) => attribute::run(args, common),
         Command::Lens(args) => lens::run(args, common),

@@ -1,15 +1,13 @@
 //! `pathsum patch`: activation patching.
 
 use super::args::{Common, ModelArg};
-use super::batch::{Batch, SpecialArgs};
+use super::pairs::PairArgs;
 use super::sweep::{Grids, Reading, Request, SweepFile, What};
 use super::words::Words;
-use anyhow::{Result, bail};
+use anyhow::Result;
 use pathsum::intervene::{Change, Each, Site, Sweep};
 use pathsum::metric::{mean, per_sequence};
-use pathsum::model::Config;
 use pathsum::{Hook, Precision, Run, Scalar};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Patch values of a clean run into a corrupted one, place by place, and read a metric each time
@@ -26,20 +24,8 @@ use std::process::ExitCode;
 pub struct Args {
     #[command(flatten)]
     model: ModelArg,
-    /// A safetensors file with the clean `tokens`, [batch, pos], and their labels if they are needed
-    #[arg(long, value_name = "FILE", required_unless_present = "clean_prompt")]
-    clean: Option<PathBuf>,
-    /// A safetensors file with the corrupted `tokens`: sequence by sequence those that the clean ones are patched into
-    #[arg(long, value_name = "FILE", required_unless_present = "corrupt_prompt")]
-    corrupt: Option<PathBuf>,
-    /// A clean text, for a model whose folder has a tokenizer. May be given several times
-    #[arg(long, value_name = "TEXT", conflicts_with = "clean")]
-    clean_prompt: Vec<String>,
-    /// The corrupted text, as many tokens long. As often as there are clean ones
-    #[arg(long, value_name = "TEXT", conflicts_with = "corrupt")]
-    corrupt_prompt: Vec<String>,
     #[command(flatten)]
-    special: SpecialArgs,
+    pairs: PairArgs,
     #[command(flatten)]
     reading: Reading,
     #[command(flatten)]
@@ -47,23 +33,6 @@ pub struct Args {
 }
 
 impl Args {
-    /// The sequences of a file, or of texts.
-    fn batch(
-        &self,
-        common: &Common,
-        config: &Config,
-        (file, option, texts): (&Option<PathBuf>, &str, &[String]),
-    ) -> Result<Batch> {
-        match file {
-            Some(file) => Batch::read(file, common, config),
-            None => {
-                let tokenizer = self.model.tokenizer()?;
-                let special = self.special.special();
-                Batch::of_texts((option, texts), (&tokenizer, special), common, config)
-            }
-        }
-    }
-
     fn by(&self) -> &'static [Each] {
         match self.grids.site() {
             Site::Q | Site::RotQ | Site::RotK | Site::K | Site::V | Site::Z | Site::Result => {
@@ -87,40 +56,8 @@ pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
 fn patch<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
     let model = args.model.load::<T>()?;
     let config = model.config();
-    let clean = (&args.clean, "--clean-prompt", args.clean_prompt.as_slice());
-    let clean = args.batch(common, config, clean)?;
-    let corrupt = (
-        &args.corrupt,
-        "--corrupt-prompt",
-        args.corrupt_prompt.as_slice(),
-    );
-    let corrupt = args.batch(common, config, corrupt)?;
     let words = Words::of(&args.model)?;
-    if clean.shape() != corrupt.shape() {
-        if let ([clean, ..], [corrupt, ..]) =
-            (args.clean_prompt.as_slice(), args.corrupt_prompt.as_slice())
-        {
-            let tokens = |text: &str| -> Result<String> {
-                let tokens = args
-                    .model
-                    .tokenizer()?
-                    .encode(text, args.special.special())?;
-                Ok(format!("{} ({})", tokens.len(), words.sequence(&tokens)))
-            };
-            bail!(
-                "--corrupt-prompt: expected as many texts as clean ones, of as many tokens; the first has {}, the clean one {}",
-                tokens(corrupt)?,
-                tokens(clean)?
-            );
-        }
-        bail!(
-            "{}: `tokens` has shape {:?}, expected {:?}, as in {}",
-            corrupt.name(),
-            corrupt.shape(),
-            clean.shape(),
-            clean.name()
-        );
-    }
+    let [clean, corrupt] = args.pairs.read(common, &args.model, &words, config)?;
     let (batch, pos) = (clean.tokens.batch(), clean.tokens.pos());
     let answers = args.reading.answers(&clean)?;
     let chosen = args.reading.chosen(&words, config)?;

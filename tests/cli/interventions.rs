@@ -173,7 +173,7 @@ fn merge_refuses_what_does_not_belong_together() {
          merge one zero     => one and zero are of different requests: `how` is \"mean\" in one and \"zero\" in the other
          merge one a        => one and a are of different requests: `metric`
          merge a b          => a and b are of different models, tokens or labels: without a change the probability:1 is
-         merge one wrong    => wrong: is not what ablate or patch writes: missing field
+         merge one wrong    => wrong: is not what ablate, patch or edges writes: missing field
          merge one nowhere  => nowhere: No such file
          merge              => required arguments were not provided: <FILE>...",
     ) {

@@ -4,6 +4,8 @@
 
 mod certify;
 mod circuits;
+mod cluster;
+mod edges;
 mod interventions;
 mod language;
 mod manners;

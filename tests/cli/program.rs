@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_pathsum");
-pub const SUBCOMMANDS: [&str; 29] = [
+pub const SUBCOMMANDS: [&str; 31] = [
     "info",
     "convert",
     "process",
@@ -35,6 +35,8 @@ pub const SUBCOMMANDS: [&str; 29] = [
     "report",
     "ablate",
     "patch",
+    "edges",
+    "circuit",
     "merge",
     "attribute",
     "task",

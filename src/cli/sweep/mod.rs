@@ -100,6 +100,13 @@ pub struct Shard {
     n: usize,
 }
 
+impl Shard {
+    /// Which of how many it is, counted from 0.
+    pub fn part(self) -> (usize, usize) {
+        (self.i - 1, self.n)
+    }
+}
+
 impl fmt::Display for Shard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.i, self.n)
@@ -201,9 +208,9 @@ impl Grids {
         grid: &Grid,
     ) -> Result<SweepResult> {
         let mut cells = grid.cells().len();
-        if let Some(Shard { i, n }) = self.shard {
-            sweep = sweep.shard(i - 1, n);
-            cells = (i - 1..cells).step_by(n).len();
+        if let Some((i, n)) = self.shard.map(Shard::part) {
+            sweep = sweep.shard(i, n);
+            cells = (i..cells).step_by(n).len();
         }
         let bar = progress(common, "sweeping", cells);
         let advance = |n: usize| bar.inc(n as u64);
