@@ -12,6 +12,8 @@ mod check;
 mod double;
 mod enumerate;
 mod interval;
+#[cfg(test)]
+mod naive;
 mod seek;
 pub mod sets;
 mod tables;

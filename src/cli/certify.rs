@@ -259,11 +259,6 @@ fn by_walk(
     claim: Claim,
     cases: &mut Cases,
 ) -> Result<Certificate> {
-    if args.out.is_some()
-        && let Err(e) = OneLayer::covers(asked.model.config())
-    {
-        bail!("--out: what is found of this model cannot be checked by other means: {e}");
-    }
     let deadline = args.time.map(|s| Instant::now() + Duration::from_secs(s));
     let bar = progress(common, "inputs", asked.space.size() as usize);
     let advance = |n: u64| {
@@ -416,7 +411,7 @@ fn resumed(
         );
     }
     let bar = progress(common, "checking what is gone on with", 1);
-    let checked = check(&certificate, &asked.model, asked.task.as_ref(), Par::Rayon)?;
+    let checked = check(&certificate, &asked.model, asked.task.as_ref())?;
     bar.finish_and_clear();
     if let Checked::Refused(reason) = checked {
         bail!("--resume {}: {reason}", path.display());
@@ -514,7 +509,7 @@ fn run_check(args: &Args, common: &Common, path: &PathBuf) -> Result<ExitCode> {
     let named = || header.claim.task.parse().ok();
     let own = Asked::new(args, args.task.or_else(named), "")?;
     let bar = progress(common, "checking", 1);
-    let checked = check(&certificate, &own.model, own.task.as_ref(), Par::Rayon)?;
+    let checked = check(&certificate, &own.model, own.task.as_ref())?;
     bar.finish_and_clear();
     let (accepted, reason, certified) = match checked {
         Checked::Accepted(certified) => (true, None, Some(certified)),

@@ -65,12 +65,24 @@ fn what_would_be_ignored_is_refused() {
             &format!("{name}: these inputs are not divided into sets"),
         );
     }
-    s.bad(
-        "certify fixture:brackets --space length=0-4 --out cert",
-        "--out: what is found of this model cannot be checked by other means",
-    );
-    let walked = s.json("certify fixture:brackets --space length=0-4");
+    // What is walked of a model of layers and neurons is checked by running it once more.
+    let walked = s.json("certify fixture:brackets --space length=0-4 --out deep");
     assert_eq!(walked["certified"]["size"], json!("31"));
+    let checked = s.json("certify --check deep fixture:brackets");
+    assert_eq!(checked["certified"], walked["certified"]);
+    assert_eq!(
+        walked["certified"]["all"],
+        json!({"right": "31", "wrong": "0"})
+    );
+    let text = String::from_utf8(s.read("deep")).unwrap();
+    let swapped = text.replace(
+        r#""all":{"right":"31","wrong":"0"}"#,
+        r#""all":{"right":"30","wrong":"1"}"#,
+    );
+    assert_ne!(swapped, text);
+    s.write("swapped", swapped.as_bytes());
+    let args = ["certify", "--check", "swapped", "fixture:brackets"];
+    assert_eq!(texts(s.command(&args).output()).0, Some(1));
     s.bad("certify fixture:induction", "fits no task");
     s.bad(
         "certify --check data --cutoff 0.1 fixture:max_of_k",

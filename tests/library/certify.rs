@@ -212,7 +212,7 @@ fn enumerated(model: &Model<f64>, task: &dyn Task, margin: f64) -> Certified {
 }
 
 fn checked(certificate: &Certificate, model: &Model<f64>, task: &dyn Task) -> Checked {
-    check(certificate, model, task, Par::Rayon).unwrap()
+    check(certificate, model, task).unwrap()
 }
 
 fn is_accepted(checked: &Checked) -> bool {

@@ -1,27 +1,29 @@
 //! The checker: whether a certificate is of a model, and proves what it says.
 //!
-//! It searches nothing, and shares no arithmetic with what does: numbers are middles with radii instead of intervals, the
-//! tables are formed from the weights by the plain definition (`tables.rs` has the formulas), sizes are counted from
-//! Pascal's triangle, and of every proof in a tree the bound of `sets/mod.rs` is evaluated once. What it takes as given:
-//! which inputs a space has and which answer is right ([`Space`], [`Task`]), how a tree is written ([`Forest::read`]), which
-//! models are of a kind that tables are of (`OneLayer::covers`), and how positions come together
-//! ([`Certified::from_positions`]).
+//! It searches nothing, and shares no arithmetic with what does: numbers are middles with radii (`ball.rs`), the model is
+//! run by the plain definition (`plain.rs`) and its tables are formed of that (`tables.rs`), sets are made and counted
+//! anew (`sets.rs`), and of every proof in a tree the bound of `../sets/mod.rs` is evaluated once (`walk.rs`). What it
+//! takes as given: which inputs a space has and which answer is right ([`Space`], [`Task`]), how a tree is written
+//! ([`Forest::read`]), which models are covered, and how positions come together ([`Certified::from_positions`]).
 
 mod ball;
+mod plain;
+#[cfg(test)]
+pub(super) mod ranges;
 mod sets;
 mod tables;
 mod walk;
 
 use self::ball::Ball;
-use self::sets::{Pascal, Set, nothing, sets};
+use self::plain::Plain;
+use self::sets::{Set, sets};
 use self::tables::Tables;
 use self::walk::Walk;
 use super::certificate::{Certificate, Method, hash};
-use super::sets::{Forest, Node};
-use super::{Certified, Count};
-use crate::error::{Error, Result};
-use crate::linalg::Par;
-use crate::model::Model;
+use super::sets::Forest;
+use super::{Certified, Count, OneLayer, enumerate};
+use crate::error::Result;
+use crate::model::{Mask, Model};
 use crate::task::{Restriction, Space, Task};
 use rayon::prelude::*;
 
@@ -36,197 +38,153 @@ pub enum Checked {
 
 /// Checks a certificate of a model: that the model is the one it names, and that what it says follows.
 ///
-/// *Cost*: for an enumeration that of every input, some microseconds each; for sets one bound a proof.
+/// *Cost*: for an enumeration a run of every input, in balls; for sets one bound a proof.
 ///
 /// # Errors
-/// When the model is of a kind that the checker has no tables of, or does not fit the task.
-pub fn check(
+/// When the model does not fit the task.
+pub fn check(certificate: &Certificate, model: &Model<f64>, task: &dyn Task) -> Result<Checked> {
+    task.check_model(model.config())?;
+    let proved = proved(certificate, model, task);
+    Ok(proved.map_or_else(Checked::Refused, Checked::Accepted))
+}
+
+fn ensure(holds: bool, or: &str) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(or.into()) }
+}
+
+/// What follows, or why what is said does not.
+fn proved(
     certificate: &Certificate,
     model: &Model<f64>,
     task: &dyn Task,
-    par: Par,
-) -> Result<Checked> {
-    task.check_model(model.config())?;
-    let refused = |reason: String| Ok(Checked::Refused(reason));
-    let header = &certificate.header;
-    let found = hash(model);
-    if header.weights != found {
-        return refused(format!(
-            "it is of the model {}, this one is {found}",
-            header.weights
-        ));
-    }
-    if header.claim.task != task.name() {
-        return refused(format!(
-            "it is of the task {}, expected {}",
-            header.claim.task,
-            task.name()
-        ));
-    }
-    let restricted = |all: Space| {
-        let by = Restriction::parse(&header.claim.space, task.vocabulary())?;
-        all.restricted(&by)
+) -> Result<Certified, String> {
+    let (header, c) = (&certificate.header, model.config());
+    let (claim, said) = (&header.claim, &header.certified);
+    ensure(header.weights == hash(model), "it is of another model")?;
+    ensure(claim.task == task.name(), "it is of another task")?;
+    let all = task.space().ok_or("its task has no space")?;
+    let by = Restriction::parse(&claim.space, task.vocabulary());
+    let space = by
+        .and_then(|by| all.restricted(&by))
+        .map_err(|e| e.to_string())?;
+    ensure(space.size() == said.size, "its space is of another size")?;
+    ensure(
+        space.positions() <= c.n_ctx,
+        "its inputs are longer than the model reads",
+    )?;
+    ensure(
+        (0.0..f64::INFINITY).contains(&claim.margin),
+        "its margin is no number of at least zero",
+    )?;
+    let covered = match header.method {
+        Method::Enumeration => enumerate::covers(c),
+        Method::Sets => OneLayer::covers(c),
     };
-    let space = match task.space().map(restricted) {
-        Some(Ok(space)) if space.size() == header.certified.size => space,
-        Some(Err(e)) => return refused(format!("its space is none of the task: {e}")),
-        _ => return refused("its space is of another size".into()),
-    };
-    let space = &space;
-    if !header.claim.margin.is_finite() || header.claim.margin < 0.0 {
-        return refused("its margin is no number of at least zero".into());
-    }
-    let tables = Tables::new(model, space.positions())?;
-    let places = task.read_at();
+    covered.map_err(|e| e.to_string())?;
+    let plain = Plain::new(model, space.positions());
     let proved = match header.method {
-        Method::Enumeration => enumerated(&tables, task, space, header.claim.margin, par),
-        Method::Sets => match walked(&tables, certificate, task, space, par)? {
-            Ok(counts) => {
-                Certified::from_positions(space.size(), places.into_iter().zip(counts).collect())
-            }
-            Err(reason) => return refused(reason),
-        },
+        Method::Enumeration => enumerated(&plain, task, &space, claim.margin),
+        Method::Sets => divided(&plain, certificate, task, &space)?,
     };
-    let no_more =
-        |said: Count, found: Count| said.right <= found.right && said.wrong <= found.wrong;
-    let said = &header.certified;
-    let same = said.positions.len() == proved.positions.len();
-    let mut pairs = said.positions.iter().zip(&proved.positions);
-    match same
-        && pairs.all(|(a, b)| a.0 == b.0 && no_more(a.1, b.1))
-        && no_more(said.all, proved.all)
-    {
-        true => Ok(Checked::Accepted(proved)),
-        false => refused(format!("it says {said:?}, and {proved:?} is what follows")),
-    }
+    let follows = |a: &Count, b: &Count| a.right <= b.right && a.wrong <= b.wrong;
+    let pairs = said.positions.iter().zip(&proved.positions);
+    let follows = said.positions.len() == proved.positions.len()
+        && pairs
+            .into_iter()
+            .all(|(a, b)| a.0 == b.0 && follows(&a.1, &b.1))
+        && follows(&said.all, &proved.all);
+    ensure(
+        follows,
+        &format!("it says {said:?}, and {proved:?} is what follows"),
+    )?;
+    Ok(proved)
+}
+
+fn sum(mut a: Count, b: Count) -> Count {
+    a += b;
+    a
 }
 
 /// Every input, marked.
-fn enumerated(tables: &Tables, task: &dyn Task, space: &Space, margin: f64, par: Par) -> Certified {
+fn enumerated(plain: &Plain<'_>, task: &dyn Task, space: &Space, margin: f64) -> Certified {
     let places = task.read_at();
     let one = |index: u64| -> Vec<Count> {
-        let sequence = space.sequence(u128::from(index));
-        let answers = places.iter().zip(task.solve(&sequence));
-        let mut found: Vec<_> = answers
-            .map(|(&p, u)| tables.mark(&sequence, p, u, margin))
-            .collect();
-        let right = found.iter().all(|f| *f == Some(true)).then_some(true);
-        found.push(if found.contains(&Some(false)) {
-            Some(false)
-        } else {
-            right
-        });
-        let count = |f: Option<bool>| Count {
-            right: u128::from(f == Some(true)),
-            wrong: u128::from(f == Some(false)),
+        let sequence = space.sequence(index.into());
+        let logits = plain.logits(&sequence, &places);
+        let mark = |(logits, u): (&Vec<Ball>, usize)| {
+            let beats =
+                |a: usize, b: usize| logits[a].minus(logits[b]).minus(Ball::of(margin)).lo() > 0.0;
+            let rivals = || (0..logits.len()).filter(|&w| w != u);
+            let (right, wrong) = (rivals().all(|w| beats(u, w)), rivals().any(|w| beats(w, u)));
+            Count {
+                right: right.into(),
+                wrong: wrong.into(),
+            }
         };
-        found.into_iter().map(count).collect()
+        let mut found: Vec<Count> = logits.iter().zip(task.solve(&sequence)).map(mark).collect();
+        found.push(Count {
+            right: found.iter().all(|f| f.right == 1).into(),
+            wrong: found.iter().any(|f| f.wrong == 1).into(),
+        });
+        found
     };
-    let add = |mut a: Vec<Count>, b: Vec<Count>| {
-        a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
-        a
-    };
-    let (none, size) = (
-        || vec![Count::default(); places.len() + 1],
-        space.size() as u64,
-    );
-    let mut counts = match par {
-        Par::Seq => (0..size).map(one).fold(none(), add),
-        Par::Rayon => (0..size).into_par_iter().map(one).reduce(none, add),
-    };
-    let all = counts.pop().unwrap_or_default();
+    let add = |a: Vec<Count>, b| a.into_iter().zip(b).map(|(a, b)| sum(a, b)).collect();
+    let none = || vec![Count::default(); places.len() + 1];
+    let inputs = (0..space.size() as u64).into_par_iter();
+    let mut counts = inputs.map(one).reduce(none, add);
     Certified {
         size: space.size(),
-        positions: places.iter().copied().zip(counts).collect(),
-        all,
+        all: counts.pop().unwrap_or_default(),
+        positions: places.into_iter().zip(counts).collect(),
     }
 }
 
-/// Every tree, walked: by answer what it proves.
-fn walked(
-    tables: &Tables,
+/// Every tree, walked.
+fn divided(
+    plain: &Plain<'_>,
     certificate: &Certificate,
     task: &dyn Task,
     space: &Space,
-    par: Par,
-) -> Result<Result<Vec<Count>, String>> {
-    let header = &certificate.header;
-    let (places, ranks) = (task.read_at(), task.ranks().unwrap_or_default());
-    let pascal = Pascal::new(tables.tokens.max(tables.positions));
-    let answers = places.iter().copied().zip(ranks);
-    let all: Option<Vec<Vec<Set>>> = answers
-        .map(|a| sets(space, tables.causal, a, &pascal))
-        .collect();
-    let Some(all) = all.filter(|all| all.len() == places.len()) else {
-        return Err(Error::NotCovered(
-            "cells and sets are of another kind of task",
-        ));
+) -> Result<Certified, String> {
+    let (header, heads, size) = (&certificate.header, plain.c.n_heads, space.size());
+    // Corners double with every head.
+    ensure(heads <= 8, "sets are of up to eight heads")?;
+    let ranks = task.ranks().ok_or("its task has no ranks")?;
+    ensure(
+        ranks.len() == task.read_at().len(),
+        "its task has not a rank for every answer",
+    )?;
+    let answers = task.read_at().into_iter().zip(ranks);
+    let all =
+        answers.map(|answer| Some((answer.0, sets(space, plain.c.mask == Mask::Causal, answer)?)));
+    let all: Vec<(usize, Vec<Set>)> = all
+        .collect::<Option<_>>()
+        .ok_or("its space has no such sets")?;
+    let counts: Vec<usize> = all.iter().map(|(_, sets)| sets.len()).collect();
+    let forest = Forest::read(&certificate.body, header.step, &counts, heads);
+    let walk = Walk {
+        tables: Tables::new(plain),
+        margin: header.claim.margin,
+        step: header.step,
     };
-    let sum = |sets: &Vec<Set>| {
-        sets.iter().try_fold(0u128, |sum, s| {
-            sum.checked_add(pascal.size(s, &nothing(s))?)
-        })
-    };
-    if all.iter().any(|sets| sum(sets) != Some(space.size())) {
-        return Ok(Err("the sets of an answer are not the whole space".into()));
-    }
-    let counts: Vec<usize> = all.iter().map(Vec::len).collect();
-    let forest = match Forest::read(&certificate.body, header.step, &counts, tables.heads) {
-        Ok(forest) => forest,
-        Err(e) => return Ok(Err(e.to_string())),
-    };
-    // The trees of one query are walked with the same exponentials.
-    let mut trees: Vec<(usize, &Set, &Node)> = Vec::new();
-    for (answer, (sets, nodes)) in all.iter().zip(&forest.answers).enumerate() {
-        let begun = sets
+    let mut positions = Vec::new();
+    for ((p, sets), nodes) in all
+        .into_iter()
+        .zip(forest.map_err(|e| e.to_string())?.answers)
+    {
+        let whole = sets
             .iter()
+            .try_fold(0u128, |sum, set| sum.checked_add(set.size()?));
+        ensure(
+            whole == Some(size),
+            "the sets of an answer are not the whole space",
+        )?;
+        let begun = sets
+            .into_par_iter()
             .zip(nodes)
-            .filter_map(|(set, node)| Some((answer, set, node.as_ref()?)));
-        trees.extend(begun);
+            .filter_map(|(set, node)| Some((set, node?)));
+        let counts = begun.map(|(set, node)| walk.tree(set, &node));
+        positions.push((p, counts.try_reduce(Count::default, |a, b| Ok(sum(a, b)))?));
     }
-    trees.sort_by_key(|(_, set, _)| set.query);
-    let walk = |trees: &[(usize, &Set, &Node)]| -> Result<Vec<(usize, Count)>, String> {
-        let query = trees[0].1.query;
-        let keys = || (0..tables.positions).flat_map(|j| (0..tables.tokens).map(move |t| (t, j)));
-        let seen = |key: &(usize, usize)| !tables.causal || key.1 <= query.1;
-        let mut e = Vec::new();
-        for h in 0..tables.heads {
-            let shift = tables.shift(h, query, keys().filter(seen));
-            let own = keys().map(|key| {
-                if seen(&key) {
-                    tables.e(h, query, key, shift)
-                } else {
-                    Ball::ZERO
-                }
-            });
-            e.extend(own);
-        }
-        let one = |&(answer, set, node): &(usize, &Set, &Node)| {
-            let walk = Walk {
-                tables,
-                pascal: &pascal,
-                set,
-                e: &e,
-                margin: header.claim.margin,
-                step: header.step,
-            };
-            let mut beaten = vec![false; tables.bias.len()];
-            beaten[set.right] = true;
-            Ok((answer, walk.node(node, &mut nothing(set), &beaten)?))
-        };
-        trees.iter().map(one).collect()
-    };
-    let parts: Vec<_> = trees.chunk_by(|a, b| a.1.query == b.1.query).collect();
-    let found: Result<Vec<_>, String> = match par {
-        Par::Seq => parts.into_iter().map(walk).collect(),
-        Par::Rayon => parts.into_par_iter().map(walk).collect(),
-    };
-    Ok(found.map(|found| {
-        let mut counts = vec![Count::default(); all.len()];
-        found
-            .into_iter()
-            .flatten()
-            .for_each(|(answer, count)| counts[answer] += count);
-        counts
-    }))
+    Ok(Certified::from_positions(size, positions))
 }

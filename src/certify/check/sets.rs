@@ -2,206 +2,193 @@
 
 use crate::task::{Part, Space, Values};
 
-/// Tokens of which some are chosen; each stands at one of `list`, and where it has a rank once more there.
+/// A token that is there, or may be.
 #[derive(Clone)]
+pub(super) struct Token {
+    pub token: usize,
+    /// At one of which positions.
+    pub list: Vec<usize>,
+    /// How often, where that is decided.
+    pub times: Option<usize>,
+}
+
+/// Tokens of which some are chosen.
 pub(super) struct Pool {
-    pub(super) tokens: Vec<usize>,
-    pub(super) choose: usize,
-    pub(super) repeats: bool,
-    pub(super) list: Vec<usize>,
-    pub(super) sorted: Vec<usize>,
+    pub tokens: Vec<Token>,
+    pub choose: usize,
+    pub repeats: bool,
+    /// By rank, where the chosen stand once more; empty where they do not.
+    pub sorted: Vec<usize>,
 }
 
 /// Inputs of one query and one right class.
 pub(super) struct Set {
-    pub(super) query: (usize, usize),
-    pub(super) right: usize,
-    pub(super) fixed: Vec<(usize, Vec<usize>)>,
-    pub(super) pools: Vec<Pool>,
-    pub(super) orders: u128,
+    pub query: (usize, usize),
+    pub right: usize,
+    /// What is chosen from, and last of all what is there for certain.
+    pub pools: Vec<Pool>,
+    /// In how many orders the chosen can stand.
+    orders: u128,
 }
 
-/// How often each token of each pool is chosen, where that is decided.
-pub(super) type Decided = Vec<Vec<Option<usize>>>;
-
-/// Counts in exact integers; `None` beyond 2^128.
-pub(super) struct Pascal(Vec<Vec<Option<u128>>>);
-
-impl Pascal {
-    pub(super) fn new(rows: usize) -> Pascal {
-        let mut all = vec![vec![Some(1u128)]];
-        for n in 1..=rows {
-            let above = |k: usize| all[n - 1].get(k).copied().unwrap_or(Some(0));
-            let entry = |k: usize| {
-                if k == 0 {
-                    Some(1)
-                } else {
-                    above(k)?.checked_add(above(k - 1)?)
-                }
-            };
-            let row = (0..=n).map(entry).collect();
-            all.push(row);
+/// The binomial coefficient by Pascal's triangle, row after row; `None` beyond 2^128.
+fn choose(n: usize, k: usize) -> Option<u128> {
+    let k = k.min(n.checked_sub(k).unwrap_or(n + 1));
+    let mut row = vec![0u128; k + 1];
+    row[0] = 1;
+    for _ in 0..n {
+        for j in (1..=k).rev() {
+            row[j] = row[j].checked_add(row[j - 1])?;
         }
-        Pascal(all)
+    }
+    Some(row[k])
+}
+
+impl Pool {
+    /// How many are still to be chosen; `None` where too many are.
+    pub fn left(&self) -> Option<usize> {
+        let chosen = self.tokens.iter().filter_map(|t| t.times).sum();
+        self.choose.checked_sub(chosen)
     }
 
-    fn choose(&self, n: usize, k: usize) -> Option<u128> {
-        self.0[n].get(k).copied().unwrap_or(Some(0))
-    }
-
-    pub(super) fn size(&self, set: &Set, decided: &Decided) -> Option<u128> {
-        let mut size = set.orders;
-        for (pool, own) in set.pools.iter().zip(decided) {
-            let free = own.iter().filter(|n| n.is_none()).count();
-            let mut left = pool.choose;
-            for &times in own.iter().flatten() {
-                let ways = if pool.repeats {
-                    self.choose(left, times)?
-                } else {
-                    1
-                };
-                (size, left) = (size.checked_mul(ways)?, left.checked_sub(times)?);
-            }
-            let rest = match pool.repeats {
-                true => (free as u128).checked_pow(left as u32)?,
-                false => self.choose(free, left)?,
-            };
-            size = size.checked_mul(rest)?;
+    fn size(&self) -> Option<u128> {
+        let free = self.tokens.iter().filter(|t| t.times.is_none()).count();
+        let left = self.left()?;
+        if !self.repeats {
+            return choose(free, left);
+        }
+        let (mut size, mut places) = ((free as u128).checked_pow(left as u32)?, self.choose);
+        for times in self.tokens.iter().filter_map(|t| t.times) {
+            size = size.checked_mul(choose(places, times)?)?;
+            places -= times;
         }
         Some(size)
     }
 }
 
-/// The sets of one answer, in the order in which trees are written.
-pub(super) fn sets(
-    space: &Space,
-    causal: bool,
-    (p, rank): (usize, usize),
-    pascal: &Pascal,
-) -> Option<Vec<Set>> {
+impl Set {
+    /// Which tokens are chosen, and how often, as far as that is decided.
+    pub fn chosen(&self) -> Vec<(usize, usize)> {
+        let tokens = self.pools.iter().flat_map(|pool| &pool.tokens);
+        tokens.filter_map(|t| Some((t.token, t.times?))).collect()
+    }
+
+    /// How many inputs there are; `None` beyond 2^128, or where more are chosen than can be.
+    pub fn size(&self) -> Option<u128> {
+        let mut sizes = self.pools.iter().map(Pool::size);
+        sizes.try_fold(self.orders, |size, own| size.checked_mul(own?))
+    }
+}
+
+/// The sets of one answer, read at `p`, that is the value of a rank, in the order in which trees are written.
+pub(super) fn sets(space: &Space, causal: bool, (p, rank): (usize, usize)) -> Option<Vec<Set>> {
     let (mut tokens, count, repeats) = match space.values() {
         Values::Distinct { pool, len } => (pool.clone(), *len, false),
-        Values::Product(sets) if !sets.is_empty() && sets.iter().all(|s| *s == sets[0]) => {
-            (sets[0].clone(), sets.len(), true)
+        Values::Product(sets) if sets.iter().all(|set| *set == sets[0]) => {
+            (sets.first()?.clone(), sets.len(), true)
         }
         _ => return None,
     };
     tokens.sort_unstable();
-    let tokens: Vec<usize> = tokens.into_iter().map(|t| t as usize).collect();
+    // What the query sees: every value once, and where it is itself one in order, it and the smaller ones once more.
     let parts = space.parts().iter().flat_map(|&part| match part {
         Part::All => (0..count).map(Part::Value).collect(),
         part => vec![part],
     });
-    let parts: Vec<(usize, Part)> = parts
-        .enumerate()
-        .filter(|&(j, _)| !causal || j <= p)
-        .collect();
-    let stands = |part: Part| {
-        parts
-            .iter()
-            .filter(move |own| own.1 == part)
-            .map(|own| own.0)
-            .collect::<Vec<_>>()
+    let seen = if causal { p + 1 } else { usize::MAX };
+    let parts: Vec<Part> = parts.take(seen).collect();
+    let query = *parts.get(p)?;
+    let in_order = matches!(query, Part::Sorted(r) if r + 1 == rank && !repeats);
+    match query {
+        Part::Fixed(_) => {}
+        Part::Value(_) if repeats => {}
+        _ if in_order => {}
+        _ => return None,
+    }
+    let place = |part| parts.iter().position(|&own| own == part);
+    let values = (0..count).map(|i| place(Part::Value(i)));
+    let values: Vec<usize> = values.collect::<Option<_>>()?;
+    let ranks = (0..if in_order { rank } else { 0 }).map(|r| place(Part::Sorted(r)));
+    let ranks: Vec<usize> = ranks.collect::<Option<_>>()?;
+    let there = |t: i64, list: &[usize]| Token {
+        token: t as usize,
+        list: list.to_vec(),
+        times: Some(1),
     };
-    let list: Vec<usize> = (0..count).flat_map(|i| stands(Part::Value(i))).collect();
-    let sorted: Vec<usize> = (0..count).flat_map(|r| stands(Part::Sorted(r))).collect();
-    let fixed = parts.iter().filter_map(|&(j, part)| match part {
-        Part::Fixed(t) => Some((t as usize, vec![j])),
-        _ => None,
-    });
-    let fixed: Vec<_> = fixed.collect();
-    if list.len() != count {
+    let fixed = parts
+        .iter()
+        .enumerate()
+        .filter_map(|(j, &part)| match part {
+            Part::Fixed(t) => Some(there(t, &[j])),
+            _ => None,
+        });
+    let fixed: Vec<Token> = fixed.collect();
+    let each_once = parts.len() == values.len() + ranks.len() + fixed.len();
+    if !each_once || rank >= count || repeats && rank + 1 < count {
         return None;
     }
-    let pool = |tokens: &[usize], choose, list: &[usize], sorted: &[usize]| {
-        let (tokens, list, sorted) = (tokens.to_vec(), list.to_vec(), sorted.to_vec());
+    let list: Vec<usize> = values.into_iter().filter(|&j| j != p).collect();
+    let pool = |tokens: &[i64], choose: usize, sorted: &[usize]| {
+        let may = |&t: &i64| Token {
+            times: None,
+            ..there(t, &list)
+        };
+        let (tokens, sorted) = (tokens.iter().map(may).collect(), sorted.to_vec());
         Pool {
             tokens,
             choose,
             repeats,
-            list,
             sorted,
         }
     };
-    let query = parts.iter().find(|own| own.0 == p)?.1;
-    let mut all = Vec::new();
-    match query {
-        Part::Sorted(r) if !repeats && r + 1 == rank && sorted.len() == rank && sorted[r] == p => {
-            for i in 0..tokens.len() {
-                for j in i + 1..tokens.len() {
-                    let (q, u) = (tokens[i], tokens[j]);
-                    let own = [(q, vec![p]), (q, list.clone()), (u, list.clone())];
-                    let below = pool(&tokens[..i], r, &list, &sorted[..r]);
-                    let above = pool(&tokens[j + 1..], count - 1 - rank, &list, &[]);
-                    all.push((
-                        q,
-                        u,
-                        own.to_vec(),
-                        vec![below, above],
-                        (1..=count as u128).product(),
-                    ));
-                }
-            }
-        }
-        Part::Fixed(q) if !repeats && sorted.is_empty() => {
-            for (j, &u) in tokens.iter().enumerate() {
-                let below = pool(&tokens[..j], rank, &list, &[]);
-                let above = pool(&tokens[j + 1..], count - 1 - rank, &list, &[]);
-                let own = vec![(u, list.clone())];
-                all.push((
-                    q as usize,
-                    u,
-                    own,
-                    vec![below, above],
-                    (1..=count as u128).product(),
-                ));
-            }
-        }
-        Part::Fixed(_) | Part::Value(_) if repeats && sorted.is_empty() && rank + 1 == count => {
-            let others: Vec<usize> = list.iter().copied().filter(|&j| j != p).collect();
-            let queries: Vec<(usize, usize, Vec<_>)> = match query {
-                Part::Fixed(q) => vec![(q as usize, 0, vec![])],
-                _ => tokens
-                    .iter()
-                    .enumerate()
-                    .map(|(i, &q)| (q, i, vec![(q, vec![p])]))
-                    .collect(),
-            };
-            for (q, first, stand) in queries {
-                for (j, &u) in tokens.iter().enumerate().skip(first) {
-                    for m in usize::from(stand.is_empty() || j > first)..=others.len() {
-                        let own = stand
-                            .iter()
-                            .cloned()
-                            .chain(vec![(u, others.clone()); m])
-                            .collect();
-                        let rest = pool(&tokens[..j], others.len() - m, &others, &[]);
-                        all.push((q, u, own, vec![rest], pascal.choose(others.len(), m)?));
-                    }
-                }
-            }
-        }
-        _ => return None,
-    }
-    let set = |(q, right, own, pools, orders): (usize, usize, Vec<_>, Vec<Pool>, u128)| {
-        let fixed = fixed.iter().cloned().chain(own).collect();
-        Set {
-            query: (q, p),
-            right,
-            fixed,
-            pools,
-            orders,
-        }
+    let orders = (1..=count as u128).try_fold(1, u128::checked_mul);
+    let queries: Vec<(i64, Option<usize>)> = match query {
+        Part::Fixed(q) => vec![(q, None)],
+        _ => tokens
+            .iter()
+            .enumerate()
+            .map(|(i, &q)| (q, Some(i)))
+            .collect(),
     };
-    let mut sets: Vec<Set> = all.into_iter().map(set).collect();
-    sets.retain(|set| pascal.size(set, &nothing(set)) != Some(0));
-    Some(sets)
-}
-
-/// Nothing is decided.
-pub(super) fn nothing(set: &Set) -> Decided {
-    set.pools
-        .iter()
-        .map(|pool| vec![None; pool.tokens.len()])
-        .collect()
+    let mut all = Vec::new();
+    for (q, i) in queries {
+        let first = i.map_or(0, |i| i + usize::from(in_order));
+        for (j, &u) in tokens.iter().enumerate().skip(first) {
+            // Where tokens repeat, in how many places but the query's the largest stands.
+            let least = usize::from(!repeats || i != Some(j));
+            for m in least..=if repeats { list.len() } else { 1 } {
+                let mut own = fixed.clone();
+                own.extend(i.map(|_| there(q, &[p])));
+                own.extend(vec![there(q, &list); usize::from(in_order)]);
+                own.extend(vec![there(u, &list); m]);
+                let (end, below) = i.filter(|_| in_order).map_or((j, rank), |i| (i, rank - 1));
+                let below = if repeats { list.len() - m } else { below };
+                let larger = if repeats { &[] } else { &tokens[j + 1..] };
+                let pools = vec![
+                    pool(&tokens[..end], below, &ranks[..ranks.len().min(below)]),
+                    pool(larger, count - 1 - rank, &[]),
+                    Pool {
+                        choose: own.len(),
+                        tokens: own,
+                        repeats: false,
+                        sorted: Vec::new(),
+                    },
+                ];
+                let orders = if repeats {
+                    choose(list.len(), m)?
+                } else {
+                    orders?
+                };
+                let (query, right) = ((q as usize, p), u as usize);
+                all.push(Set {
+                    query,
+                    right,
+                    pools,
+                    orders,
+                });
+            }
+        }
+    }
+    all.retain(|set: &Set| set.size() != Some(0));
+    Some(all)
 }

@@ -1,315 +1,189 @@
 //! A tree, walked: every proof's bound, once, and the sizes of what it proves.
 
-use super::ball::Ball;
-use super::sets::{Decided, Pascal, Set};
+use super::ball::{Ball, Row, total};
+use super::sets::{Pool, Set, Token};
 use super::tables::Tables;
 use crate::certify::Count;
 use crate::certify::sets::{Node, Proof, Verdict};
 
-/// By head `e (g - λ)`, and `e`, of a key.
-type Cost = Vec<(Ball, Ball)>;
+impl Pool {
+    /// Where a token may stand once more: at the ranks that leave room for what is chosen below and above it.
+    fn ranks(&self, i: usize) -> Vec<usize> {
+        let room = |tokens: &[Token], n: usize| {
+            let sure: usize = tokens.iter().filter_map(|t| t.times).sum();
+            let free = tokens.iter().filter(|t| t.times.is_none()).count();
+            (sure..=sure + free).contains(&n)
+        };
+        let (below, above) = (&self.tokens[..i], &self.tokens[i + 1..]);
+        let fits = |&r: &usize| room(below, r) && room(above, self.choose - 1 - r);
+        let ranks = (0..self.sorted.len()).filter(fits);
+        ranks.map(|r| self.sorted[r]).collect()
+    }
 
-/// What a key costs, no more.
-type Least<'a> = dyn Fn(&Cost) -> f64 + 'a;
-
-/// A token that is there, or may be: how often, where that is known, and its keys.
-struct Token<'a> {
-    /// Which pool it is of; none, where it is there for certain.
-    pool: Option<usize>,
-    times: Option<usize>,
-    token: usize,
-    list: &'a [usize],
-    ranks: Vec<usize>,
+    /// No more than what the keys of the chosen cost together.
+    fn least(&self, cost: &dyn Fn(usize, usize) -> f64) -> f64 {
+        let (mut sum, mut free) = (0.0, Vec::new());
+        for (i, t) in self.tokens.iter().enumerate() {
+            let least = |places: &[usize]| {
+                let costs = places.iter().map(|&j| cost(t.token, j));
+                costs.fold(f64::INFINITY, f64::min)
+            };
+            let mut own = least(&t.list);
+            if !self.sorted.is_empty() {
+                // Where no rank is left to a token it is in none of these inputs.
+                own = (own + least(&self.ranks(i))).next_down();
+            }
+            match t.times {
+                Some(times) => (0..times).for_each(|_| sum = f64::next_down(sum + own)),
+                None => free.push(own),
+            }
+        }
+        free.sort_by(f64::total_cmp);
+        free.truncate(if self.repeats { 1 } else { free.len() });
+        let chosen = free.iter().cycle().take(self.left().unwrap_or(0));
+        chosen.fold(sum, |sum, own| (sum + own).next_down())
+    }
 }
 
-/// One tree, walked.
+/// What the proofs of a certificate are evaluated with.
 pub(super) struct Walk<'a> {
-    pub(super) tables: &'a Tables,
-    pub(super) pascal: &'a Pascal,
-    pub(super) set: &'a Set,
-    /// By head, position and token: `e` of the query's keys, where it was asked for.
-    pub(super) e: &'a [Ball],
-    pub(super) margin: f64,
-    pub(super) step: f64,
+    pub tables: Tables<'a>,
+    pub margin: f64,
+    /// What `λ`s are counted in.
+    pub step: f64,
 }
 
 impl Walk<'_> {
-    /// The inputs proved right and wrong below a node, or what is wrong with it.
-    pub(super) fn node(
+    /// The inputs proved right and wrong in a set.
+    pub fn tree(&self, mut set: Set, node: &Node) -> Result<Count, String> {
+        let e = self.tables.weights(set.query);
+        let mut beaten = vec![false; self.tables.ov.len()];
+        beaten[set.right] = true;
+        self.node(node, &mut set, &e, beaten)
+    }
+
+    fn node(
         &self,
         node: &Node,
-        decided: &mut Decided,
-        beaten: &[bool],
+        set: &mut Set,
+        e: &[Row],
+        mut beaten: Vec<bool>,
     ) -> Result<Count, String> {
-        let place = |decided: &Decided| {
-            format!(
-                "the query {:?}, the right class {}, chosen {decided:?}",
-                self.set.query, self.set.right
-            )
+        let size = set.size().ok_or("more than 2^128 inputs")?;
+        let inverse: Vec<[f64; 2]> = e.iter().map(|e| self.inverse(set, e)).collect();
+        let chosen = set.chosen();
+        let (query, right) = (set.query, set.right);
+        let refuse = |what: &str| {
+            Err(format!(
+                "{what}, where the query is {query:?}, {right} right, and {chosen:?} chosen"
+            ))
         };
-        let mut beaten = beaten.to_vec();
+        let count = |right, wrong| Ok(Count { right, wrong });
         for proof in &node.proofs {
-            if !self.holds(proof, false, decided) {
-                return Err(format!(
-                    "class {} is not shown to be beaten where {}",
-                    proof.rival,
-                    place(decided)
-                ));
+            if !self.holds(proof, false, set, e, &inverse) {
+                return refuse(&format!("class {} is not shown to be beaten", proof.rival));
             }
             beaten[proof.rival] = true;
         }
-        let size = self
-            .pascal
-            .size(self.set, decided)
-            .ok_or("more than 2^128 inputs")?;
         match &node.verdict {
-            Verdict::Open => Ok(Count::default()),
-            Verdict::Right => match beaten.iter().position(|done| !done) {
-                Some(w) => Err(format!("class {w} is not beaten where {}", place(decided))),
-                None => Ok(Count {
-                    right: size,
-                    wrong: 0,
-                }),
-            },
-            Verdict::Wrong(proof) => match self.holds(proof, true, decided) {
-                true => Ok(Count {
-                    right: 0,
-                    wrong: size,
-                }),
-                false => Err(format!(
-                    "class {} is not shown to win where {}",
-                    proof.rival,
-                    place(decided)
-                )),
-            },
+            Verdict::Open => count(0, 0),
+            Verdict::Right if beaten.iter().all(|&beaten| beaten) => count(size, 0),
+            Verdict::Right => refuse("a class is not beaten"),
+            Verdict::Wrong(proof) if self.holds(proof, true, set, e, &inverse) => count(0, size),
+            Verdict::Wrong(proof) => refuse(&format!("class {} is not shown to win", proof.rival)),
             Verdict::Branch((g, i), children) => {
-                let undecided = decided
-                    .get(*g)
-                    .is_some_and(|own| own.get(*i) == Some(&None));
-                if !undecided {
-                    return Err(format!(
-                        "a branch on what there is nothing to decide of, where {}",
-                        place(decided)
-                    ));
+                let token = |set: &Set| Some(set.pools.get(*g)?.tokens.get(*i)?.times);
+                if token(set) != Some(None) {
+                    return refuse("there is nothing to divide by");
                 }
-                let (mut count, mut parts, mut children) = (Count::default(), 0, children.iter());
-                let most = if self.set.pools[*g].repeats {
-                    self.set.pools[*g].choose
+                let most = if set.pools[*g].repeats {
+                    set.pools[*g].choose
                 } else {
                     1
                 };
+                let (mut sum, mut parts, mut children) = (Count::default(), 0, children.iter());
                 for times in 0..=most {
-                    decided[*g][*i] = Some(times);
-                    let own = self.pascal.size(self.set, decided).unwrap_or(0);
+                    set.pools[*g].tokens[*i].times = Some(times);
+                    let own = set.size().unwrap_or(0);
                     if own > 0 {
-                        let child = children.next().ok_or("a branch without all its parts")?;
-                        count += self.node(child, decided, &beaten)?;
+                        let child = children.next().ok_or("a part is missing")?;
+                        sum += self.node(child, set, e, beaten.clone())?;
                         parts += own;
                     }
                 }
-                decided[*g][*i] = None;
-                match parts == size && children.next().is_none() {
-                    true => Ok(count),
-                    false => Err(format!(
-                        "the parts of a branch are not the whole, where {}",
-                        place(decided)
-                    )),
+                set.pools[*g].tokens[*i].times = None;
+                if parts != size || children.next().is_some() {
+                    return refuse("the parts are not the whole");
                 }
+                Ok(sum)
             }
         }
     }
 
-    /// By head `e (g - λ)`, and `e`, of a key.
-    fn cost(
-        &self,
-        key: (usize, usize),
-        (a, b): (usize, usize),
-        lambda: &[f64],
-    ) -> Vec<(Ball, Ball)> {
-        let of = |h: usize| {
-            let at = self.tables.at(h, key);
-            let g = self.tables.ov[at][a].minus(self.tables.ov[at][b]);
-            (self.e[at].times(g.minus(Ball::of(lambda[h]))), self.e[at])
-        };
-        (0..self.tables.heads).map(of).collect()
+    /// No more than what the keys of any of the inputs cost together.
+    fn least(&self, set: &Set, cost: impl Fn(usize) -> f64) -> f64 {
+        let cost = |t: usize, j: usize| cost(self.tables.key(t, j));
+        let each = set.pools.iter().map(|pool| pool.least(&cost));
+        each.fold(0.0, |sum, own| (sum + own).next_down())
     }
 
-    /// Whether the bound with a proof's `λ` is above zero on the inputs of which this is decided.
-    fn holds(&self, proof: &Proof, swapped: bool, decided: &Decided) -> bool {
-        let (t, set) = (self.tables, self.set);
-        if proof.rival >= t.bias.len() || proof.rival == set.right {
+    /// Between what one over the sum of a head's weights is.
+    fn inverse(&self, set: &Set, e: &[Ball]) -> [f64; 2] {
+        let least = self.least(set, |key| e[key].lo());
+        let most = -self.least(set, |key| -e[key].hi());
+        // Where all keys may underflow nothing is above it, and no corner is above zero.
+        let above = Ball::of(least.max(0.0)).inverse().hi();
+        [Ball::of(most).inverse().lo().max(0.0), above]
+    }
+
+    /// Whether a proof's bound is above zero: of the right class over the rival, or where that wins the other way round.
+    fn holds(&self, proof: &Proof, wins: bool, set: &Set, e: &[Row], inverse: &[[f64; 2]]) -> bool {
+        let (t, heads, keys) = (&self.tables, e.len(), e[0].len());
+        if proof.rival >= t.ov.len() || proof.rival == set.right {
             return false;
         }
-        let pair = if swapped {
+        let pair = if wins {
             (proof.rival, set.right)
         } else {
             (set.right, proof.rival)
         };
-        // Every token that may be there, how often if that is known, and its keys: of the list, and of its ranks.
-        let mut tokens: Vec<Token<'_>> = Vec::new();
-        for (t, list) in &set.fixed {
-            tokens.push(Token {
-                pool: None,
-                times: Some(1),
-                token: *t,
-                list,
-                ranks: Vec::new(),
-            });
-        }
-        for (g, (pool, own)) in set.pools.iter().zip(decided).enumerate() {
-            for (i, &token) in pool.tokens.iter().enumerate() {
-                let sure = |range: &[Option<usize>]| range.iter().flatten().sum::<usize>();
-                let may = |range: &[Option<usize>]| {
-                    sure(range) + range.iter().filter(|n| n.is_none()).count()
-                };
-                let fits = |r: &usize| {
-                    let others = pool.choose - 1 - r;
-                    (sure(&own[..i])..=may(&own[..i])).contains(r)
-                        && (sure(&own[i + 1..])..=may(&own[i + 1..])).contains(&others)
-                };
-                let ranks: Vec<usize> = (0..pool.sorted.len())
-                    .filter(fits)
-                    .map(|r| pool.sorted[r])
-                    .collect();
-                // Where no rank is left to a token it is in none of these inputs.
-                let none = !pool.sorted.is_empty() && ranks.is_empty();
-                if own[i] != Some(0) && !none {
-                    tokens.push(Token {
-                        pool: Some(g),
-                        times: own[i],
-                        token,
-                        list: &pool.list,
-                        ranks,
-                    });
+        let g = |h: usize, key: usize| {
+            let at = h * keys + key;
+            t.ov[pair.0][at].minus(t.ov[pair.1][at])
+        };
+        // Of proofs that have no λ of their own: the mean of g, weighted by e, of all keys that are not excluded.
+        let mean = |h: usize| {
+            let mut sums = (0.0, 0.0);
+            for pool in &set.pools {
+                for token in pool.tokens.iter().filter(|t| t.times != Some(0)) {
+                    for &j in token.list.iter().chain(&pool.sorted) {
+                        let key = t.key(token.token, j);
+                        sums.0 += e[h][key].0 * g(h, key).0;
+                        sums.1 += e[h][key].0;
+                    }
                 }
             }
-        }
-        let lambda: Vec<f64> = match proof.lambda.is_empty() {
-            false => proof
-                .lambda
-                .iter()
-                .map(|&l| f64::from(l) * self.step)
-                .collect(),
-            true => self.mean(pair, decided),
-        };
-        if lambda.len() != t.heads || lambda.iter().any(|l| !l.is_finite()) {
-            return false;
-        }
-        let costs: Vec<[Vec<Cost>; 2]> = (tokens.iter())
-            .map(|own| {
-                [own.list, &own.ranks].map(|places| {
-                    places
-                        .iter()
-                        .map(|&j| self.cost((own.token, j), pair, &lambda))
-                        .collect()
-                })
-            })
-            .collect();
-        // The least sum over all choices of what a token's keys cost, each where that is least.
-        let least = |cost: &Least<'_>| -> f64 {
-            let of = |keys: &Vec<Cost>| match keys.is_empty() {
-                true => 0.0,
-                false => keys.iter().map(cost).fold(f64::INFINITY, f64::min),
-            };
-            let each: Vec<f64> = costs
-                .iter()
-                .map(|[list, ranks]| (of(list) + of(ranks)).next_down())
-                .collect();
-            let mut sum = 0.0;
-            let mut add = |x: f64| sum = f64::next_down(sum + x);
-            for (token, &cost) in tokens.iter().zip(&each) {
-                (0..token.times.unwrap_or(0)).for_each(|_| add(cost));
-            }
-            for (g, pool) in set.pools.iter().enumerate() {
-                let free = tokens
-                    .iter()
-                    .zip(&each)
-                    .filter(|(t, _)| t.pool == Some(g) && t.times.is_none());
-                let mut free: Vec<f64> = free.map(|(_, &cost)| cost).collect();
-                free.sort_by(f64::total_cmp);
-                let left = pool.choose - decided[g].iter().flatten().sum::<usize>();
-                match pool.repeats {
-                    true => (0..left).for_each(|_| add(free.first().copied().unwrap_or(0.0))),
-                    false => free.iter().take(left).for_each(|&cost| add(cost)),
-                }
-            }
-            sum
-        };
-        let inverse = (0..t.heads).map(|h| {
-            let (low, high) = (least(&|key| key[h].1.lo()), -least(&|key| -key[h].1.hi()));
-            // Where all keys may underflow nothing is above `1 / D`, and no corner is above zero.
-            let most = match low > 0.0 {
-                true => Ball::of(low).inverse().hi(),
-                false => f64::INFINITY,
-            };
-            [Ball::of(high).inverse().lo().max(0.0), most]
-        });
-        let inverse: Vec<[f64; 2]> = inverse.collect();
-        let corner = |corner: usize| {
-            least(&|key| {
-                let term = |h: usize| key[h].0.times(Ball::of(inverse[h][corner >> h & 1]));
-                (0..t.heads)
-                    .fold(Ball::ZERO, |sum, h| sum.plus(term(h)))
-                    .lo()
-            })
-        };
-        let least = (0..1 << t.heads)
-            .map(corner)
-            .fold(f64::INFINITY, |a, b| if b.is_nan() { b } else { a.min(b) });
-        let at = t.at(0, set.query);
-        let direct = t.direct[at][pair.0].minus(t.direct[at][pair.1]);
-        let middle = (0..t.d_model).map(|i| {
-            let amid = t.amid.iter().map(|amid| Ball::of(amid.0[i]));
-            amid.fold(t.direct_stream[at][i], Ball::plus)
-        });
-        let middle: Vec<Ball> = middle.collect();
-        let reach = t
-            .amid
-            .iter()
-            .fold(Ball::ZERO, |sum, amid| sum.plus(Ball::of(amid.1)));
-        let far = Ball::of(Ball::dot(&middle, &middle).hi())
-            .root()
-            .plus(reach);
-        let sigma = t.sigma(far.times(far));
-        let least_sigma = t
-            .eps
-            .map_or(Ball::of(1.0), |eps| Ball::of(Ball::of(eps).root().lo()));
-        let rest = t.above(pair, self.margin, [least_sigma, sigma[1]]);
-        let lambdas = lambda
-            .iter()
-            .fold(Ball::ZERO, |sum, &l| sum.plus(Ball::of(l)));
-        direct
-            .plus(lambdas)
-            .plus(Ball::of(least))
-            .plus(Ball::of(rest))
-            .lo()
-            > 0.0
-    }
-
-    /// The `λ` of proofs that have none of their own: by head the mean of `g`, weighted by `e`, of all keys not excluded.
-    fn mean(&self, pair: (usize, usize), decided: &Decided) -> Vec<f64> {
-        let (set, t) = (self.set, self.tables);
-        let fixed = set
-            .fixed
-            .iter()
-            .flat_map(|(token, list)| list.iter().map(|&j| (*token, j)));
-        let pools = set.pools.iter().zip(decided).flat_map(|(pool, own)| {
-            let kept = pool.tokens.iter().zip(own).filter(|(_, n)| **n != Some(0));
-            kept.flat_map(|(&token, _)| {
-                pool.list
-                    .iter()
-                    .chain(&pool.sorted)
-                    .map(move |&j| (token, j))
-            })
-        });
-        let keys: Vec<(usize, usize)> = fixed.chain(pools).collect();
-        let of = |h: usize| {
-            let sums = keys.iter().fold((0.0, 0.0), |sums, &key| {
-                let (e, ov) = (self.e[t.at(h, key)].m, &t.ov[t.at(h, key)]);
-                (sums.0 + e * (ov[pair.0].m - ov[pair.1].m), sums.1 + e)
-            });
             sums.0 / sums.1
         };
-        (0..t.heads).map(of).collect()
+        let own = |h: usize| proof.lambda.get(h).map(|&l| f64::from(l) * self.step);
+        let lambda: Row = (0..heads)
+            .map(|h| Ball::of(own(h).unwrap_or_else(|| mean(h))))
+            .collect();
+        let cost = |h: usize, key: usize| e[h][key].times(g(h, key).minus(lambda[h]));
+        let costs: Vec<Row> = (0..heads)
+            .map(|h| (0..keys).map(|key| cost(h, key)).collect())
+            .collect();
+        let rest = t.rest(set.query, pair, self.margin).plus(total(&lambda));
+        (0..1 << heads).all(|corner: usize| {
+            let term =
+                |h: usize, key: usize| costs[h][key].times(Ball::of(inverse[h][corner >> h & 1]));
+            let joint = |key| {
+                (0..heads)
+                    .map(|h| term(h, key))
+                    .fold(Ball::ZERO, Ball::plus)
+            };
+            let least = self.least(set, |key| joint(key).lo());
+            rest.plus(Ball::of(least)).lo() > 0.0
+        })
     }
 }

@@ -174,65 +174,65 @@ fn beside(maps: &[Map]) -> Map {
     }
 }
 
-impl Folded {
-    /// Whether a model of this configuration is one that inputs are run through with a bound.
-    ///
-    /// # Errors
-    /// When it is not: why.
-    pub fn covers(c: &Config) -> Result<()> {
-        let learned_or_none = matches!(c.positions, Positions::Learned | Positions::None);
-        let relu = |mlp: crate::diagram::MlpKind| mlp.act_fn == ActFn::Relu && !mlp.gated;
-        for (fits, reason) in [
-            (learned_or_none, "bounds are of learned positions or none"),
-            (c.token_types == 0, "bounds have no kinds of tokens"),
-            (
-                c.embed_norm.is_none(),
-                "bounds have no norm of the embedding",
-            ),
-            (
-                c.norm.is_none() || c.norm_place == NormPlace::Before,
-                "bounds are of norms before attention and MLP",
-            ),
-            (
-                c.order == Order::Sequential,
-                "bounds are of blocks in sequence",
-            ),
-            (
-                c.qk_norm.is_none(),
-                "bounds have no norms of queries and keys",
-            ),
-            (
-                c.windows.iter().all(Option::is_none),
-                "bounds have no windows",
-            ),
-            (
-                c.score_cap.is_none() && c.logit_cap.is_none(),
-                "bounds have no soft caps",
-            ),
-            (
-                c.mlp.is_none_or(relu),
-                "bounds are of neurons that are max(x, 0)",
-            ),
-            (
-                c.mlm_head.is_none(),
-                "bounds have no dense layer before the unembedding",
-            ),
-            (c.n_layers > 0, "bounds are of one layer at least"),
-        ] {
-            if !fits {
-                return Err(Error::NotCovered(reason));
-            }
+/// Whether a model of this configuration is one that inputs are run through with a bound.
+///
+/// # Errors
+/// When it is not: why.
+pub(in crate::certify) fn covers(c: &Config) -> Result<()> {
+    let learned_or_none = matches!(c.positions, Positions::Learned | Positions::None);
+    let relu = |mlp: crate::diagram::MlpKind| mlp.act_fn == ActFn::Relu && !mlp.gated;
+    for (fits, reason) in [
+        (learned_or_none, "bounds are of learned positions or none"),
+        (c.token_types == 0, "bounds have no kinds of tokens"),
+        (
+            c.embed_norm.is_none(),
+            "bounds have no norm of the embedding",
+        ),
+        (
+            c.norm.is_none() || c.norm_place == NormPlace::Before,
+            "bounds are of norms before attention and MLP",
+        ),
+        (
+            c.order == Order::Sequential,
+            "bounds are of blocks in sequence",
+        ),
+        (
+            c.qk_norm.is_none(),
+            "bounds have no norms of queries and keys",
+        ),
+        (
+            c.windows.iter().all(Option::is_none),
+            "bounds have no windows",
+        ),
+        (
+            c.score_cap.is_none() && c.logit_cap.is_none(),
+            "bounds have no soft caps",
+        ),
+        (
+            c.mlp.is_none_or(relu),
+            "bounds are of neurons that are max(x, 0)",
+        ),
+        (
+            c.mlm_head.is_none(),
+            "bounds have no dense layer before the unembedding",
+        ),
+        (c.n_layers > 0, "bounds are of one layer at least"),
+    ] {
+        if !fits {
+            return Err(Error::NotCovered(reason));
         }
-        Ok(())
     }
+    Ok(())
+}
 
+impl Folded {
     /// The model, folded.
     ///
     /// # Errors
     /// When it is of a kind that is not covered.
     pub fn new(model: &Model<f64>) -> Result<Folded> {
         let (c, w) = (model.config(), model.weights());
-        Self::covers(c)?;
+        covers(c)?;
         let finite =
             |(_, tensor): &(String, &Tensor<f64>)| tensor.data().iter().all(|x| x.is_finite());
         if !w.tensors().iter().all(finite) {

@@ -12,6 +12,7 @@ mod forward;
 mod one_layer;
 
 pub(super) use deep::Deep;
+pub(super) use folded::covers;
 pub(super) use forward::Workspace;
 
 use super::{Certified, Count, Space};
