@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// The rooms, from the ground up. Each imports only from those before it in the list.
-const LAYERS: [&str; 30] = [
+const LAYERS: [&str; 31] = [
     "error",
     "names",
     "diagram",
