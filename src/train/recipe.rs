@@ -464,7 +464,9 @@ mod tests {
                 .check(&recipe.model, &drawn.held_out.tokens)
                 .unwrap();
             assert_eq!(drawn.batch(3), drawn.batch(3));
-            assert_ne!(drawn.batch(3), drawn.batch(4));
+            // A full batch is the same at every step.
+            let full = task == BuiltIn::ModularAddition;
+            assert_eq!(drawn.batch(3) == drawn.batch(4), full, "{task:?}");
         }
     }
 

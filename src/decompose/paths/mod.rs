@@ -308,14 +308,20 @@ impl<'a, T: Scalar> Paths<'a, T> {
     ///
     /// ```
     /// use pathsum::decompose::{Logit, Paths};
-    /// use pathsum::{Par, Run, Tokens, fixture};
-    /// let model = fixture::brackets::<f64>();
-    /// let out = model.run(&Tokens::from_rows(&[[0, 3, 4, 1]]), Run::new().cache("*"))?;
+    /// use pathsum::{Config, Model, Par, Run, Tensor, Tokens, Weights};
+    /// let config = Config::from_json(
+    ///     r#"{"n_layers": 1, "d_model": 4, "n_ctx": 3, "d_head": 2, "n_heads": 2, "d_mlp": 5, "d_vocab": 6, "act_fn": "relu"}"#,
+    /// )?;
+    /// let weights = Weights::build(&config, |_, shape| {
+    ///     Ok(Tensor::from_fn(shape, |at| (at.iter().sum::<usize>() * 7 % 11) as f64 / 5.0 - 1.0))
+    /// });
+    /// let model = Model::new(config, weights?)?;
+    /// let out = model.run(&Tokens::from_rows(&[[0, 3, 4]]), Run::new().cache("*"))?;
     /// let paths = Paths::<f64>::through_neurons(&model, &out.cache, 0, Par::Seq)?;
-    /// let to_1 = paths.to_logit(0, Logit::Of(1))?;
+    /// let to_1 = paths.to_logit(2, Logit::Of(1))?;
     /// // No MLP starts a path any more: all begin at embeddings and biases.
     /// let sum: f64 = to_1.by_start().iter().map(|(_, x)| x).sum();
-    /// assert!((sum - out.logits[[0, 0, 1]]).abs() < 1e-9);
+    /// assert!((sum - out.logits[[0, 2, 1]]).abs() < 1e-9);
     /// # Ok::<(), pathsum::Error>(())
     /// ```
     #[track_caller]
@@ -377,6 +383,11 @@ impl<'a, T: Scalar> Paths<'a, T> {
             check_room(bytes, "the patterns and weights that paths are made of")?;
         }
         let rows = |hook: Hook| Ok(in_precision(cache.require(hook)?.slice(&[sequence])));
+        let embed = WrittenValue::Rows(rows(Hook::Embed)?);
+        let pos_embed = match c.pos_embed() {
+            true => Some(WrittenValue::Rows(rows(Hook::PosEmbed)?)),
+            false => None,
+        };
         let mut paths = Paths {
             config: c,
             pos,
@@ -393,10 +404,8 @@ impl<'a, T: Scalar> Paths<'a, T> {
                 },
             },
         };
-        let embed = WrittenValue::Rows(rows(Hook::Embed)?);
         paths.written(Start::Embed, embed, T::ZERO);
-        if c.pos_embed() {
-            let pos_embed = WrittenValue::Rows(rows(Hook::PosEmbed)?);
+        if let Some(pos_embed) = pos_embed {
             paths.written(Start::PosEmbed, pos_embed, T::ZERO);
         }
         let of_run = (model, cache, sequence);
