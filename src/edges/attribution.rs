@@ -1,8 +1,7 @@
 //! What derivatives say of edges: edge attribution patching, with and without integrated gradients.
 
-use super::exact::of_head;
 use super::pairs::{Edges, gather, subtract};
-use super::reads::{HeadInput, neurons_back, one_head};
+use super::reads::{HeadInput, neurons_back, of_head, one_head};
 use crate::diagram::Op;
 use crate::error::{Error, Result};
 use crate::gradient::gradients_with;

@@ -1,9 +1,8 @@
 //! A run in which only the edges of a circuit carry what is computed: all others carry something else.
 
-use super::exact::mix_head;
 use super::graph::Sender;
 use super::pairs::{Edges, pads};
-use super::reads::HeadInput;
+use super::reads::{HeadInput, mix_head};
 use crate::error::{Error, Result};
 use crate::intervene::Receiver;
 use crate::linalg::{Par, product_with};

@@ -2,14 +2,14 @@
 
 use super::graph::EdgeGraph;
 use super::pairs::{Edges, gather, pads, subtract};
-use super::reads::{HeadInput, one_head};
+use super::reads::{HeadInput, mix_head, one_head};
 use crate::error::{Error, Result};
 use crate::intervene::Receiver;
 use crate::linalg::Par;
 use crate::metric::values;
 use crate::model::{Cache, Run, Tokens};
 use crate::names::{Head, Hook};
-use crate::op::{self, Attention, Layout, Scratch};
+use crate::op::{self, Scratch};
 use crate::resume::{Clean, Reach, Resume, Rows, Stretch};
 use crate::tensor::{Scalar, Tensor, check_room};
 use rayon::prelude::*;
@@ -491,41 +491,5 @@ impl<T: Scalar> Edges<'_, T> {
             }
         }
         logits
-    }
-}
-
-/// What one head mixes: of queries, keys and values that are its own alone, `[n, positions, 1, d_head]` each.
-pub(super) fn mix_head<T: Scalar>(
-    model: &crate::model::Model<T>,
-    head: Head,
-    queries: &[usize],
-    [q, k, v]: [&Tensor<T>; 3],
-    pads: Option<&[bool]>,
-    z: &mut Tensor<T>,
-) {
-    let attention = of_head(model, head, queries, [q, k, v], pads);
-    match attention.in_one_go(Layout::ROWS) {
-        true => attention.mix(Layout::ROWS, [None, None], z),
-        false => attention.mix_in_blocks(Par::Seq, z),
-    }
-}
-
-/// One head's attention, as if it were the only one.
-pub(super) fn of_head<'t, T: Scalar>(
-    model: &'t crate::model::Model<T>,
-    head: Head,
-    queries: &'t [usize],
-    [q, k, v]: [&'t Tensor<T>; 3],
-    pads: Option<&'t [bool]>,
-) -> Attention<'t, T> {
-    let mut scoring = model.scoring(head.layer);
-    scoring.slopes = scoring.slopes.map(|all| &all[head.head..=head.head]);
-    Attention {
-        queries,
-        q,
-        k,
-        v,
-        scoring,
-        masks: model.masks(head.layer, pads, None),
     }
 }

@@ -2,10 +2,10 @@
 
 use crate::diagram::{Op, Projection, QkNorm};
 use crate::intervene::Receiver;
-use crate::linalg::{affine_into, product_into};
+use crate::linalg::{Par, affine_into, product_into};
 use crate::model::Model;
 use crate::names::{Head, Hook, NormSite};
-use crate::op::{self, Layout, Place, Scratch, Turns};
+use crate::op::{self, Attention, Layout, Place, Scratch, Turns};
 use crate::tensor::{Scalar, Tensor};
 use faer::MatMut;
 
@@ -217,17 +217,12 @@ pub(super) fn neurons_back<T: Scalar>(
         let W = model.affine(*op).expect("a linear map").W;
         op::add_linear_back(Layout::ROWS, d, W, &mut d_normed, &mut scratch);
     }
-    let diagram = &model.diagram;
-    let reads = diagram
-        .step_of(Op::Neurons(l))
-        .expect("a layer with neurons");
-    let made = &diagram.steps[diagram.made_by(reads.reads[0].0)];
-    match made.op {
-        Op::Norm(site) => {
+    match model.config().norm_before_neurons(l) {
+        Some(site) => {
             let (scale, _) = through_norm(model, site, x);
             through_norm_back(model, site, x, scale.as_ref(), d_normed)
         }
-        _ => d_normed,
+        None => d_normed,
     }
 }
 
@@ -284,4 +279,40 @@ pub(super) fn one_head<T: Scalar>(x: &Tensor<T>, head: usize) -> Tensor<T> {
     let own = x.data().chunks_exact(heads * d_head);
     let own = own.flat_map(|row| &row[head * d_head..(head + 1) * d_head]);
     Tensor::from_vec(&[n, positions, 1, d_head], own.copied().collect())
+}
+
+/// What one head mixes: of queries, keys and values that are its own alone, `[n, positions, 1, d_head]` each.
+pub(super) fn mix_head<T: Scalar>(
+    model: &Model<T>,
+    head: Head,
+    queries: &[usize],
+    [q, k, v]: [&Tensor<T>; 3],
+    pads: Option<&[bool]>,
+    z: &mut Tensor<T>,
+) {
+    let attention = of_head(model, head, queries, [q, k, v], pads);
+    match attention.in_one_go(Layout::ROWS) {
+        true => attention.mix(Layout::ROWS, [None, None], z),
+        false => attention.mix_in_blocks(Par::Seq, z),
+    }
+}
+
+/// One head's attention, as if it were the only one.
+pub(super) fn of_head<'t, T: Scalar>(
+    model: &'t Model<T>,
+    head: Head,
+    queries: &'t [usize],
+    [q, k, v]: [&'t Tensor<T>; 3],
+    pads: Option<&'t [bool]>,
+) -> Attention<'t, T> {
+    let mut scoring = model.scoring(head.layer);
+    scoring.slopes = scoring.slopes.map(|all| &all[head.head..=head.head]);
+    Attention {
+        queries,
+        q,
+        k,
+        v,
+        scoring,
+        masks: model.masks(head.layer, pads, None),
+    }
 }

@@ -9,6 +9,7 @@ mod data;
 mod diagram;
 mod heads_view;
 pub mod modular_addition;
+mod one_layer;
 pub mod palindrome;
 mod picture;
 mod prompt;

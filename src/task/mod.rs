@@ -55,6 +55,7 @@ mod sorted_list;
 mod space;
 mod split;
 mod two_integer;
+mod two_numbers;
 mod vocabulary;
 
 pub use brackets::{Brackets, Failures};

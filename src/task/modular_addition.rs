@@ -1,10 +1,9 @@
 //! Modular addition: the task on which grokking was found.
 
+use super::two_numbers::TwoNumbers;
 use super::{Part, Space, Task, Values, Vocabulary};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::Tokens;
-use rand::rngs::ChaCha8Rng;
-use rand::{RngExt, SeedableRng};
 use serde::{Deserialize, Serialize};
 
 /// What is done with two residues.
@@ -95,6 +94,14 @@ impl ModularAddition {
     pub fn equals(&self) -> i64 {
         self.modulus as i64
     }
+
+    fn numbers(&self) -> TwoNumbers<'_> {
+        TwoNumbers {
+            vocabulary: &self.vocabulary,
+            equals: self.equals(),
+            number: "a residue",
+        }
+    }
 }
 
 impl Task for ModularAddition {
@@ -111,7 +118,7 @@ impl Task for ModularAddition {
     }
 
     fn positions(&self) -> usize {
-        3
+        TwoNumbers::POSITIONS
     }
 
     fn form(&self) -> String {
@@ -119,29 +126,15 @@ impl Task for ModularAddition {
     }
 
     fn read_at(&self) -> Vec<usize> {
-        vec![2]
+        vec![TwoNumbers::READ_AT]
     }
 
     fn tokens(&self, size: usize, seed: u64) -> Tokens {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let mut any = || rng.random_range(0..self.equals());
-        let ids = (0..size).flat_map(|_| [any(), any(), self.equals()]);
-        Tokens::new(size, 3, ids.collect())
+        self.numbers().tokens(size, seed)
     }
 
     fn check(&self, sequence: &[i64]) -> Result<()> {
-        self.vocabulary.check(sequence, 3)?;
-        self.vocabulary.expect(sequence, 2, "=")?;
-        match (0..2).find(|&p| sequence[p] == self.equals()) {
-            None => Ok(()),
-            Some(p) => Err(Error::Sequence {
-                sequence: None,
-                message: format!(
-                    "position {p} is =, expected a residue, 0..={}",
-                    self.equals() - 1
-                ),
-            }),
-        }
+        self.numbers().check(sequence)
     }
 
     fn solve(&self, sequence: &[i64]) -> Vec<usize> {
@@ -151,9 +144,7 @@ impl Task for ModularAddition {
 
     /// All pairs, `a` by `a`.
     fn inputs(&self) -> Option<Tokens> {
-        let n = self.equals();
-        let ids = (0..n * n).flat_map(|i| [i / n, i % n, n]);
-        Some(Tokens::new((n * n) as usize, 3, ids.collect()))
+        Some(self.numbers().all())
     }
 
     /// All pairs.
@@ -165,11 +156,6 @@ impl Task for ModularAddition {
 
     /// Two residues, with or without `=`.
     fn parse(&self, text: &str) -> Result<Vec<i64>> {
-        let mut sequence = self.vocabulary.words(text)?;
-        if sequence.len() == 2 {
-            sequence.push(self.equals());
-        }
-        self.check(&sequence)?;
-        Ok(sequence)
+        self.numbers().parse(text)
     }
 }

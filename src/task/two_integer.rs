@@ -1,10 +1,9 @@
 //! Two integers: the second challenge of "EIS VII".
 
+use super::two_numbers::TwoNumbers;
 use super::{LabelTable, Task, Vocabulary};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::Tokens;
-use rand::rngs::ChaCha8Rng;
-use rand::{RngExt, SeedableRng};
 
 /// `A`, `B`, `=`; the class is a table's, read at `=`.
 ///
@@ -51,6 +50,14 @@ impl TwoIntegers {
     pub fn equals(&self) -> i64 {
         self.table.n() as i64
     }
+
+    fn numbers(&self) -> TwoNumbers<'_> {
+        TwoNumbers {
+            vocabulary: &self.vocabulary,
+            equals: self.equals(),
+            number: "an integer",
+        }
+    }
 }
 
 impl Task for TwoIntegers {
@@ -67,7 +74,7 @@ impl Task for TwoIntegers {
     }
 
     fn positions(&self) -> usize {
-        3
+        TwoNumbers::POSITIONS
     }
 
     fn form(&self) -> String {
@@ -75,29 +82,15 @@ impl Task for TwoIntegers {
     }
 
     fn read_at(&self) -> Vec<usize> {
-        vec![2]
+        vec![TwoNumbers::READ_AT]
     }
 
     fn tokens(&self, size: usize, seed: u64) -> Tokens {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let mut any = || rng.random_range(0..self.equals());
-        let ids = (0..size).flat_map(|_| [any(), any(), self.equals()]);
-        Tokens::new(size, 3, ids.collect())
+        self.numbers().tokens(size, seed)
     }
 
     fn check(&self, sequence: &[i64]) -> Result<()> {
-        self.vocabulary.check(sequence, 3)?;
-        self.vocabulary.expect(sequence, 2, "=")?;
-        match (0..2).find(|&p| sequence[p] == self.equals()) {
-            None => Ok(()),
-            Some(p) => Err(Error::Sequence {
-                sequence: None,
-                message: format!(
-                    "position {p} is =, expected an integer, 0..={}",
-                    self.equals() - 1
-                ),
-            }),
-        }
+        self.numbers().check(sequence)
     }
 
     fn solve(&self, sequence: &[i64]) -> Vec<usize> {
@@ -106,18 +99,11 @@ impl Task for TwoIntegers {
 
     /// All pairs, `A` by `A`.
     fn inputs(&self) -> Option<Tokens> {
-        let n = self.equals();
-        let ids = (0..n * n).flat_map(|i| [i / n, i % n, n]);
-        Some(Tokens::new((n * n) as usize, 3, ids.collect()))
+        Some(self.numbers().all())
     }
 
     /// Two integers, with or without `=`.
     fn parse(&self, text: &str) -> Result<Vec<i64>> {
-        let mut sequence = self.vocabulary.words(text)?;
-        if sequence.len() == 2 {
-            sequence.push(self.equals());
-        }
-        self.check(&sequence)?;
-        Ok(sequence)
+        self.numbers().parse(text)
     }
 }

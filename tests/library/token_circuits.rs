@@ -105,7 +105,8 @@ fn every_entry_is_its_formula() {
             let size = |x: &[f64]| x.iter().fold(1.0f64, |m, x| m.max(x.abs()));
             let weights = size(w.W_U.data()) * size(attn_sizes(&model, head).as_slice());
             let n = (c.d_model * c.d_model * c.d_head) as f64;
-            let bound = 64.0 * n * f64::EPSILON * weights * size(&e) * norm_sizes(&model);
+            let bound =
+                64.0 * n * f64::EPSILON * weights * size(&e) * norm_sizes(&model, head.layer);
             for (j, x) in times(&e, |i, j| W_OV[(i, j)], c.d_model)
                 .into_iter()
                 .enumerate()
@@ -137,9 +138,16 @@ fn attn_sizes(model: &Model<f64>, head: Head) -> Vec<f64> {
     vec![attn.W_V.max_abs() * attn.W_O.max_abs()]
 }
 
-/// What the norms' weights multiply by at most.
-fn norm_sizes(model: &Model<f64>) -> f64 {
-    let norms = model.weights().norms.values();
+/// What the norms on the way multiply by at most: taking a mean off doubles.
+fn norm_sizes(model: &Model<f64>, layer: usize) -> f64 {
+    let sites = [
+        NormSite::Embed,
+        NormSite::Ln1(layer),
+        NormSite::Ln1Post(layer),
+        NormSite::Final,
+    ];
+    let all = &model.weights().norms;
+    let norms = sites.iter().filter_map(|site| all.get(site));
     norms.map(|norm| 2.0 + 2.0 * norm.w.max_abs()).product()
 }
 

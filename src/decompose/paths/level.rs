@@ -187,25 +187,22 @@ impl<'a, T: Scalar> Level<'a, T> {
         }
     }
 
-    /// A number for each position as it is mixed, by what `of` makes of the weights of the mix: the numbers themselves, or bounds
-    /// by their moduli.
-    pub fn mixed(&self, index: usize, x: &[T], of: impl Fn(T) -> T) -> Vec<T> {
+    /// Sizes of values as bounds on those of what is mixed.
+    pub fn mixed(&self, index: usize, x: &[T]) -> Vec<T> {
         match &self.mixing {
             Mixing::Patterns(patterns) => {
                 let pattern = self.pattern(patterns, index);
-                let row = |q: usize| {
-                    x.iter()
-                        .enumerate()
-                        .map(move |(k, &x)| (pattern[(q, k)], x))
+                let sum = |q: usize| {
+                    let row = x.iter().enumerate();
+                    row.map(|(k, &x)| pattern[(q, k)].abs() * x).sum()
                 };
-                let sum = |q: usize| row(q).map(|(weight, x)| of(weight) * x).sum();
                 (0..self.pos()).map(sum).collect()
             }
             Mixing::Gates(gates) => self.by_gates(gates, x),
         }
     }
 
-    /// Sizes of mixed values as bounds on those of the values.
+    /// Sizes of cotangents of what is mixed as bounds on those of the values.
     pub fn mixed_back(&self, index: usize, x: &[T]) -> Vec<T> {
         match &self.mixing {
             Mixing::Patterns(patterns) => {

@@ -448,20 +448,20 @@ impl<'a, T: Scalar> Paths<'a, T> {
         let (c, attn) = (self.config, &of_run.0.weights().blocks[l].attn);
         let level = Level::heads(of_run, l)?;
         let b_V = in_precision::<U, T>(attn.b_V.data());
+        let ones = Tensor::from_fn(&[self.pos, 1], |_| T::ONE);
         let mut values = Vec::new();
         for head in 0..c.n_heads {
             let b_V = &b_V[c.group(head) * c.d_head..][..c.d_head];
             let W_O = level.W_O(head);
             let value = WrittenValue::Multiples {
                 of: times(row(b_V), W_O).into_data(),
-                by: level.mixed(head, &vec![T::ONE; self.pos], |x| x),
+                by: level.mix(head, ones.clone()).into_data(),
             };
-            let start = Start::ValueBias(Head { layer: l, head });
-            values.push((start, value, norm(b_V) * frobenius(W_O)));
+            values.push((Head { layer: l, head }, value, norm(b_V) * frobenius(W_O)));
         }
         self.levels.push(level);
-        for (start, value, from) in values {
-            self.written(start, value, from);
+        for (head, value, from) in values {
+            self.written(Start::ValueBias(head), value, from);
         }
         self.written(Start::AttnBias(l), self.everywhere(&attn.b_O), T::ZERO);
         Ok(())

@@ -167,7 +167,7 @@ impl<T: Scalar> AtStation<T> {
             let mut norms = Vec::new();
             for (i, theirs) in stations.iter().enumerate() {
                 let most = spectral_at_most(W_OV.mat(&[i])) + g * theirs.W_O * V;
-                let mixed = their_level.mixed(i, &theirs.any, |weight| weight.abs());
+                let mixed = their_level.mixed(i, &theirs.any);
                 for (p, x) in mixed.into_iter().enumerate() {
                     raise(&mut longer, p, scale(p) * most * x);
                 }

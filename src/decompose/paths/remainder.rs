@@ -89,8 +89,8 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
                 let most = spectral_at_most(own.W_V(i)) + g * V;
                 let scaled = apart.iter().zip(&own.inverse_scale);
                 let scaled: Sizes<T> = scaled.map(|(&e, s)| most * e * s.abs()).collect();
-                let mixed = own.mixed(i, &scaled, |weight| weight.abs());
-                let local = own.mixed(i, &local, |weight| weight.abs());
+                let mixed = own.mixed(i, &scaled);
+                let local = own.mixed(i, &local);
                 for p in 0..paths.pos {
                     carried[p] += mixed[p] * mixed[p];
                     next[p] += g * O * local[p];

@@ -33,7 +33,7 @@ pub use split::{Known, PUBLISHED, SEEDS, Split};
 pub use training::{Measures, Training, Trial};
 pub use weights::{ByFrequency, WeightFrequencies};
 
-use super::Announce;
+use super::{Announce, one_layer};
 use crate::error::{Error, Result};
 use crate::frequency::Pairs;
 use crate::linalg::Par;
@@ -193,20 +193,11 @@ impl ModularAdditionStudy {
 /// Whether the study can be made of such a model.
 fn check(config: &Config, task: &ModularAddition) -> Result<()> {
     task.check_model(config)?;
-    let wrong = |field, reason: String| Err(Error::Config { field, reason });
-    if config.n_layers != 1 {
-        let reason = format!("{}, expected 1 for this study", config.n_layers);
-        return wrong("n_layers", reason);
-    }
-    if config.mlp.is_none() {
-        return wrong("attn_only", "true, expected an MLP for this study".into());
-    }
-    if config.norm.is_some() {
-        return wrong("normalization_type", "expected none for this study".into());
-    }
+    one_layer::check(config)?;
     if task.modulus() < 5 {
         let reason = format!("{}, expected at least 5 for this study", task.modulus());
-        return wrong("d_vocab_out", reason);
+        let field = "d_vocab_out";
+        return Err(Error::Config { field, reason });
     }
     Ok(())
 }

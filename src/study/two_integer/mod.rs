@@ -35,8 +35,8 @@ pub use plane::{After, Decision, FirstTwo, GatePlane};
 pub use scrubs::{Scrubs, Test};
 pub use vectors::{Foretold, Moved, Vectors};
 
-use super::Announce;
 use super::upper::Upper;
+use super::{Announce, one_layer};
 use crate::error::{Error, Result};
 use crate::linalg::Par;
 use crate::model::{Config, Model, Run};
@@ -219,25 +219,15 @@ fn spread_out(inputs: usize) -> Vec<usize> {
 /// Whether the study can be made of such a model.
 fn check(config: &Config, task: &TwoIntegers) -> Result<()> {
     task.check_model(config)?;
-    let wrong = |field, reason: String| Err(Error::Config { field, reason });
-    if config.n_layers != 1 {
-        let reason = format!("{}, expected 1 for this study", config.n_layers);
-        return wrong("n_layers", reason);
-    }
-    if config.mlp.is_none() {
-        return wrong("attn_only", "true, expected an MLP for this study".into());
-    }
-    if config.norm.is_some() {
-        let reason = "expected none for this study".into();
-        return wrong("normalization_type", reason);
-    }
+    one_layer::check(config)?;
     let pairs = task.table().labels().len();
     if !(2..=pairs).contains(&config.d_model) {
         let reason = format!(
             "{}, expected from 2 to {pairs}, the number of pairs, for this study",
             config.d_model
         );
-        return wrong("d_model", reason);
+        let field = "d_model";
+        return Err(Error::Config { field, reason });
     }
     Ok(())
 }

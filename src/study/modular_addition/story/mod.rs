@@ -9,6 +9,7 @@ mod trained;
 mod weights;
 
 use super::{ModularAdditionStudy, Way};
+use crate::study::one_layer;
 use crate::study::words::{number, percent};
 use crate::study::{Axis, HeatMap, Number, Outcome, Story};
 use crate::task::{Operation, Task};
@@ -16,15 +17,7 @@ use crate::task::{Operation, Task};
 impl ModularAdditionStudy {
     /// The study as a report's steps and figures; `model` says where the model is from.
     pub fn story(&self, model: &str) -> Story {
-        let c = &self.config;
-        let model = format!(
-            "{model}: 1 layer of {} heads and {} neurons, d_model {}, d_head {}; all {} pairs",
-            c.n_heads,
-            c.d_mlp().unwrap_or_default(),
-            c.d_model,
-            c.d_head,
-            self.split.trained.len()
-        );
+        let model = one_layer::in_words(&self.config, model, self.split.trained.len());
         let title = format!("How a transformer {} modulo {}", self.does(), self.p());
         let mut story = Story::new("modular-addition", &title, &model);
         story.steps = vec![

@@ -12,6 +12,7 @@ mod vectors;
 mod wrong;
 
 use super::TwoIntegerStudy;
+use crate::study::one_layer;
 use crate::study::words::percent;
 use crate::study::{Outcome, Story};
 
@@ -21,15 +22,7 @@ const GATE: f64 = 0.93;
 impl TwoIntegerStudy {
     /// The study as a report's steps and figures; `model` says where the model is from.
     pub fn story(&self, model: &str) -> Story {
-        let c = &self.config;
-        let model = format!(
-            "{model}: 1 layer of {} heads and {} neurons, d_model {}, d_head {}; all {} pairs",
-            c.n_heads,
-            c.d_mlp().unwrap_or_default(),
-            c.d_model,
-            c.d_head,
-            self.labels.len()
-        );
+        let model = one_layer::in_words(&self.config, model, self.labels.len());
         let title = "How a transformer labels pairs of integers";
         let mut story = Story::new("two-integer", title, &model);
         story.steps = vec![
