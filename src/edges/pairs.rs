@@ -253,7 +253,7 @@ impl Metric for Later<'_> {
         self.metric.of(&self.whole(answer), logits)
     }
 
-    fn gradient(&self, answer: &Answer, logits: &[f64], d_logits: &mut [f64]) -> Result<()> {
+    fn gradient(&self, answer: &Answer, logits: &[f64], d_logits: &mut [f64]) -> Result<f64> {
         self.metric.gradient(&self.whole(answer), logits, d_logits)
     }
 }

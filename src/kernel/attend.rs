@@ -151,12 +151,21 @@ impl<T: Scalar, S: Simd> Head<'_, T, S> {
     #[inline(always)]
     fn all(&mut self) {
         for first in (0..self.queries.len()).step_by(QUERIES) {
-            match self.seen(first).div_ceil(Self::LANES) {
-                1 => self.queries::<1>(first),
-                2 => self.queries::<2>(first),
-                3 => self.queries::<3>(first),
-                _ => self.queries::<MAX_VECTORS>(first),
+            // Often one position alone is read: as eight it takes half as long again.
+            match first + 1 == self.queries.len() {
+                true => self.of_keys_seen::<1>(first),
+                false => self.of_keys_seen::<QUERIES>(first),
             }
+        }
+    }
+
+    #[inline(always)]
+    fn of_keys_seen<const R: usize>(&mut self, first: usize) {
+        match self.seen(first).div_ceil(Self::LANES) {
+            1 => self.queries::<R, 1>(first),
+            2 => self.queries::<R, 2>(first),
+            3 => self.queries::<R, 3>(first),
+            _ => self.queries::<R, MAX_VECTORS>(first),
         }
     }
 
@@ -170,30 +179,30 @@ impl<T: Scalar, S: Simd> Head<'_, T, S> {
         }
     }
 
-    /// Queries from the `first` on, which see `V` vectors of keys. Where there are too few, the last one
+    /// `R` queries from the `first` on, which see `V` vectors of keys. Where there are too few, the last one
     /// again.
     #[inline(always)]
-    fn queries<const V: usize>(&mut self, first: usize) {
+    fn queries<const R: usize, const V: usize>(&mut self, first: usize) {
         let simd = self.simd;
         let last = self.queries.len() - 1;
-        let mut q: [&[T]; QUERIES] = [&[]; QUERIES];
+        let mut q: [&[T]; R] = [&[]; R];
         for (r, q) in q.iter_mut().enumerate() {
             let row = ((first + r).min(last) * self.heads + self.h) * self.d_head;
             *q = &self.q[row..row + self.d_head];
         }
         let width = self.keys.len() / self.d_head;
-        let mut scores = row_sums::<T, S, QUERIES, V>(simd, q, self.keys, width, 0);
+        let mut scores = row_sums::<T, S, R, V>(simd, q, self.keys, width, 0);
         scores
             .iter_mut()
             .enumerate()
             .for_each(|(r, row)| self.mask(row, self.queries[(first + r).min(last)]));
 
-        let at_work = &mut self.at_work[..QUERIES * V * Self::LANES];
+        let at_work = &mut self.at_work[..R * V * Self::LANES];
         let (rows, _) = T::split_mut::<S>(at_work);
         for (to, row) in rows.chunks_exact_mut(V).zip(&scores) {
             to.copy_from_slice(row);
         }
-        show(&mut self.scores, at_work, first, self.pos, -T::INFINITY);
+        show::<T, R>(&mut self.scores, at_work, first, self.pos, -T::INFINITY);
 
         let (rows, _) = T::split_mut::<S>(at_work);
         for (to, row) in rows.chunks_exact_mut(V).zip(&scores) {
@@ -208,10 +217,10 @@ impl<T: Scalar, S: Simd> Head<'_, T, S> {
         for row in rows.chunks_exact_mut(V) {
             normalize::<T, S>(simd, row, &mut []);
         }
-        show(&mut self.pattern, at_work, first, self.pos, T::ZERO);
+        show::<T, R>(&mut self.pattern, at_work, first, self.pos, T::ZERO);
 
         let seen = self.seen(first);
-        let mut pattern: [&[T]; QUERIES] = [&[]; QUERIES];
+        let mut pattern: [&[T]; R] = [&[]; R];
         for (pattern, row) in pattern
             .iter_mut()
             .zip(self.at_work.chunks_exact(V * Self::LANES))
@@ -220,7 +229,7 @@ impl<T: Scalar, S: Simd> Head<'_, T, S> {
         }
         let values = self.values.len() / self.pos;
         for at in 0..values {
-            let z = row_sums::<T, S, QUERIES, 1>(simd, pattern, self.values, values, at);
+            let z = row_sums::<T, S, R, 1>(simd, pattern, self.values, values, at);
             for (r, &[z]) in z.iter().enumerate() {
                 let row =
                     ((first + r).min(last) * self.heads + self.h) * self.d_head + at * Self::LANES;
@@ -259,11 +268,17 @@ impl<T: Scalar, S: Simd> Head<'_, T, S> {
     }
 }
 
-/// Copies rows to where someone wants them, with `hidden` for the keys that were not computed.
+/// Copies `R` rows to where someone wants them, with `hidden` for the keys that were not computed.
 #[inline(always)]
-fn show<T: Scalar>(to: &mut Option<&mut [T]>, rows: &[T], first: usize, pos: usize, hidden: T) {
+fn show<T: Scalar, const R: usize>(
+    to: &mut Option<&mut [T]>,
+    rows: &[T],
+    first: usize,
+    pos: usize,
+    hidden: T,
+) {
     let Some(to) = to else { return };
-    let width = rows.len() / QUERIES;
+    let width = rows.len() / R;
     let to = to[first * pos..].chunks_exact_mut(pos);
     for (to, row) in to.zip(rows.chunks_exact(width)) {
         let seen = pos.min(width);

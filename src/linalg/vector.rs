@@ -28,13 +28,19 @@ pub(super) fn vector_product<'d, T: Scalar>(
     if B.row_stride() != 1 && B.col_stride() != 1 {
         return Some(if rows { dst } else { dst.transpose_mut() });
     }
-    let scaled = a.row_iter().flat_map(|row| row.iter());
-    let scaled: Vec<T> = scaled.map(|&x| alpha * x).collect();
-    let (a, dst) = (&scaled, dst.as_mut());
+    let copy: Vec<T>;
+    let a = match a.try_as_row_major() {
+        Some(a) if a.nrows() == 1 => a.row(0).as_slice(),
+        _ => {
+            copy = a.row_iter().flat_map(|row| row.iter()).copied().collect();
+            &copy
+        }
+    };
+    let dst = dst.as_mut();
     // A matrix of one row may have both strides 1; inner products are of one row of `A` only.
     match dst.nrows() == 1 && B.row_stride() == 1 {
-        true => Arch::new().dispatch(Dots { a, B, dst }),
-        false => Arch::new().dispatch(Sums { a, B, dst }),
+        true => Arch::new().dispatch(Dots { a, alpha, B, dst }),
+        false => Arch::new().dispatch(Sums { a, alpha, B, dst }),
     }
     None
 }
@@ -42,6 +48,7 @@ pub(super) fn vector_product<'d, T: Scalar>(
 /// A row times a matrix whose columns are contiguous.
 struct Dots<'a, T> {
     a: &'a [T],
+    alpha: T,
     B: MatRef<'a, T>,
     dst: MatMut<'a, T>,
 }
@@ -53,7 +60,7 @@ impl<T: Scalar> WithSimd for Dots<'_, T> {
     fn with_simd<S: Simd>(self, simd: S) {
         let B = self.B.try_as_col_major().expect("contiguous columns");
         for (j, to) in self.dst.row_mut(0).iter_mut().enumerate() {
-            *to = dot::<T, S>(simd, self.a, B.col(j).as_slice());
+            *to = self.alpha * dot::<T, S>(simd, self.a, B.col(j).as_slice());
         }
     }
 }
@@ -62,6 +69,7 @@ impl<T: Scalar> WithSimd for Dots<'_, T> {
 struct Sums<'a, T> {
     /// `[dst's rows, B's rows]`
     a: &'a [T],
+    alpha: T,
     B: MatRef<'a, T>,
     dst: MatMut<'a, T>,
 }
@@ -70,17 +78,31 @@ struct Sums<'a, T> {
 const AT_A_TIME: usize = 8;
 /// And so many bytes of each: enough that memory is read in long runs, few enough for the sums to stay in the nearest cache.
 const RUN: usize = 2048;
+/// So many sums need no memory of the system's, which takes as long to get as a head's row takes to multiply.
+const ON_STACK: usize = 64;
 
 impl<T: Scalar> WithSimd for Sums<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Sums { a, B, mut dst } = self;
+        let Sums {
+            a,
+            alpha,
+            B,
+            mut dst,
+        } = self;
         let B = B.try_as_row_major().expect("contiguous rows");
         let (m, k, n) = (dst.nrows(), B.nrows(), B.ncols());
         let run = RUN / size_of::<T>();
-        let mut sums = vec![T::ZERO; m * run.min(n)];
+        let (mut few, mut many) = ([T::ZERO; ON_STACK], Vec::new());
+        let sums = match m * run.min(n) {
+            ..=ON_STACK => &mut few[..],
+            count => {
+                many.resize(count, T::ZERO);
+                &mut many[..]
+            }
+        };
         for j in (0..n).step_by(run) {
             let width = run.min(n - j);
             let sums = &mut sums[..m * width];
@@ -106,7 +128,9 @@ impl<T: Scalar> WithSimd for Sums<'_, T> {
             }
             for (r, sums) in sums.chunks_exact(width).enumerate() {
                 let to = dst.as_mut().row_mut(r).subcols_mut(j, width);
-                to.iter_mut().zip(sums).for_each(|(to, &sum)| *to = sum);
+                to.iter_mut()
+                    .zip(sums)
+                    .for_each(|(to, &sum)| *to = alpha * sum);
             }
         }
     }

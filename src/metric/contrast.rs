@@ -60,12 +60,12 @@ impl Metric for Contrast {
         logits[right] - logits[wrong]
     }
 
-    fn gradient(&self, answer: &Answer, _: &[f64], d_logits: &mut [f64]) -> Result<()> {
+    fn gradient(&self, answer: &Answer, logits: &[f64], d_logits: &mut [f64]) -> Result<f64> {
         d_logits.fill(0.0);
         let [right, wrong] = self.classes(answer);
         d_logits[right] += 1.0;
         d_logits[wrong] -= 1.0;
-        Ok(())
+        Ok(self.of(answer, logits))
     }
 
     fn check(&self, answers: &Answers, d_vocab_out: usize) -> Result<()> {

@@ -48,11 +48,11 @@ pub trait Metric: Sync {
     /// Its value, from an answer's logits.
     fn of(&self, answer: &Answer, logits: &[f64]) -> f64;
 
-    /// Writes its derivative by each logit.
+    /// Writes its derivative by each logit, and gives its value: what both need is computed once.
     ///
     /// # Errors
     /// When it has none, as it is unless an implementation says otherwise.
-    fn gradient(&self, answer: &Answer, logits: &[f64], d_logits: &mut [f64]) -> Result<()> {
+    fn gradient(&self, answer: &Answer, logits: &[f64], d_logits: &mut [f64]) -> Result<f64> {
         let _ = (answer, logits, d_logits);
         Err(Error::Metric(format!(
             "the metric {} has no gradient",
@@ -148,8 +148,7 @@ pub(crate) fn values_and_gradient<T: Scalar>(
         let answer = answers.get(first + at[0], at[1]);
         let from = row.iter_mut().zip(logits.slice(&at));
         from.for_each(|(to, x)| *to = x.to_f64());
-        values[at[0]] += metric.of(&answer, &row) / each as f64;
-        metric.gradient(&answer, &row, &mut d_row)?;
+        values[at[0]] += metric.gradient(&answer, &row, &mut d_row)? / each as f64;
         let to = gradient.slice_mut(&at).iter_mut().zip(&d_row);
         to.for_each(|(to, d)| *to = T::from_f64(share * d));
     }

@@ -26,11 +26,11 @@ impl Metric for Curved {
         logits.iter().enumerate().map(term).sum()
     }
 
-    fn gradient(&self, answer: &Answer, logits: &[f64], d: &mut [f64]) -> Result<(), Error> {
+    fn gradient(&self, answer: &Answer, logits: &[f64], d: &mut [f64]) -> Result<f64, Error> {
         for (i, (d, x)) in d.iter_mut().zip(logits).enumerate() {
             *d = weight(answer, i) + x;
         }
-        Ok(())
+        Ok(self.of(answer, logits))
     }
 }
 

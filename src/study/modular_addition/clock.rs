@@ -62,10 +62,10 @@ impl Metric for OfClass {
         logits[answer.class.unwrap_or_default()]
     }
 
-    fn gradient(&self, answer: &Answer, _: &[f64], d_logits: &mut [f64]) -> Result<()> {
+    fn gradient(&self, answer: &Answer, logits: &[f64], d_logits: &mut [f64]) -> Result<f64> {
         d_logits.fill(0.0);
         d_logits[answer.class.unwrap_or_default()] = 1.0;
-        Ok(())
+        Ok(self.of(answer, logits))
     }
 }
 
