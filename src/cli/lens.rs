@@ -9,6 +9,7 @@ use pathsum::decompose::{
     By, Component, LogitLens, direct_logits, direct_logits_hooks, logit_lens,
 };
 use pathsum::model::{Config, Standing};
+use pathsum::tensor::check_room;
 use pathsum::{Hook, Model, Precision, Run, RunOutput, Scalar, Tokens};
 use serde_json::{Value, json};
 use std::process::ExitCode;
@@ -83,6 +84,15 @@ impl At {
         }
     }
 
+    /// How many lists of tokens are shown of one sequence.
+    fn lists(self, config: &Config) -> usize {
+        match self {
+            At::Resid => config.n_layers + 1,
+            At::Attn | At::Mlp => 2 * config.n_layers,
+            At::Heads => 2 * config.n_layers * config.n_heads,
+        }
+    }
+
     fn hooks(self, config: &Config) -> Vec<Hook> {
         match self.by() {
             None => LogitLens::<f64>::hooks(config),
@@ -93,6 +103,8 @@ impl At {
 
 /// More sequences than this are not printed.
 const MOST: usize = 20;
+/// Bytes that a token of a place takes on its way to JSON: a map of a few names, words and numbers.
+const ENTRY: usize = 1024;
 
 pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
     match common.dtype() {
@@ -123,6 +135,8 @@ fn execute<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
     if args.at == At::Mlp && c.mlp.is_none() {
         bail!("--at mlp: this model has no MLPs");
     }
+    let shown = tokens.batch() * args.at.lists(c) * args.top.min(c.d_vocab_out);
+    check_room((shown * ENTRY) as u64, "the tokens shown of each place")?;
     let words = Words::of(&args.model)?;
     let answer = words.answer(args.answer.as_deref(), c)?;
     let bar = progress(common, "running", tokens.batch());

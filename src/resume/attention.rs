@@ -13,8 +13,8 @@ impl<T: Scalar> Resume<'_, T> {
         let model = self.model();
         let pos = self.stretch.length;
         let all: Vec<usize> = (0..pos).collect();
-        let q = self.beside_clean(step.reads[0].0, queries);
-        let [k, v] = [1, 2].map(|i| self.beside_clean(step.reads[i].0, &all));
+        let q = self.beside_clean(step.reads[0], queries);
+        let [k, v] = [1, 2].map(|i| self.beside_clean(step.reads[i], &all));
         let scoring = model.scoring(l);
         let (pads, attended) = (self.pads.take(), self.attended.take());
         let masks = model.masks(l, pads.as_deref(), attended.as_ref().map(Left::attended));

@@ -198,7 +198,7 @@ impl<'a, T: Scalar> Resume<'a, T> {
             Op::Attend(l) => self.attend(l, step, own),
             _ => {
                 let reads = step.reads.iter();
-                let reads = reads.map(|&(value, _)| self.beside_clean(value, own));
+                let reads = reads.map(|&read| self.beside_clean(read, own));
                 let reads = reads.collect();
                 let (attended, length) = (&self.attended, self.stretch.length);
                 // Where tokens are left out no sequence is cut short.

@@ -47,12 +47,19 @@ impl<T: Scalar> Resume<'_, T> {
         }
     }
 
-    /// A value at some positions: as it has changed, or else as in the clean run.
-    pub(super) fn beside_clean(&mut self, value: Value, wanted: &[usize]) -> Tensor<T> {
+    /// A value at some positions: as it has changed, or else as in the clean run. The last to read it has it itself.
+    pub(super) fn beside_clean(
+        &mut self,
+        (value, last): (Value, bool),
+        wanted: &[usize],
+    ) -> Tensor<T> {
         let hook = self.model().diagram.values[value];
         let Some(changed) = self.changed[value].take() else {
             return self.clean_rows(hook, wanted).values;
         };
+        if last && changed.positions == wanted {
+            return changed.values;
+        }
         let values = self.overlay(hook, wanted, &changed);
         self.changed[value] = Some(changed);
         values
