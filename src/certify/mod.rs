@@ -57,6 +57,23 @@ impl std::ops::AddAssign for Count {
     }
 }
 
+/// Inputs of one right answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Answered {
+    /// How many there are.
+    #[serde(with = "exact")]
+    pub inputs: u128,
+    /// What is proved of them.
+    pub count: Count,
+}
+
+impl std::ops::AddAssign for Answered {
+    fn add_assign(&mut self, other: Answered) {
+        self.inputs += other.inputs;
+        self.count += other.count;
+    }
+}
+
 /// The figures of a certificate, exact counts of inputs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Certified {

@@ -360,7 +360,7 @@ fn by_sets(
             deadline,
             shard,
         };
-        search.refine(&mut forest, stop, Par::Rayon, &|n| bar.inc(n as u64))?;
+        search.refine(&mut forest, stop, Par::Rayon, &|done| bar.inc(done.roots as u64))?;
         bar.finish_and_clear();
         let certified = Certified::from_positions(asked.space.size(), search.counts(&forest));
         let certificate = Certificate::sets(&asked.model, claim.clone(), certified, &forest);

@@ -308,10 +308,7 @@ impl Keys {
         let eg = &self.eg[rival * heads * n..][..heads * n];
         worst.costs.resize(self.pool.len(), Vec::new());
         worst.chosen.resize(self.pool.len(), Vec::new());
-        let slack = self.slack(frame, lambda);
-        let lambdas: Interval = lambda.iter().map(|&l| Interval::of(l)).sum();
-        let base = self.base[rival][usize::from(swapped)];
-        let rest = base + lambdas - Interval::of(slack);
+        let (rest, slack) = self.rest(frame, (rival, swapped), lambda);
         // The corner that was in the way last is tried first.
         let (corners, first) = (1usize << heads, worst.corner);
         for corner in (0..corners).map(|i| i ^ first) {
@@ -338,10 +335,35 @@ impl Keys {
                 true,
             );
             worst.lower = lower;
-            worst.value = base.lo + worst.ratios.iter().sum::<f64>();
+            worst.value = self.base[rival][usize::from(swapped)].lo + worst.ratios.iter().sum::<f64>();
             return false;
         }
         true
+    }
+
+    /// No more than `G` has on a node: the bound that [`Keys::evaluate`] compares with zero.
+    pub fn bound(
+        &self,
+        at: (&Root, &State, &Frame),
+        (rival, swapped): (usize, bool),
+        lambda: &[f64],
+        worst: &mut Worst,
+    ) -> f64 {
+        let (rest, _) = self.rest(at.2, (rival, swapped), lambda);
+        let sign = if swapped { -1.0 } else { 1.0 };
+        let n = self.heads * self.keys;
+        let costs = (&self.eg[rival * n..][..n], sign);
+        worst.costs.resize(self.pool.len(), Vec::new());
+        let corner = |corner| (rest + Interval::of(self.corner(at, costs, lambda, corner, worst, false))).lo;
+        (0..1usize << self.heads).map(corner).fold(f64::INFINITY, f64::min)
+    }
+
+    /// What a bound is made of besides the costs, and the slack that was taken off it.
+    fn rest(&self, frame: &Frame, (rival, swapped): (usize, bool), lambda: &[f64]) -> (Interval, f64) {
+        let slack = self.slack(frame, lambda);
+        let lambdas: Interval = lambda.iter().map(|&l| Interval::of(l)).sum();
+        let base = self.base[rival][usize::from(swapped)];
+        (base + lambdas - Interval::of(slack), slack)
     }
 
     /// The least cost at a corner; where asked for, with all that is known of it.

@@ -38,10 +38,13 @@
 //! W. Dinkelbach, "On nonlinear fractional programming", Management Science 13 (1967), for the iteration.
 
 mod bound;
+mod merge;
 mod problem;
+mod regions;
 mod search;
 mod tree;
 
 pub use problem::{Group, Problem, Root, State};
-pub use search::{Search, Stop};
+pub use regions::{Found, Region, Thickness};
+pub use search::{Done, Search, Stop};
 pub use tree::{Forest, Node, Proof, Verdict};

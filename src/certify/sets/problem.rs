@@ -142,9 +142,9 @@ pub struct Problem {
 }
 
 /// Where an input's values stand in the sequence.
-struct Layout {
+pub(super) struct Layout {
     /// By value, its position.
-    list: Vec<usize>,
+    pub(super) list: Vec<usize>,
     /// Tokens that always stand at a position.
     fixed: Vec<(usize, usize)>,
     /// By rank, its position, where it has one.
@@ -154,7 +154,7 @@ struct Layout {
 }
 
 impl Layout {
-    fn of(space: &Space, values: usize) -> Result<Layout> {
+    pub(super) fn of(space: &Space, values: usize) -> Result<Layout> {
         let all = space.parts().iter().flat_map(|&part| match part {
             Part::All => (0..values).map(Part::Value).collect(),
             part => vec![part],

@@ -37,8 +37,17 @@ pub struct Search<'a> {
     pub margin: f64,
 }
 
-/// The roots of one query, and what is found of each.
-type Trees<'a> = Vec<(&'a Root, &'a mut Option<Node>)>;
+/// The roots of one query that are done, of however many answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Done {
+    /// How many roots these are.
+    pub roots: usize,
+    /// By answer, what is proved of them that was not before.
+    pub gained: Vec<Count>,
+}
+
+/// The roots of one query, each with its answer's number and what is found of it.
+type Trees<'a> = Vec<(usize, &'a Root, &'a mut Option<Node>)>;
 
 /// The rival that is furthest from being shown to be beaten on a node.
 struct Hardest {
@@ -90,7 +99,7 @@ impl Search<'_> {
 
     /// Divides what is open, as far as the stop allows. What is proved in the forest stays.
     ///
-    /// `done` is called with the number of roots of one query, each time that they are done.
+    /// `done` is told of the roots of one query, each time that they are done.
     ///
     /// # Errors
     /// When the model has too many heads.
@@ -99,28 +108,39 @@ impl Search<'_> {
         forest: &mut Forest,
         stop: Stop,
         par: Par,
-        done: &(dyn Fn(usize) + Sync),
+        done: &(dyn Fn(Done) + Sync),
     ) -> Result<()> {
         let step = forest.step;
         // The exponentials are a query's; the roots of one query are done together.
         let mut tasks: BTreeMap<(usize, usize), Trees<'_>> = BTreeMap::new();
         let mut number = 0;
-        for (problem, nodes) in self.problems.iter().zip(&mut forest.answers) {
+        let answers = self.problems.iter().zip(&mut forest.answers);
+        for (answer, (problem, nodes)) in answers.enumerate() {
             for (root, node) in problem.roots.iter().zip(nodes) {
                 let (i, n) = stop.shard;
                 if number % n == i {
-                    tasks.entry(root.query).or_default().push((root, node));
+                    let trees = tasks.entry(root.query).or_default();
+                    trees.push((answer, root, node));
                 }
                 number += 1;
             }
         }
         let one = |(query, roots): ((usize, usize), Trees<'_>)| {
-            let count = roots.len();
+            let mut did = Done {
+                roots: roots.len(),
+                gained: vec![Count::default(); self.problems.len()],
+            };
             let e = self.tables.exponentials(query);
-            for (root, node) in roots {
+            for (answer, root, node) in roots {
+                let before = of_root(root, node);
                 self.root(root, node, &e, stop, step)?;
+                let after = of_root(root, node);
+                did.gained[answer] += Count {
+                    right: after.right - before.right,
+                    wrong: after.wrong - before.wrong,
+                };
             }
-            done(count);
+            done(did);
             Ok(())
         };
         let tasks: Vec<_> = tasks.into_iter().collect();
@@ -195,9 +215,7 @@ impl Search<'_> {
         let count = |(problem, nodes): (&Problem, &Vec<Option<Node>>)| {
             let mut count = Count::default();
             for (root, node) in problem.roots.iter().zip(nodes) {
-                if let Some(node) = node {
-                    count += counted(root, node, &mut State::new(root));
-                }
+                count += of_root(root, node);
             }
             (problem.position, count)
         };
@@ -206,7 +224,7 @@ impl Search<'_> {
 }
 
 /// The parts of a branch that have inputs, each with its node.
-fn each_part<N>(
+pub(super) fn each_part<N>(
     root: &Root,
     state: &mut State,
     token: (usize, usize),
@@ -250,7 +268,13 @@ fn fits(root: &Root, node: &Node, state: &mut State) -> bool {
     children.next().is_none()
 }
 
-fn counted(root: &Root, node: &Node, state: &mut State) -> Count {
+/// What is proved of a root.
+pub(super) fn of_root(root: &Root, node: &Option<Node>) -> Count {
+    let counted = |node| counted(root, node, &mut State::new(root));
+    node.as_ref().map(counted).unwrap_or_default()
+}
+
+pub(super) fn counted(root: &Root, node: &Node, state: &mut State) -> Count {
     let size = state.size(root);
     match &node.verdict {
         Verdict::Right => Count {

@@ -98,6 +98,11 @@ fn put(n: usize, to: &mut Vec<u8>) {
 }
 
 impl Proof {
+    /// Its `λ` by head, where it is not the mean.
+    pub(super) fn lambda(&self, step: f64) -> Vec<f64> {
+        self.lambda.iter().map(|&s| f64::from(s) * step).collect()
+    }
+
     fn write(&self, to: &mut Vec<u8>, before: &mut Before) {
         let which = match self.lambda.is_empty() {
             true => MEAN,
