@@ -21,7 +21,7 @@ mod tables;
 pub use crate::task::{Part, Restriction, Space, Values};
 pub use certificate::{Certificate, Header, Method, hash};
 pub use check::{Checked, check};
-pub use enumerate::{Case, Margin, Walked, walk};
+pub use enumerate::{Case, Margin, Walked, answers, walk};
 pub use interval::Interval;
 pub use seek::{Seek, seek};
 pub use tables::OneLayer;

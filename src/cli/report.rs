@@ -6,8 +6,8 @@ use super::output::{progress, report, table, text};
 use super::words::Words;
 use anyhow::{Result, bail};
 use comfy_table::{Attribute, Cell, Color};
-use pathsum::report::{write_html, write_prompt_html};
-use pathsum::study::{Outcome, PromptStory, Question, Story, prose_parts};
+use pathsum::report::{write_html, write_page};
+use pathsum::study::{Outcome, Page, Question, Story, prose_parts};
 use pathsum::{Precision, Scalar};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -90,9 +90,9 @@ fn prompt<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
         word: &word,
         progress: &|n| bar.inc(n as u64),
     };
-    let story = PromptStory::of(&model, &tokens, &question)?;
+    let story = Page::of_prompt(&model, &tokens, &question)?;
     bar.finish_and_clear();
-    let bytes = write_prompt_html(&story, &args.out)?;
+    let bytes = write_page(&story, &args.out)?;
     let out = args.out.display().to_string();
     let result = json!({
         "model": args.of,

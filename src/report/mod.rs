@@ -13,10 +13,10 @@ mod plane;
 mod words;
 mod xy;
 
-pub use page::{html, prompt_html};
+pub use page::{html, page_html};
 
 use crate::error::{Error, Result};
-use crate::study::{PromptStory, Story};
+use crate::study::{Page, Story};
 use crate::tensor::Staged;
 use std::path::Path;
 
@@ -33,9 +33,9 @@ pub fn write_html(story: &Story, path: impl AsRef<Path>) -> Result<()> {
 ///
 /// # Errors
 /// If the story's numbers do not fit together, or the file cannot be written.
-pub fn write_prompt_html(story: &PromptStory, path: impl AsRef<Path>) -> Result<usize> {
+pub fn write_page(story: &Page, path: impl AsRef<Path>) -> Result<usize> {
     story.check()?;
-    let page = prompt_html(story);
+    let page = page_html(story);
     Staged::new(path.as_ref(), page.as_bytes())?.commit()?;
     Ok(page.len())
 }

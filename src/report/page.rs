@@ -2,7 +2,7 @@
 
 use super::picture;
 use crate::study::{
-    Cell, Outcome, Picture, PromptStory, Published, Section, Step, Story, Table, prose_parts,
+    Cell, Outcome, Page, Picture, Published, Section, Step, Story, Table, prose_parts,
 };
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::Value;
@@ -38,9 +38,9 @@ pub fn html(story: &Story) -> String {
 /// What a model makes of a prompt as a page: one file, which loads nothing.
 ///
 /// # Panics
-/// If the story's numbers do not fit together ([`PromptStory::check`]).
+/// If the story's numbers do not fit together ([`Page::check`]).
 #[track_caller]
-pub fn prompt_html(story: &PromptStory) -> String {
+pub fn page_html(story: &Page) -> String {
     if let Err(e) = story.check() {
         panic!("{e}");
     }

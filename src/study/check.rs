@@ -2,7 +2,7 @@
 
 use super::{
     AttentionView, Axis, BarChart, BoxPlot, Chart, Diagram, HeadsView, HeatMap, HistogramChart,
-    Number, Picture, PromptStory, Scale, Story, Table, View, WordGrid, XyPlot,
+    Number, Page, Picture, Scale, Story, Table, View, WordGrid, XyPlot,
 };
 use crate::error::{Error, Result};
 use std::collections::BTreeSet;
@@ -32,7 +32,7 @@ impl Story {
     }
 }
 
-impl PromptStory {
+impl Page {
     /// Whether the numbers fit together, as [`Story::check`] sees to.
     ///
     /// # Errors

@@ -2,6 +2,8 @@
 //! and tells it as a [`Story`].
 
 pub mod brackets;
+#[cfg(feature = "certify")]
+mod certified;
 mod chart;
 mod check;
 mod circuit;
@@ -10,6 +12,7 @@ mod diagram;
 mod heads_view;
 pub mod modular_addition;
 mod one_layer;
+mod page;
 pub mod palindrome;
 mod picture;
 mod prompt;
@@ -22,6 +25,8 @@ mod upper;
 mod word_grid;
 mod words;
 
+#[cfg(feature = "certify")]
+pub use certified::Certification;
 pub use chart::{
     Axis, Bar, BarChart, BoxPlot, Boxes, Chart, Class, Draw, Five, HeatMap, HistogramChart, Scale,
     Series, XyPlot,
@@ -29,8 +34,9 @@ pub use chart::{
 pub use data::{Provenance, Set};
 pub use diagram::{Diagram, DiagramNode, Edge};
 pub use heads_view::HeadsView;
+pub use page::{Page, Section};
 pub use picture::{AttentionView, Frame, Picture, Sequence, View, Weighting};
-pub use prompt::{PromptStory, Question, Section};
+pub use prompt::Question;
 pub use prose::prose_parts;
 pub use published::Published;
 pub use story::{Cell, Conclusion, Number, Outcome, Step, Story, Table};

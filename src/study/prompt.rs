@@ -1,9 +1,11 @@
 //! What a language model makes of one sequence, with every number that its page shows.
 
+use super::page::line;
 use super::prose::quoted;
 use super::words::{number, percent};
 use super::{
-    Axis, Bar, BarChart, Chart, Draw, HeadsView, Picture, Series, Table, WordGrid, XyPlot,
+    Axis, Bar, BarChart, Chart, Draw, HeadsView, Page, Picture, Section, Series, Table, WordGrid,
+    XyPlot,
 };
 use crate::decompose::{
     By, Component, Logit, LogitLens, direct_logits_along, direct_logits_hooks, lens_everywhere,
@@ -14,38 +16,7 @@ use crate::error::{Error, Result};
 use crate::model::{Config, Model, Run, RunOutput, Standing, Tokens};
 use crate::names::{Head, Hook};
 use crate::tensor::Scalar;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-
-/// What a model makes of a sequence: sections with words, tables and pictures.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PromptStory {
-    /// The page's heading: the text.
-    pub title: String,
-    /// The model, in a line: where it is from, and its sizes.
-    pub model: String,
-    /// What is said first, a paragraph each.
-    pub summary: Vec<String>,
-    /// What there is to see.
-    pub sections: Vec<Section>,
-}
-
-/// One thing to look at.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Section {
-    /// The place in the page's address: `attention`.
-    pub id: String,
-    /// The heading.
-    pub title: String,
-    /// What is to be seen, a paragraph each.
-    pub text: Vec<String>,
-    /// Tables, after the text.
-    pub tables: Vec<Table>,
-    /// Pictures, after the tables.
-    pub pictures: Vec<Picture>,
-}
 
 /// What is asked of a sequence.
 pub struct Question<'a> {
@@ -72,12 +43,12 @@ const IN_A_CELL: usize = 3;
 /// How many heads are listed.
 const HEADS: usize = 10;
 
-impl PromptStory {
+impl Page {
     /// Runs a model on one sequence and looks at it from all sides: what comes next, where each head attends, what each
     /// layer would say, and what writes the answer.
     ///
     /// ```
-    /// use pathsum::study::{PromptStory, Question};
+    /// use pathsum::study::{Page, Question};
     /// use pathsum::{Tokens, fixture};
     /// let model = fixture::induction::<f64>();
     /// let question = Question {
@@ -88,7 +59,7 @@ impl PromptStory {
     ///     word: &|token| format!(" {token}"),
     ///     progress: &|_| {},
     /// };
-    /// let story = PromptStory::of(&model, &Tokens::from_rows(&[[3, 1, 4, 3]]), &question)?;
+    /// let story = Page::of_prompt(&model, &Tokens::from_rows(&[[3, 1, 4, 3]]), &question)?;
     /// assert!(story.summary[0].contains("` 1`")); // what came after the first 3
     /// # Ok::<(), pathsum::Error>(())
     /// ```
@@ -99,11 +70,11 @@ impl PromptStory {
     ///
     /// # Cost
     /// A run, and the unembedding of every layer's stream at every position.
-    pub fn of<T: Scalar>(
+    pub fn of_prompt<T: Scalar>(
         model: &Model<T>,
         tokens: &Tokens,
         question: &Question<'_>,
-    ) -> Result<PromptStory> {
+    ) -> Result<Page> {
         let c = model.config();
         let tokens = &without_pads(tokens)?;
         let asked = Asked::of(c, tokens, question)?;
@@ -145,7 +116,7 @@ impl PromptStory {
                 vec!["The model has no unembedding: it says nothing of what comes next.".into()]
             }
         };
-        Ok(PromptStory {
+        Ok(Page {
             title: match question.title {
                 Some(title) => title.into(),
                 None => asked.words.concat().trim().into(),
@@ -158,32 +129,6 @@ impl PromptStory {
 }
 
 const WRITERS: &str = "What writes the answer";
-
-impl Section {
-    fn new(id: &str, title: &str) -> Self {
-        Section {
-            id: id.into(),
-            title: title.into(),
-            text: Vec::new(),
-            tables: Vec::new(),
-            pictures: Vec::new(),
-        }
-    }
-
-    fn text(mut self, paragraph: impl Into<String>) -> Self {
-        self.text.push(paragraph.into());
-        self
-    }
-}
-
-/// The model in a line.
-fn line(c: &Config, name: &str, precision: String) -> String {
-    let heads = match c.n_layers * c.n_heads {
-        1 => "1 head".to_string(),
-        _ => format!("{} layers of {} heads", c.n_layers, c.n_heads),
-    };
-    format!("{name}: {heads}, `d_model` {}, {precision}", c.d_model)
-}
 
 /// A word as it can be shown in a line: what moves the line or cannot be seen is written out.
 fn visible(word: &str) -> String {

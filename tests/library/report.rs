@@ -30,7 +30,7 @@ fn prompt_page() -> String {
         progress: &|_| {},
     };
     let tokens = Tokens::from_rows(&[[3, 1, 4, 3]]);
-    report::prompt_html(&PromptStory::of(&model, &tokens, &question).unwrap())
+    report::page_html(&Page::of_prompt(&model, &tokens, &question).unwrap())
 }
 
 fn page() -> String {

@@ -15,7 +15,7 @@ pub(super) use deep::Deep;
 pub(super) use folded::covers;
 pub(super) use forward::Workspace;
 
-use super::{Certified, Count, Space};
+use super::{Answered, Certified, Count, Space};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::task::Task;
@@ -81,6 +81,8 @@ pub struct Case {
 pub struct Walked {
     /// The counts: exact where nothing is left open.
     pub certified: Certified,
+    /// By answer, with its position, and by right class: how many inputs were looked at, and what they are.
+    pub by_right: Vec<(usize, Vec<Answered>)>,
     /// Inputs that were looked at: all of them unless it was stopped.
     pub seen: u128,
     /// The right answer that is so by the least.
@@ -100,7 +102,8 @@ const LISTED: usize = 20;
 #[derive(Clone, Default)]
 struct Tally {
     seen: u64,
-    positions: Vec<Count>,
+    /// By answer and right class.
+    by_right: Vec<Vec<Answered>>,
     all: Count,
     closest: Option<Case>,
     wrong: Vec<Case>,
@@ -109,18 +112,27 @@ struct Tally {
 }
 
 impl Tally {
-    fn new(answers: usize) -> Tally {
+    fn new(answers: usize, classes: usize) -> Tally {
         Tally {
-            positions: vec![Count::default(); answers],
+            by_right: vec![vec![Answered::default(); classes]; answers],
             ..Tally::default()
         }
     }
 
-    /// An input's answers.
-    fn add(&mut self, by: f64, input: u128, sequence: &[i64], at: &[usize], margins: &[Margin]) {
+    /// The answers to an input, each with its right class.
+    fn add(
+        &mut self,
+        by: f64,
+        (input, sequence): (u128, &[i64]),
+        (at, classes): (&[usize], &[usize]),
+        margins: &[Margin],
+    ) {
         self.seen += 1;
         let (mut right, mut wrong) = (true, false);
-        for ((count, &position), &margin) in self.positions.iter_mut().zip(at).zip(margins) {
+        let own = self.by_right.iter_mut().zip(classes);
+        for (((answered, &class), &position), &margin) in own.zip(at).zip(margins) {
+            answered[class].inputs += 1;
+            let count = &mut answered[class].count;
             let case = || Case {
                 input: Some(input),
                 sequence: sequence.to_vec(),
@@ -161,7 +173,8 @@ impl Tally {
     fn with(mut self, other: Tally) -> Tally {
         self.seen += other.seen;
         self.again += other.again;
-        for (a, b) in self.positions.iter_mut().zip(other.positions) {
+        let own = self.by_right.iter_mut().flatten();
+        for (a, b) in own.zip(other.by_right.into_iter().flatten()) {
             *a += b;
         }
         self.all += other.all;
@@ -179,12 +192,19 @@ impl Tally {
     }
 
     fn finish(self, space: &Space, at: &[usize]) -> Walked {
+        let sum = |answered: &Vec<Answered>| {
+            let mut all = Count::default();
+            answered.iter().for_each(|own| all += own.count);
+            all
+        };
+        let positions = at.iter().copied().zip(self.by_right.iter().map(sum));
         Walked {
             certified: Certified {
                 size: space.size(),
-                positions: at.iter().copied().zip(self.positions).collect(),
+                positions: positions.collect(),
                 all: self.all,
             },
+            by_right: at.iter().copied().zip(self.by_right).collect(),
             seen: self.seen.into(),
             closest: self.closest,
             wrong: self.wrong,
@@ -226,6 +246,23 @@ pub fn walk(
     Ok(one_by_one(model, task, space, by, advance)?.finish(space, &at))
 }
 
+/// A model's answers to one input, each with its margin, in twice f64's precision.
+///
+/// # Errors
+/// As [`walk`].
+pub fn answers(model: &Model<f64>, task: &dyn Task, sequence: &[i64]) -> Result<Vec<Case>> {
+    task.check_model(model.config())?;
+    let at = task.read_at();
+    let margins = Deep::new(model, at.clone())?.carefully(sequence, &task.solve(sequence));
+    let case = |(position, margin)| Case {
+        input: None,
+        sequence: sequence.to_vec(),
+        position,
+        margin,
+    };
+    Ok(at.into_iter().zip(margins).map(case).collect())
+}
+
 /// By running every input.
 fn one_by_one(
     model: &Model<f64>,
@@ -238,11 +275,12 @@ fn one_by_one(
     const CHUNK: u64 = 1024;
     let at = task.read_at();
     let deep = Deep::new(model, at.clone())?;
+    let none = || Tally::new(at.len(), model.config().d_vocab_out);
     let size = space.size() as u64;
     let stopped = std::sync::atomic::AtomicBool::new(false);
     use std::sync::atomic::Ordering::Relaxed;
     let chunk = |i: u64| {
-        let mut tally = Tally::new(at.len());
+        let mut tally = none();
         if stopped.load(Relaxed) {
             return tally;
         }
@@ -271,11 +309,11 @@ fn one_by_one(
                     .filter(|m| open(m) && !(by > 0.0 && within(m)));
                 let doubt = doubt.count() as u64;
                 if doubt == 0 {
-                    tally.add(by, input.into(), sequence, &at, margins);
+                    tally.add(by, (input.into(), sequence), (&at, right), margins);
                 } else {
                     tally.again += doubt;
                     let margins = deep.carefully(sequence, right);
-                    tally.add(by, input.into(), sequence, &at, &margins);
+                    tally.add(by, (input.into(), sequence), (&at, right), &margins);
                 }
             }
         }
@@ -285,5 +323,5 @@ fn one_by_one(
         tally
     };
     let chunks = (0..size.div_ceil(CHUNK)).into_par_iter().map(chunk);
-    Ok(chunks.reduce(|| Tally::new(at.len()), Tally::with))
+    Ok(chunks.reduce(none, Tally::with))
 }

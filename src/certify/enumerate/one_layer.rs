@@ -12,7 +12,7 @@
 //! `γ_n` of the rows' largest entries, so that each row brings its share of the bound along.
 
 use super::super::{Interval, OneLayer, Space};
-use super::{Count, Deep, Margin, Tally};
+use super::{Deep, Margin, Tally};
 use crate::error::Result;
 use crate::linalg::rounding::gamma;
 use crate::model::Model;
@@ -140,7 +140,8 @@ impl<'a> OneHead<'a> {
         let shape = self.shape();
         let last = self.sets.len() - 1;
         let stopped = AtomicBool::new(false);
-        let mut all = Tally::new(1);
+        let none = || Tally::new(1, self.tables.classes);
+        let mut all = none();
         for (digit, &query) in self.sets[last].iter().enumerate() {
             if stopped.load(Ordering::Relaxed) {
                 break;
@@ -161,7 +162,7 @@ impl<'a> OneHead<'a> {
                 }
                 branch.tally
             });
-            all = all.with(each.reduce(|| Tally::new(1), Tally::with));
+            all = all.with(each.reduce(none, Tally::with));
         }
         all
     }
@@ -314,7 +315,7 @@ impl<'a> Branch<'a> {
             right: Vec::new(),
             values: Vec::new(),
             scales: Vec::new(),
-            tally: Tally::new(1),
+            tally: Tally::new(1, shape.classes),
         };
         branch.digits[last] = digit;
         branch.sequence[last] = query;
@@ -397,15 +398,14 @@ impl<'a> Branch<'a> {
                 .map_or(f64::INFINITY, |c| c.margin.at_least());
             // Where the quotient could be a new least margin it is made, else not.
             if value - error > self.by * most * up && value - error > least * most * (up * up) {
+                let own = &mut self.tally.by_right[0][self.right[token]];
+                own.inputs += 1;
+                own.count.right += 1;
                 right += 1;
                 continue;
             }
             self.decide(depth, token, (value, error), divisor);
         }
-        self.tally.positions[0] += Count {
-            right: right.into(),
-            wrong: 0,
-        };
         self.tally.all.right += u128::from(right);
         self.tally.seen += right;
     }
@@ -449,8 +449,9 @@ impl<'a> Branch<'a> {
             n * set.len() as u128 + digit as u128
         });
         let at = [self.walk.sets.len() - 1];
+        let right = [self.right[token]];
         self.tally
-            .add(self.by, input, &self.sequence, &at, &[margin]);
+            .add(self.by, (input, &self.sequence), (&at, &right), &[margin]);
     }
 }
 

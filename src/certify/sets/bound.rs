@@ -335,7 +335,8 @@ impl Keys {
                 true,
             );
             worst.lower = lower;
-            worst.value = self.base[rival][usize::from(swapped)].lo + worst.ratios.iter().sum::<f64>();
+            worst.value =
+                self.base[rival][usize::from(swapped)].lo + worst.ratios.iter().sum::<f64>();
             return false;
         }
         true
@@ -354,12 +355,20 @@ impl Keys {
         let n = self.heads * self.keys;
         let costs = (&self.eg[rival * n..][..n], sign);
         worst.costs.resize(self.pool.len(), Vec::new());
-        let corner = |corner| (rest + Interval::of(self.corner(at, costs, lambda, corner, worst, false))).lo;
-        (0..1usize << self.heads).map(corner).fold(f64::INFINITY, f64::min)
+        let corner =
+            |corner| (rest + Interval::of(self.corner(at, costs, lambda, corner, worst, false))).lo;
+        (0..1usize << self.heads)
+            .map(corner)
+            .fold(f64::INFINITY, f64::min)
     }
 
     /// What a bound is made of besides the costs, and the slack that was taken off it.
-    fn rest(&self, frame: &Frame, (rival, swapped): (usize, bool), lambda: &[f64]) -> (Interval, f64) {
+    fn rest(
+        &self,
+        frame: &Frame,
+        (rival, swapped): (usize, bool),
+        lambda: &[f64],
+    ) -> (Interval, f64) {
         let slack = self.slack(frame, lambda);
         let lambdas: Interval = lambda.iter().map(|&l| Interval::of(l)).sum();
         let base = self.base[rival][usize::from(swapped)];

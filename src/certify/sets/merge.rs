@@ -24,7 +24,10 @@ impl Search<'_> {
             )));
         }
         let step = a.step;
-        let answers = self.problems.iter().zip(a.answers.into_iter().zip(b.answers));
+        let answers = self
+            .problems
+            .iter()
+            .zip(a.answers.into_iter().zip(b.answers));
         let answers = answers.map(|(problem, (a, b))| {
             let roots = problem.roots.iter().zip(a.into_iter().zip(b));
             let one = |(root, pair)| match pair {

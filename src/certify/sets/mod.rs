@@ -38,12 +38,14 @@
 //! W. Dinkelbach, "On nonlinear fractional programming", Management Science 13 (1967), for the iteration.
 
 mod bound;
+mod curve;
 mod merge;
 mod problem;
 mod regions;
 mod search;
 mod tree;
 
+pub use curve::{Curve, Point};
 pub use problem::{Group, Problem, Root, State};
 pub use regions::{Found, Region, Thickness};
 pub use search::{Done, Search, Stop};

@@ -7,9 +7,11 @@ use super::tree::{Forest, Node, Verdict};
 use crate::certify::{Answered, Space};
 use crate::error::Result;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 /// What a set's inputs are known to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Found {
     /// All are answered rightly.
     Right,
@@ -20,7 +22,7 @@ pub enum Found {
 }
 
 /// A set of inputs that is not divided further.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Region {
     /// The position at which the answer is read.
     pub position: usize,
@@ -33,6 +35,7 @@ pub struct Region {
     /// Tokens that they have not, of those that they could.
     pub without: Vec<usize>,
     /// How many inputs it has.
+    #[serde(with = "crate::certify::exact")]
     pub size: u128,
     /// What they are known to be.
     pub found: Found,
@@ -157,7 +160,10 @@ fn example(root: &Root, state: &State, space: &Space) -> Vec<i64> {
     let mut rest = rest.into_iter();
     let values: Vec<i64> = values
         .into_iter()
-        .map(|own| own.or_else(|| rest.next()).expect("a value for every place"))
+        .map(|own| {
+            own.or_else(|| rest.next())
+                .expect("a value for every place")
+        })
         .collect();
     space.sequence_of(&values)
 }
