@@ -1,4 +1,4 @@
-//! A story as a page, a study's or a prompt's: one file that opens anywhere, without a network, with every picture drawn
+//! A story or a [`Page`] as HTML: one file that opens anywhere, without a network, with every picture drawn
 //! in it and the numbers behind it. Nothing is computed here but places and colours.
 
 mod attention;
@@ -29,15 +29,15 @@ pub fn write_html(story: &Story, path: impl AsRef<Path>) -> Result<()> {
     Staged::new(path.as_ref(), html(story).as_bytes())?.commit()
 }
 
-/// Writes the page of a prompt to a file, whole or not at all, and says how many bytes it has.
+/// Writes a page to a file, whole or not at all, and says how many bytes it has.
 ///
 /// # Errors
-/// If the story's numbers do not fit together, or the file cannot be written.
-pub fn write_page(story: &Page, path: impl AsRef<Path>) -> Result<usize> {
-    story.check()?;
-    let page = page_html(story);
-    Staged::new(path.as_ref(), page.as_bytes())?.commit()?;
-    Ok(page.len())
+/// If the page's numbers do not fit together, or the file cannot be written.
+pub fn write_page(page: &Page, path: impl AsRef<Path>) -> Result<usize> {
+    page.check()?;
+    let html = page_html(page);
+    Staged::new(path.as_ref(), html.as_bytes())?.commit()?;
+    Ok(html.len())
 }
 
 /// Writes the story's page and its numbers, both or neither.

@@ -40,19 +40,19 @@ pub fn html(story: &Story) -> String {
 /// # Panics
 /// If the story's numbers do not fit together ([`Page::check`]).
 #[track_caller]
-pub fn page_html(story: &Page) -> String {
-    if let Err(e) = story.check() {
+pub fn page_html(page: &Page) -> String {
+    if let Err(e) = page.check() {
         panic!("{e}");
     }
-    let title = shortened(&story.title);
+    let title = shortened(&page.title);
     let body = html! {
         header {
             h1.prompt { (title) }
-            p.model { (prose(&story.model)) }
-            @for paragraph in &story.summary { p { (prose(paragraph)) } }
-            p.places { @for s in &story.sections { a href={ "#" (s.id) } { (s.title) } " " } }
+            p.model { (prose(&page.model)) }
+            @for paragraph in &page.summary { p { (prose(paragraph)) } }
+            p.places { @for s in &page.sections { a href={ "#" (s.id) } { (s.title) } " " } }
         }
-        main { @for s in &story.sections { (section(s)) } }
+        main { @for s in &page.sections { (section(s)) } }
     };
     whole(&title, body, html! {})
 }

@@ -94,3 +94,90 @@ fn what_would_be_ignored_is_refused() {
     );
     s.bad("certify fixture:max_of_k --weights file", "--weights file");
 }
+
+#[test]
+fn shards_are_put_together_and_shown_on_a_page() {
+    let s = Scratch::new();
+    let asked = "certify fixture:sorted_list --space tokens=0-11 --cutoff 1e-2";
+    let whole = s.json(&format!("{asked} --out whole --report page.html"));
+    for i in 1..=3 {
+        s.ok(&format!("{asked} --shard {i}/3 --out part{i}"));
+    }
+    let merge = "--model fixture:sorted_list --out merged";
+    let merged = s.json(&format!("merge part3 part1 part2 {merge}"));
+    assert_eq!(merged["certified"], whole["certified"]);
+    assert_eq!(merged["counterexamples"], whole["counterexamples"]);
+    assert_eq!(s.read("merged"), s.read("whole"));
+    let parts = s.json(&format!("merge part1 part2 {merge}"));
+    assert!(parts["share"].as_f64() <= whole["share"].as_f64());
+    let checked = s.json("certify --check merged fixture:sorted_list");
+    assert_eq!(checked["accepted"], json!(true));
+
+    // How it came to that.
+    let curve = whole["curve"].as_array().unwrap();
+    assert_eq!(curve.last().unwrap()["right"], whole["share"]);
+    let cutoffs: Vec<f64> = (curve.iter())
+        .map(|point| point["cutoff"].as_f64().unwrap())
+        .collect();
+    assert!(cutoffs.iter().all(|&c| c == 1e-2), "{cutoffs:?}");
+
+    let page = String::from_utf8(s.read("page.html")).unwrap();
+    for id in ["answers", "course", "thin", "open"] {
+        assert!(page.contains(&format!("<section id=\"{id}\"")), "{id}");
+    }
+
+    s.write("damaged", &{
+        let mut bytes = s.read("part1");
+        let last = bytes.len() - 1;
+        bytes[last] ^= 0x55;
+        bytes
+    });
+    s.ok("certify fixture:max_of_k --space tokens=0-3 --out walked");
+    s.ok("certify fixture:sorted_list --space tokens=0-10 --cutoff 1 --out other");
+    for (line, said) in [
+        ("merge part1 part2 --out m", "expected --model MODEL"),
+        (
+            "merge part1 other --model fixture:sorted_list",
+            "are of different claims",
+        ),
+        (
+            "merge part1 part2 --model fixture:max_of_k",
+            "is of another model",
+        ),
+        (
+            "merge walked --model fixture:max_of_k",
+            "is of an enumeration",
+        ),
+        (
+            "merge part1 page.html --model fixture:sorted_list",
+            "not a certificate",
+        ),
+        (
+            "merge damaged part2 --model fixture:sorted_list --out m",
+            "",
+        ),
+    ] {
+        s.bad(line, said);
+    }
+    assert!(!s.path("m").exists());
+}
+
+#[test]
+fn a_page_shows_counterexamples_with_their_attention() {
+    let s = Scratch::new();
+    // By walking, and by looking for them.
+    for (asked, id) in [
+        ("fixture:two_integer --space tokens=0-40", "answers"),
+        ("fixture:palindrome --space mirrored", "wrong"),
+    ] {
+        let found = s.json(&format!("certify {asked} --report page.html"));
+        let page = String::from_utf8(s.read("page.html")).unwrap();
+        assert!(page.contains(&format!("<section id=\"{id}\"")), "{asked}");
+        let wrong = !found["counterexamples"].as_array().unwrap().is_empty();
+        assert_eq!(page.contains("<section id=\"wrong\""), wrong, "{asked}");
+    }
+    s.bad(
+        "certify --check cert --report page.html fixture:max_of_k",
+        "cannot be used with",
+    );
+}

@@ -18,6 +18,8 @@ fn every_help_has_an_example_that_runs() {
     for i in 1..=2 {
         let ablate = "ablate model --tokens data --metric kl";
         s.ok(&format!("{ablate} --shard {i}/2 --out {i}.json"));
+        let certify = "certify fixture:sorted_list --space tokens=0-10 --cutoff 1e-1";
+        s.ok(&format!("{certify} --shard {i}/2 --out {i}.cert"));
     }
     for name in ["gpt2", "stories260K", "minilm", "edited"] {
         s.language_model(name);

@@ -13,6 +13,7 @@ mod factored;
 mod figures;
 mod fits;
 mod fixtures;
+mod forests;
 mod gradient;
 mod interventions;
 mod language;
