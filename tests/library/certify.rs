@@ -15,7 +15,7 @@ use rand::{RngExt, SeedableRng};
 // ---- A task and models whose circuits are known
 
 /// The largest of some numbers, which may repeat.
-struct Largest {
+pub(super) struct Largest {
     k: usize,
     vocabulary: Vocabulary,
 }
