@@ -293,9 +293,12 @@ fn the_curve_ends_where_the_search_does() {
 struct Lookup<'a> {
     task: &'a SortedLists,
     model: &'a Model<f64>,
-    /// By answer, its position, and the tree of each query's token and right answer.
-    answers: Vec<(usize, BTreeMap<(usize, usize), (&'a Root, &'a Node)>)>,
+    /// By answer, its position and its trees.
+    answers: Vec<(usize, Trees<'a>)>,
 }
+
+/// The tree of each query's token and right answer.
+type Trees<'a> = BTreeMap<(usize, usize), (&'a Root, &'a Node)>;
 
 impl<'a> Lookup<'a> {
     fn new(task: &'a SortedLists, model: &'a Model<f64>, proved: &'a Proved) -> Lookup<'a> {
