@@ -5,7 +5,7 @@ use crate::intervene::Receiver;
 use crate::linalg::{Par, affine_into, product_into};
 use crate::model::Model;
 use crate::names::{Head, Hook, NormSite};
-use crate::op::{self, Attention, Layout, Place, Scratch, Turns};
+use crate::op::{self, Attention, Layout, Place, Rules, Scratch, Turns};
 use crate::tensor::{Scalar, Tensor};
 use faer::MatMut;
 
@@ -60,7 +60,7 @@ impl<'a, T: Scalar> HeadInput<'a, T> {
     }
 
     /// The derivative by the stream `x` that is read, from that by what attention reads.
-    pub fn back(&self, x: &Tensor<T>, mut d: Tensor<T>) -> Tensor<T> {
+    pub fn back(&self, rules: Rules, x: &Tensor<T>, mut d: Tensor<T>) -> Tensor<T> {
         let way = self.way(x);
         if let Some(turns) = self.turns() {
             turns.turn_back(Layout::ROWS, &mut d);
@@ -90,7 +90,8 @@ impl<'a, T: Scalar> HeadInput<'a, T> {
             let mut d_in = Tensor::zeros(raw.shape());
             let mut d_scale = Tensor::zeros(scale.shape());
             let of = (raw, scale, &map);
-            op::norm_back(Layout::ROWS, of, &d_out, &mut d_in, &mut d_scale, None);
+            let to = (&mut d_in, &mut d_scale);
+            op::norm_back(Layout::ROWS, rules, of, &d_out, to.0, to.1, None);
             d_raw = d_in;
         }
         match self.over_all_heads() {
@@ -109,13 +110,8 @@ impl<'a, T: Scalar> HeadInput<'a, T> {
                 product_into(to, T::ONE, d, self.weights().0.transpose());
             }
         }
-        through_norm_back(
-            self.model,
-            NormSite::Ln1(l),
-            x,
-            way.scale.as_ref(),
-            d_normed,
-        )
+        let met = (x, way.scale.as_ref());
+        through_norm_back(self.model, rules, NormSite::Ln1(l), met, d_normed)
     }
 
     fn way(&self, x: &Tensor<T>) -> Way<T> {
@@ -207,6 +203,7 @@ impl<'a, T: Scalar> HeadInput<'a, T> {
 /// each linear map into them with the derivative by what it gives.
 pub(super) fn neurons_back<T: Scalar>(
     model: &Model<T>,
+    rules: Rules,
     l: usize,
     x: &Tensor<T>,
     d_pre: &[(Op, Tensor<T>)],
@@ -220,7 +217,7 @@ pub(super) fn neurons_back<T: Scalar>(
     match model.config().norm_before_neurons(l) {
         Some(site) => {
             let (scale, _) = through_norm(model, site, x);
-            through_norm_back(model, site, x, scale.as_ref(), d_normed)
+            through_norm_back(model, rules, site, (x, scale.as_ref()), d_normed)
         }
         None => d_normed,
     }
@@ -242,11 +239,12 @@ fn through_norm<T: Scalar>(
     (Some(scale), out)
 }
 
+/// Back through the norm at a place, of what it had and by what it divided.
 fn through_norm_back<T: Scalar>(
     model: &Model<T>,
+    rules: Rules,
     site: NormSite,
-    x: &Tensor<T>,
-    scale: Option<&Tensor<T>>,
+    (x, scale): (&Tensor<T>, Option<&Tensor<T>>),
     d_out: Tensor<T>,
 ) -> Tensor<T> {
     let (Some(scale), Some(map)) = (scale, model.norm_at(site)) else {
@@ -254,14 +252,9 @@ fn through_norm_back<T: Scalar>(
     };
     let mut d_x = Tensor::zeros(x.shape());
     let mut d_scale = Tensor::zeros(scale.shape());
-    op::norm_back(
-        Layout::ROWS,
-        (x, scale, &map),
-        &d_out,
-        &mut d_x,
-        &mut d_scale,
-        None,
-    );
+    let of = (x, scale, &map);
+    let to = (&mut d_x, &mut d_scale);
+    op::norm_back(Layout::ROWS, rules, of, &d_out, to.0, to.1, None);
     d_x
 }
 
