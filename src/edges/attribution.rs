@@ -129,7 +129,7 @@ impl<T: Scalar> Edges<'_, T> {
                 let asked = self.asked(&cut);
                 let d = gradients_with(model, &tokens, &metric, &answers, asked, pass, self.par)?;
                 let own = replaced.map(|(hook, value)| {
-                    let run = Run::new().par(self.par);
+                    let run = Run::new().par(self.par).without_logits();
                     let run = self.met_hooks().iter().fold(run, |run, h| run.cache(h));
                     let run = run.hook(hook, move |to: &mut Tensor<T>, _| {
                         to.data_mut().copy_from_slice(value.data());

@@ -230,7 +230,9 @@ impl<'a, T: Scalar> Edges<'a, T> {
     pub(super) fn keep(&self, tokens: &Tokens, hooks: &[Hook], par: Par) -> Result<Cache<T>> {
         let run = hooks
             .iter()
-            .fold(Run::new().par(par), |run, hook| run.cache(hook));
+            .fold(Run::new().par(par).without_logits(), |run, hook| {
+                run.cache(hook)
+            });
         Ok(self.model.run(tokens, run)?.cache)
     }
 

@@ -40,7 +40,7 @@ pub fn attribution_patching<T: Scalar>(
     let values = |tokens: &Tokens| {
         let run = hooks
             .iter()
-            .fold(Run::new().par(par), |run, h| run.cache(h));
+            .fold(Run::new().par(par).without_logits(), |run, h| run.cache(h));
         Ok(model.run(tokens, run)?.cache)
     };
     let (own, other) = (values(tokens)?, values(source)?);
