@@ -104,16 +104,18 @@ impl<T: Scalar> Edges<'_, T> {
             let tokens = self.clean.slice(first, pairs.len());
             let answers = self.answers.slice(first, pairs.len());
             let metric = self.metric_from(first);
-            let ends = self.written_hooks();
             let set = self.set_hooks();
+            let mut hooks = self.written_hooks();
+            if let Attribution::Activations { .. } = at {
+                hooks.extend(&set);
+            }
+            hooks.sort_unstable_by_key(Hook::to_string);
+            hooks.dedup();
             // Of the clean run what the way back passes, where derivatives are taken in it.
             let met = match at {
                 Attribution::Eap | Attribution::Relp { .. } => self.met_hooks(),
                 _ => Vec::new(),
             };
-            let mut hooks = [ends.clone(), set.clone()].concat();
-            hooks.sort_unstable_by_key(Hook::to_string);
-            hooks.dedup();
             let clean = self.keep(&tokens, &[&hooks[..], &met].concat(), self.par)?;
             let corrupt = self.keep(&self.corrupt.slice(first, pairs.len()), &hooks, self.par)?;
             let mut differences = self.written(&corrupt, &positions);

@@ -17,16 +17,6 @@ pub(super) struct HeadInput<'a, T: Scalar> {
     places: Vec<Place>,
 }
 
-/// What was met on the way, for the way back.
-struct Way<T: Scalar> {
-    /// By what the stream was divided, where there is such a norm.
-    scale: Option<Tensor<T>>,
-    /// Queries or keys before the norm over them and by what they were divided, where there is one.
-    raw: Option<(Tensor<T>, Tensor<T>)>,
-    /// What attention reads, `[n, positions, 1, d_head]`.
-    out: Tensor<T>,
-}
-
 impl<'a, T: Scalar> HeadInput<'a, T> {
     /// What a receiver that is a head's reads, at these positions of sequences of so many tokens.
     pub fn of(
@@ -56,12 +46,41 @@ impl<'a, T: Scalar> HeadInput<'a, T> {
     /// As attention reads it, `[n, positions, 1, d_head]`, of the stream `[n, positions, d_model]`: through the norm before
     /// attention, projected, through the norm over queries or keys, turned.
     pub fn read(&self, x: &Tensor<T>) -> Tensor<T> {
-        self.way(x).out
+        let (_, normed) = through_norm(self.model, NormSite::Ln1(self.head.layer), x);
+        let mut out = self.projected(&normed);
+        if let Some(site) = self.norm_of_heads() {
+            (_, out) = through_norm(self.model, site, &out);
+        }
+        if self.over_all_heads() {
+            out = one_head(&out, self.slot());
+        }
+        if let Some(turns) = self.turns() {
+            turns.turn(Layout::ROWS, &mut out);
+        }
+        out
+    }
+
+    /// Before a norm over queries or keys: this head's, or where that norm goes over all heads all of them.
+    fn projected(&self, normed: &Tensor<T>) -> Tensor<T> {
+        let (model, d_head) = (self.model, self.model.config().d_head);
+        let lead = [normed.shape()[0], normed.shape()[1]];
+        if self.over_all_heads() {
+            let map = model.affine(Op::Project(self.head.layer, self.of));
+            let map = map.expect("a linear map");
+            let mut out = Tensor::zeros(&[&lead, map.outputs()].concat());
+            op::linear(Layout::ROWS, normed.data(), map, out.data_mut());
+            return out;
+        }
+        let mut out = Tensor::zeros(&[lead[0], lead[1], 1, d_head]);
+        let (W, b) = self.weights();
+        let to = MatMut::from_row_major_slice_mut(out.data_mut(), lead[0] * lead[1], d_head);
+        affine_into(to, rows(normed), W, b);
+        out
     }
 
     /// The derivative by the stream `x` that is read, from that by what attention reads.
     pub fn back(&self, rules: Rules, x: &Tensor<T>, mut d: Tensor<T>) -> Tensor<T> {
-        let way = self.way(x);
+        let (scale, normed) = through_norm(self.model, NormSite::Ln1(self.head.layer), x);
         if let Some(turns) = self.turns() {
             turns.turn_back(Layout::ROWS, &mut d);
         }
@@ -69,7 +88,10 @@ impl<'a, T: Scalar> HeadInput<'a, T> {
         let mut d_normed = Tensor::zeros(x.shape());
         let rows = x.len() / self.model.config().d_model;
         let mut d_raw = d;
-        if let Some((raw, scale)) = &way.raw {
+        if let Some(site) = self.norm_of_heads() {
+            let raw = self.projected(&normed);
+            let (scale, _) = through_norm(self.model, site, &raw);
+            let scale = scale.expect("there is such a norm");
             // Of a norm over all heads the others' entries have derivatives too.
             let d_out = match self.over_all_heads() {
                 false => d_raw,
@@ -85,11 +107,10 @@ impl<'a, T: Scalar> HeadInput<'a, T> {
                     all
                 }
             };
-            let site = self.norm_of_heads().expect("there is such a norm");
             let map = self.model.norm_at(site).expect("a norm of this model");
             let mut d_in = Tensor::zeros(raw.shape());
             let mut d_scale = Tensor::zeros(scale.shape());
-            let of = (raw, scale, &map);
+            let of = (&raw, &scale, &map);
             let to = (&mut d_in, &mut d_scale);
             op::norm_back(Layout::ROWS, rules, of, &d_out, to.0, to.1, None);
             d_raw = d_in;
@@ -110,46 +131,8 @@ impl<'a, T: Scalar> HeadInput<'a, T> {
                 product_into(to, T::ONE, d, self.weights().0.transpose());
             }
         }
-        let met = (x, way.scale.as_ref());
+        let met = (x, scale.as_ref());
         through_norm_back(self.model, rules, NormSite::Ln1(l), met, d_normed)
-    }
-
-    fn way(&self, x: &Tensor<T>) -> Way<T> {
-        let (model, l) = (self.model, self.head.layer);
-        let d_head = model.config().d_head;
-        let (scale, normed) = through_norm(model, NormSite::Ln1(l), x);
-        let lead = [x.shape()[0], x.shape()[1]];
-        let raw = match self.over_all_heads() {
-            true => {
-                let map = model.affine(Op::Project(l, self.of)).expect("a linear map");
-                let mut out = Tensor::zeros(&[&lead, map.outputs()].concat());
-                op::linear(Layout::ROWS, normed.data(), map, out.data_mut());
-                out
-            }
-            false => {
-                let mut out = Tensor::zeros(&[lead[0], lead[1], 1, d_head]);
-                let (W, b) = self.weights();
-                let to =
-                    MatMut::from_row_major_slice_mut(out.data_mut(), lead[0] * lead[1], d_head);
-                affine_into(to, rows(&normed), W, b);
-                out
-            }
-        };
-        let (raw, mut out) = match self.norm_of_heads() {
-            None => (None, raw),
-            Some(site) => {
-                let (scale, out) = through_norm(model, site, &raw);
-                let scale = scale.expect("there is such a norm");
-                (Some((raw, scale)), out)
-            }
-        };
-        if self.over_all_heads() {
-            out = one_head(&out, self.slot());
-        }
-        if let Some(turns) = self.turns() {
-            turns.turn(Layout::ROWS, &mut out);
-        }
-        Way { scale, raw, out }
     }
 
     /// Its weights and bias.
