@@ -31,6 +31,7 @@ GROUPS = {
                                         ("patch_resid_pre_whole",) * 2, ("patch_z_whole",) * 2]),
     "algebra": ("algebra", [("composition",) * 2, ("svd",) * 2, ("svd_factored", "svd"), ("top_10",) * 2]),
     "gradient": ("gradient", [("every_hook_2500",) * 2, ("every_hook_2500", "every_hook_2500_first")]),
+    "patching": ("patching", [("attribution",) * 2, ("edge_attribution",) * 2, ("patch_z",) * 2]),
     "train": ("train", [("epoch_by_100",) * 2, ("epoch_by_500",) * 2, ("epoch_full_batch",) * 2]),
 }
 
@@ -86,7 +87,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=5, help="TransformerLens's seconds a work (default: 5)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of each (default: all cores)")
     args = parser.parse_args()
-    if args.bench != "algebra" and args.reference is None:
+    if args.bench not in ["algebra", "patching"] and args.reference is None:
         parser.error("give --reference, or set PATHSUM_REFERENCE")
     if args.rounds < 1:
         parser.error("--rounds must be at least 1")

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Compare `pathsum edges --method eap, eap-ig, eap-ig-activations` with PyTorch, in float64.
+"""Compare `pathsum edges --method eap, eap-ig, eap-ig-activations, atp*, relp, relp-qk` with PyTorch, in float64.
 
     python edges.py --pathsum target/release/pathsum
 
 Random models of three shapes (blocks in sequence with LayerNorm; parallel ones with rotary positions; RMSNorm, gated
 neurons and keys and values that heads share) are run in TransformerLens, with the inputs of queries, keys and values
-split by head as the Mechanistic Interpretability Benchmark has them, and attributed by PyTorch's own derivatives. Prints
-the largest difference of each model and method, and exits with status 1 if any is more than 1e-9 of the largest score.
+split by head as the Mechanistic Interpretability Benchmark has them, and attributed by PyTorch's own derivatives: of
+relevance patching with scales, patterns and quotients of activation functions detached, of AtP* with what a layer writes
+detached, and along what a head mixes in a run in which its queries or keys read another stream. Prints the largest
+difference of each model and method, and exits with status 1 if any is more than 1e-9 of the largest score.
 
 Needs the environment of README.md.
 """
@@ -26,6 +28,7 @@ from safetensors.torch import save_file
 from transformer_lens import HookedTransformer, HookedTransformerConfig
 
 TOLERANCE = 1e-9
+METHODS = ["eap", "eap-ig", "eap-ig-activations", "atp*", "relp", "relp-qk"]
 STEPS = 4
 COMMON = dict(n_layers=3, d_model=24, n_heads=4, d_head=6, d_mlp=40, n_ctx=16, d_vocab=37)
 MODELS = {
@@ -94,7 +97,8 @@ class Lens:
         yield from ((s, "logits") for s in senders)
 
     def derivatives(self, tokens, hooks):
-        """By what every receiver reads, in a run with these forward hooks."""
+        """By what every receiver reads, and by what every head mixes (named as the head), in a run with these forward
+        hooks."""
         kept = {}
 
         def keep(value, hook):
@@ -105,6 +109,7 @@ class Lens:
 
         names = [f"blocks.{l}.hook_{of}_input" for l in self.layers for of in "qkv"]
         names += [f"blocks.{l}.hook_mlp_in" for l in self.layers]
+        names += [f"blocks.{l}.attn.hook_z" for l in self.layers]
         names.append(f"blocks.{len(self.layers) - 1}.hook_resid_post")
         logits = self.model.run_with_hooks(tokens, fwd_hooks=hooks + [(n, keep) for n in names])
         (logits[:, -1, RIGHT] - logits[:, -1, WRONG]).mean().backward()
@@ -115,6 +120,8 @@ class Lens:
                 for h in self.heads:
                     found[f"a{l}.h{h}<{of}>"] = self.grad(value)[:, :, h]
             found[f"m{l}"] = self.grad(kept[f"blocks.{l}.hook_mlp_in"])
+            z = self.grad(kept[f"blocks.{l}.attn.hook_z"])
+            found.update({f"a{l}.h{h}": z[:, :, h] for h in self.heads})
         found["logits"] = self.grad(kept[names[-1]])
         self.model.zero_grad()
         return found
@@ -127,6 +134,8 @@ class Lens:
         """The forward hooks of every run in which derivatives are taken."""
         if method == "eap":
             return [[]]
+        if method in ["relp", "relp-qk"]:
+            return [self.relevance(patterns=method == "relp")]
 
         def between(names, share):
             hooks = []
@@ -144,7 +153,74 @@ class Lens:
             sites.append((f"blocks.{l}.hook_mlp_out", [f"m{l}"]))
         return [between([site], k / STEPS) for site in sites for k in range(1, STEPS + 1)]
 
+    def relevance(self, patterns):
+        """Forward hooks that leave every value as it is, and make its derivative what relevance propagation passes on."""
+        met = {}
+
+        def detach(value, hook):
+            return value.detach()
+
+        def keep(value, hook):
+            met[hook.name] = value
+            return value
+
+        def neurons(post, hook):
+            layer = hook.name.removesuffix("hook_post")
+            pre, up = met[layer + "hook_pre"], met.get(layer + "hook_pre_linear")
+            if up is None:
+                return pre * (post / pre).detach()
+            b = self.model.blocks[int(layer.split(".")[1])].mlp.b_in
+            both = pre * ((post - b) / (pre * up)).detach() * up
+            return both / 2 + (both / 2).detach() + b
+
+        hooks = [(lambda name: name.endswith("hook_scale"), detach),
+                 (lambda name: name.endswith(("mlp.hook_pre", "hook_pre_linear")), keep),
+                 (lambda name: name.endswith("mlp.hook_post"), neurons)]
+        if patterns:
+            hooks.append((lambda name: name.endswith("hook_pattern"), detach))
+        return hooks
+
+    def mixed(self, tokens, receiver, difference):
+        """What a head mixes where its queries or keys read another stream."""
+        (head, of), (layer, h) = receiver[:-1].split("<"), map(int, receiver[1:].split("<")[0].split(".h"))
+
+        def add(value, hook):
+            value = value.clone()
+            value[:, :, h] += difference
+            return value
+
+        kept = {}
+        hooks = [(f"blocks.{layer}.attn.hook_z", lambda z, hook: kept.update(z=z[:, :, h]))]
+        if difference is not None:
+            hooks.append((f"blocks.{layer}.hook_{of}_input", add))
+        with torch.no_grad():
+            self.model.run_with_hooks(tokens, fwd_hooks=hooks)
+        return kept["z"]
+
+    def atp_star(self, clean_tokens, corrupt_tokens):
+        """The mean over pairs, and over the layers but the receiver's own, of sizes."""
+        clean, corrupt = self.written(clean_tokens), self.written(corrupt_tokens)
+        drops = []
+        for l in self.layers:
+            names = (f"blocks.{l}.hook_attn_out", f"blocks.{l}.hook_mlp_out")
+            # The metric is the mean over the pairs.
+            d = self.derivatives(clean_tokens, [(name, lambda value, hook: value.detach()) for name in names])
+            drops.append({name: len(clean_tokens) * value for name, value in d.items()})
+        sums = {}
+        for s, r in self.edges():
+            change, read = corrupt[s] - clean[s], r
+            if r.endswith(("<q>", "<k>")):
+                read = r.split("<")[0]
+                change = self.mixed(clean_tokens, r, change) - self.mixed(clean_tokens, r, None)
+            own = None if r == "logits" else int(r.lstrip("am").split(".")[0])
+            used = [d for l, d in enumerate(drops) if l != own]
+            sizes = [(change * d[read]).sum((1, 2)).abs().mean().item() for d in used]
+            sums[f"{s}->{r}"] = sum(sizes) / len(sizes)
+        return sums
+
     def scores(self, method, clean_tokens, corrupt_tokens):
+        if method == "atp*":
+            return self.atp_star(clean_tokens, corrupt_tokens)
         clean, corrupt = self.written(clean_tokens), self.written(corrupt_tokens)
         sums = {}
         points = self.points(method, clean, corrupt)
@@ -173,11 +249,11 @@ def main():
             save(model, fields, folder)
             save_file({"tokens": clean}, folder / "clean.safetensors")
             save_file({"tokens": corrupt}, folder / "corrupt.safetensors")
-            for method in ["eap", "eap-ig", "eap-ig-activations"]:
+            for method in METHODS:
                 command = [options.pathsum.resolve(), "edges", folder, "--clean", folder / "clean.safetensors",
                            "--corrupt", folder / "corrupt.safetensors", "--metric", f"logit_diff:{RIGHT}-{WRONG}",
                            "--method", method, "--json"]
-                if method != "eap":
+                if method.startswith("eap-ig"):
                     command += ["--steps", str(STEPS)]
                 run = subprocess.run([str(part) for part in command], capture_output=True, text=True)
                 if run.returncode != 0:

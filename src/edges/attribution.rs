@@ -4,12 +4,12 @@ use super::pairs::{Edges, gather, subtract};
 use super::reads::{HeadInput, neurons_back, of_head, one_head};
 use crate::diagram::Op;
 use crate::error::{Error, Result};
-use crate::gradient::gradients_with;
+use crate::gradient::{Pass, gradients_with};
 use crate::intervene::Receiver;
 use crate::linalg::Par;
 use crate::model::{Cache, Run, Tokens};
 use crate::names::{Head, Hook};
-use crate::op::{AttentionBack, Layout, Scratch};
+use crate::op::{AttentionBack, Layout, Rules, Scratch};
 use crate::tensor::{Scalar, Tensor, check_room};
 use faer::{MatMut, MatRef};
 use rayon::prelude::*;
@@ -34,17 +34,33 @@ pub enum Attribution {
         /// `m`
         steps: usize,
     },
+    /// In the clean run, with two mends of what derivatives miss: AtP*.
+    ///
+    /// *Saturated attention*: for an edge into queries or keys the pattern is computed anew, with what its sender writes in
+    /// the corrupted run, and the derivative is that by the pattern (the QK fix).
+    ///
+    /// *Effects that cancel*: of each layer in turn nothing that it writes has a derivative, and the score is the mean of
+    /// the sizes over the layers but the receiver's own (GradDrop). So scores are of no sign; a pair's are taken one by
+    /// one, and averaged over the pairs.
+    AtpStar,
+    /// In the clean run, by the rules of layer-wise relevance propagation in place of derivatives: relevance patching.
+    ///
+    /// Norms are linear, at the run's scale; `f(x)` of an activation function is `x` times `f(x) / x`; and of a gate and
+    /// what is gated each passes on half of its derivative.
+    Relp {
+        /// Whether attention is linear in its values, at the run's pattern: then edges into queries and keys have a score
+        /// of zero. Otherwise attention has its derivatives.
+        hold_patterns: bool,
+    },
 }
 
 /// A run at which derivatives are taken: the values that it met, and the derivatives by some of them.
-struct Point<'p, T: Scalar> {
-    tokens: &'p Tokens,
-    met: &'p Cache<T>,
-    d: &'p Cache<T>,
+pub(super) struct Point<'p, T: Scalar> {
+    pub tokens: &'p Tokens,
+    pub met: &'p Cache<T>,
+    pub d: &'p Cache<T>,
+    pub rules: Rules,
 }
-
-/// How much memory the differences of the pairs that are attributed together may take, in bytes.
-const MEMORY: usize = 1 << 28;
 
 impl<T: Scalar> Edges<'_, T> {
     /// About how much each edge's effect is: what its sender writes in the corrupted run less what it writes in the clean
@@ -57,16 +73,26 @@ impl<T: Scalar> Edges<'_, T> {
     /// When the metric has no gradient, there are no steps, or not memory enough.
     ///
     /// # Cost
-    /// Two runs, and about four runs for each point at which derivatives are taken: one, `m`, or `m` for each component.
+    /// Two runs, and about four runs for each point at which derivatives are taken: one, `m`, or `m` for each component. Of
+    /// [`Attribution::AtpStar`] one for each layer and pair, and attention of each edge into queries or keys.
     ///
     /// # Source
     /// Syed, Rager & Conmy, "Attribution Patching Outperforms Automated Circuit Discovery" (2023). Hanna, Pezzelle &
-    /// Belinkov, "Have Faith in Faithfulness" (2024), whose published code has these shares.
+    /// Belinkov, "Have Faith in Faithfulness" (2024), whose published code has these shares. Kramár, Lieberum, Shah &
+    /// Nanda, "AtP*: An efficient and scalable method for localizing LLM behaviour to components" (2024). Rezaei Jafari,
+    /// Eberle, Khakzar & Nanda, "RelP: Faithful and Efficient Circuit Discovery in Language Models via Relevance Patching"
+    /// (2025).
     pub fn attribution(&self, at: Attribution) -> Result<Vec<f64>> {
-        let steps = self.derivatives(at)?;
-        let (model, c) = (self.model, self.model.config());
-        let each = self.graph.senders().len() * self.clean.pos() * c.d_model * size_of::<T>();
-        let piece = (MEMORY / each.max(1)).clamp(1, self.pairs().max(1));
+        let steps = self.points(at)?;
+        let rules = match at {
+            Attribution::AtpStar => return self.atp_star(),
+            Attribution::Relp { hold_patterns } => Rules::Relevance {
+                patterns: hold_patterns,
+            },
+            _ => Rules::Derivatives,
+        };
+        let model = self.model;
+        let (piece, each) = (self.together(), self.written_bytes());
         check_room(
             3 * (piece * each) as u64,
             "what every sender writes in two runs",
@@ -78,35 +104,46 @@ impl<T: Scalar> Edges<'_, T> {
             let tokens = self.clean.slice(first, pairs.len());
             let answers = self.answers.slice(first, pairs.len());
             let metric = self.metric_from(first);
-            let ends = self.written_hooks();
             let set = self.set_hooks();
-            let mut hooks = [ends.clone(), set.clone()].concat();
+            let mut hooks = self.written_hooks();
+            if let Attribution::Activations { .. } = at {
+                hooks.extend(&set);
+            }
             hooks.sort_unstable_by_key(Hook::to_string);
             hooks.dedup();
-            let clean = self.keep(&tokens, &hooks, self.par)?;
+            // Of the clean run what the way back passes, where derivatives are taken in it.
+            let met = match at {
+                Attribution::Eap | Attribution::Relp { .. } => self.met_hooks(),
+                _ => Vec::new(),
+            };
+            let clean = self.keep(&tokens, &[&hooks[..], &met].concat(), self.par)?;
             let corrupt = self.keep(&self.corrupt.slice(first, pairs.len()), &hooks, self.par)?;
             let mut differences = self.written(&corrupt, &positions);
             subtract(&mut differences, &self.written(&clean, &positions));
             let share = pairs.len() as f64 / (self.pairs() * steps) as f64;
             let mut at_point = |replaced: Option<(Hook, &Tensor<T>)>| -> Result<()> {
-                let asked = self.asked(replaced.map(|(hook, _)| hook));
-                let d =
-                    gradients_with(model, &tokens, &metric, &answers, asked, replaced, self.par)?;
-                let kept = self.met_hooks();
-                let run = kept
-                    .iter()
-                    .fold(Run::new().par(self.par), |run, h| run.cache(h));
-                let run = match replaced {
-                    None => run,
-                    Some((hook, value)) => run.hook(hook, move |to: &mut Tensor<T>, _| {
-                        to.data_mut().copy_from_slice(value.data());
-                    }),
+                let cut: Vec<Hook> = replaced.iter().map(|&(hook, _)| hook).collect();
+                let pass = Pass {
+                    replaced,
+                    rules,
+                    ..Pass::default()
                 };
-                let met = model.run(&tokens, run)?.cache;
+                let asked = self.asked(&cut);
+                let d = gradients_with(model, &tokens, &metric, &answers, asked, pass, self.par)?;
+                let own = replaced.map(|(hook, value)| {
+                    let run = Run::new().par(self.par).without_logits();
+                    let run = self.met_hooks().iter().fold(run, |run, h| run.cache(h));
+                    let run = run.hook(hook, move |to: &mut Tensor<T>, _| {
+                        to.data_mut().copy_from_slice(value.data());
+                    });
+                    Ok(model.run(&tokens, run)?.cache)
+                });
+                let own = own.transpose()?;
                 let point = Point {
                     tokens: &tokens,
-                    met: &met,
+                    met: own.as_ref().unwrap_or(&clean),
                     d: &d.gradients,
+                    rules,
                 };
                 self.add_scores(&positions, &differences, &point, share, &mut scores);
                 self.done(1);
@@ -119,7 +156,8 @@ impl<T: Scalar> Edges<'_, T> {
                 Tensor::from_vec(clean[hook].shape(), value.collect())
             };
             match at {
-                Attribution::Eap => at_point(None)?,
+                Attribution::Eap | Attribution::Relp { .. } => at_point(None)?,
+                Attribution::AtpStar => unreachable!("done above"),
                 Attribution::Inputs { steps } => {
                     for k in 0..steps {
                         let value = between(Hook::ResidPre(0), k as f64 / steps as f64);
@@ -139,15 +177,25 @@ impl<T: Scalar> Edges<'_, T> {
         Ok(scores)
     }
 
-    /// At how many points an attribution takes derivatives, of each piece of the batch.
+    /// How often an attribution takes derivatives, in all.
     ///
     /// # Errors
     /// When there are no steps.
     pub fn derivatives(&self, at: Attribution) -> Result<usize> {
+        let pieces = match at {
+            Attribution::AtpStar => self.pairs(),
+            _ => self.pairs().div_ceil(self.together()),
+        };
+        Ok(pieces * self.points(at)?)
+    }
+
+    /// How often, of each piece of the batch.
+    fn points(&self, at: Attribution) -> Result<usize> {
         let points = match at {
-            Attribution::Eap => 1,
+            Attribution::Eap | Attribution::Relp { .. } => 1,
             Attribution::Inputs { steps } => steps,
             Attribution::Activations { steps } => steps * self.set_hooks().len(),
+            Attribution::AtpStar => 1 + self.model.config().n_layers,
         };
         match points {
             0 => Err(Error::TooFew {
@@ -185,15 +233,15 @@ impl<T: Scalar> Edges<'_, T> {
         all.into_iter()
     }
 
-    /// The values by which derivatives are needed, but of those that are made into one that is set alone.
-    fn asked(&self, set: Option<Hook>) -> Vec<Hook> {
+    /// The values by which derivatives are needed, but of those that are made into one of these alone, which has none.
+    pub(super) fn asked(&self, cut: &[Hook]) -> Vec<Hook> {
         let c = self.model.config();
         let mut asked = vec![Receiver::Logits.stream(c)];
         for l in 0..c.n_layers {
-            if set != Some(Hook::AttnOut(l)) {
+            if !cut.contains(&Hook::AttnOut(l)) {
                 asked.push(Hook::Z(l));
             }
-            if c.mlp.is_some() && set != Some(Hook::MlpOut(l)) {
+            if c.mlp.is_some() && !cut.contains(&Hook::MlpOut(l)) {
                 asked.extend(self.maps_to_neurons(l).map(|(_, hook)| hook));
             }
         }
@@ -202,7 +250,7 @@ impl<T: Scalar> Edges<'_, T> {
     }
 
     /// The values that the way back from there passes.
-    fn met_hooks(&self) -> Vec<Hook> {
+    pub(super) fn met_hooks(&self) -> Vec<Hook> {
         let c = self.model.config();
         let mut met = Vec::new();
         for l in 0..c.n_layers {
@@ -273,7 +321,7 @@ impl<T: Scalar> Edges<'_, T> {
 
     /// The derivative by the stream as a receiver reads it, `[batch, positions, d_model]`; none where a value that is set
     /// stands between.
-    fn by_stream(
+    pub(super) fn by_stream(
         &self,
         receiver: Receiver,
         positions: &[usize],
@@ -289,7 +337,7 @@ impl<T: Scalar> Edges<'_, T> {
                     .map(|(op, hook)| Some((op, at(d.get(hook)?, positions))))
                     .collect();
                 let x = at(&met[stream], positions);
-                Some(neurons_back(model, l, &x, &d_pre?))
+                Some(neurons_back(model, point.rules, l, &x, &d_pre?))
             }
             Receiver::Q(head) | Receiver::K(head) | Receiver::V(head) => {
                 let d_z = d.get(Hook::Z(head.layer))?;
@@ -297,7 +345,7 @@ impl<T: Scalar> Edges<'_, T> {
                 let x = at(&met[stream], positions);
                 let pos = met[stream].shape()[1];
                 let input = HeadInput::of(model, receiver, positions, pos).expect("a head's");
-                Some(input.back(&x, d_own))
+                Some(input.back(point.rules, &x, d_own))
             }
         }
     }
@@ -308,10 +356,11 @@ impl<T: Scalar> Edges<'_, T> {
         &self,
         receiver: Receiver,
         head: Head,
-        Point { tokens, met, .. }: &Point<'_, T>,
+        point: &Point<'_, T>,
         d_z: &Tensor<T>,
     ) -> Tensor<T> {
         let (model, l) = (self.model, head.layer);
+        let Point { tokens, met, .. } = point;
         let group = model.config().group(head.head);
         let [q, k, v] = self.attended(l);
         let [q, k, v] =
@@ -341,14 +390,9 @@ impl<T: Scalar> Edges<'_, T> {
             d_pattern: None,
             d_scores: None,
         };
+        let met = (&pattern, scores.as_ref());
         let mut scratch = Scratch::default();
-        attention.back(
-            Layout::ROWS,
-            (&pattern, scores.as_ref()),
-            &d_z,
-            to,
-            &mut scratch,
-        );
+        attention.back(Layout::ROWS, point.rules, met, &d_z, to, &mut scratch);
         match receiver {
             Receiver::Q(_) => d_q,
             Receiver::K(_) => d_k,
@@ -358,7 +402,7 @@ impl<T: Scalar> Edges<'_, T> {
 }
 
 /// A `[batch, pos, …]` value at some positions.
-fn at<T: Scalar>(value: &Tensor<T>, positions: &[usize]) -> Tensor<T> {
+pub(super) fn at<T: Scalar>(value: &Tensor<T>, positions: &[usize]) -> Tensor<T> {
     let mut shape = value.shape().to_vec();
     shape[1] = positions.len();
     let mut out = Tensor::zeros(&shape);

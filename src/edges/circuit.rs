@@ -27,9 +27,6 @@ pub enum Ablation {
     Zero,
 }
 
-/// How much memory what the senders write may take, in bytes.
-const MEMORY: usize = 1 << 28;
-
 /// The pairs' runs are made some at a time.
 struct Piece<T: Scalar> {
     first: usize,
@@ -77,17 +74,6 @@ impl<T: Scalar> Edges<'_, T> {
         Ok(found)
     }
 
-    /// How many pairs are run together.
-    fn together(&self) -> usize {
-        (MEMORY / self.each().max(1)).clamp(1, self.pairs().max(1))
-    }
-
-    /// The bytes of what all senders write in one sequence.
-    fn each(&self) -> usize {
-        let d_model = self.model.config().d_model;
-        self.graph.senders().len() * self.clean.pos() * d_model * size_of::<T>()
-    }
-
     fn all_positions(&self) -> Vec<usize> {
         (0..self.clean.pos()).collect()
     }
@@ -120,7 +106,10 @@ impl<T: Scalar> Edges<'_, T> {
         means: Option<&Tensor<T>>,
     ) -> Result<Piece<T>> {
         let n = self.together().min(self.pairs() - first);
-        check_room(2 * (n * self.each()) as u64, "what every sender writes")?;
+        check_room(
+            2 * (n * self.written_bytes()) as u64,
+            "what every sender writes",
+        )?;
         let tokens = self.clean.slice(first, n);
         let senders = self.graph.senders().len();
         let shape = [senders, n, self.clean.pos(), self.model.config().d_model];

@@ -1,6 +1,6 @@
 //! The effect of every edge: its receiver computed anew, and the rest of the run from there.
 
-use super::graph::EdgeGraph;
+use super::graph::{EdgeGraph, layer_of};
 use super::pairs::{Edges, gather, pads, subtract};
 use super::reads::{HeadInput, mix_head, one_head};
 use crate::error::{Error, Result};
@@ -86,17 +86,24 @@ impl ExactWork {
 }
 
 /// One pair: its runs, and what the senders write otherwise in the corrupted one.
-struct Pair<'e, T: Scalar> {
-    tokens: Tokens,
-    cache: Cache<T>,
+pub(super) struct Pair<'e, T: Scalar> {
+    pub tokens: Tokens,
+    pub cache: Cache<T>,
     /// At the answers.
     logits: Tensor<T>,
     /// The clean run's metric.
     metric: f64,
     /// Where the two runs may differ.
-    positions: &'e [usize],
+    pub positions: &'e [usize],
     /// `[sender, 1, positions, d_model]`
-    differences: Tensor<T>,
+    pub differences: Tensor<T>,
+}
+
+impl<T: Scalar> Pair<'_, T> {
+    /// How many senders are patched at a time.
+    pub fn senders_together(&self) -> usize {
+        (POSITIONS / self.positions.len().max(1)).max(1)
+    }
 }
 
 impl<T: Scalar> Edges<'_, T> {
@@ -142,11 +149,8 @@ impl<T: Scalar> Edges<'_, T> {
         keep: &mut dyn FnMut(&ExactWork) -> Result<()>,
     ) -> Result<()> {
         work.check(&self.graph, self.pairs())?;
-        let layer = |r: usize| match self.graph.receivers()[r] {
-            Receiver::Q(h) | Receiver::K(h) | Receiver::V(h) => h.layer,
-            Receiver::Mlp(l) => l,
-            Receiver::Logits => self.model.config().n_layers,
-        };
+        let n_layers = self.model.config().n_layers;
+        let layer = |r: usize| layer_of(self.graph.receivers()[r]).unwrap_or(n_layers);
         for p in 0..self.pairs() {
             let own: Vec<usize> = (0..work.done.len())
                 .filter(|&r| work.owns(r) && work.done[r] == p)
@@ -169,7 +173,8 @@ impl<T: Scalar> Edges<'_, T> {
         Ok(())
     }
 
-    fn pair<'e>(&self, p: usize, positions: &'e [usize]) -> Result<Pair<'e, T>> {
+    /// A pair's runs, and what is kept of them.
+    pub(super) fn pair<'e>(&self, p: usize, positions: &'e [usize]) -> Result<Pair<'e, T>> {
         let (clean, corrupt) = (self.clean.slice(p, 1), self.corrupt.slice(p, 1));
         let d_model = self.model.config().d_model;
         let bytes = 2 * self.graph.senders().len() * positions.len() * d_model * size_of::<T>();
@@ -255,7 +260,7 @@ impl<T: Scalar> Edges<'_, T> {
             logits: &pair.logits,
         };
         // So many senders at a time: the same ones, whoever does the work.
-        let each = (POSITIONS / pair.positions.len().max(1)).max(1);
+        let each = pair.senders_together();
         let tasks: Vec<(usize, std::ops::Range<usize>)> = (receivers.iter())
             .flat_map(|&r| {
                 let senders = self.graph.edges_to(r).len();
@@ -378,7 +383,7 @@ impl<T: Scalar> Edges<'_, T> {
 
     /// What a head mixes at some queries, when it reads one of its three inputs with each of these senders patched:
     /// `[sender, queries, 1, d_head]`.
-    fn mixed(
+    pub(super) fn mixed(
         &self,
         pair: &Pair<'_, T>,
         receiver: Receiver,

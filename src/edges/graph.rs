@@ -181,6 +181,15 @@ pub(super) fn writes_as(receiver: Receiver) -> Option<Sender> {
     }
 }
 
+/// The layer in which something reads; none past the last.
+pub(super) fn layer_of(receiver: Receiver) -> Option<usize> {
+    match receiver {
+        Receiver::Q(h) | Receiver::K(h) | Receiver::V(h) => Some(h.layer),
+        Receiver::Mlp(l) => Some(l),
+        Receiver::Logits => None,
+    }
+}
+
 impl fmt::Display for Sender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

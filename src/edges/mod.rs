@@ -10,6 +10,7 @@
 //! **No bound is known here** on what an edge may do that was not tried: derivatives say nothing of it that is proved. An
 //! edge's effect is known where it was computed by [`Edges::exact`], and nowhere else.
 
+mod atp_star;
 mod attribution;
 mod choose;
 mod circuit;

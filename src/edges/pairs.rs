@@ -9,6 +9,9 @@ use crate::model::{Cache, Model, Run, Tokens};
 use crate::names::{Head, Hook, NormSite};
 use crate::tensor::{Scalar, Tensor};
 
+/// How much memory what the senders write in the pairs that are run together may take, in bytes.
+const MEMORY: usize = 1 << 28;
+
 /// The edges of a model, on pairs of a clean and a corrupted sequence, and the metric that is read of their answers.
 ///
 /// An *effect* is what the metric's mean over the pairs changes by when the receivers of some edges see what the senders
@@ -130,6 +133,17 @@ impl<'a, T: Scalar> Edges<'a, T> {
         self.progress.iter().for_each(|f| f(n));
     }
 
+    /// How many pairs are run together.
+    pub(super) fn together(&self) -> usize {
+        (MEMORY / self.written_bytes().max(1)).clamp(1, self.pairs().max(1))
+    }
+
+    /// The bytes of what all senders write in one sequence.
+    pub(super) fn written_bytes(&self) -> usize {
+        let d_model = self.model.config().d_model;
+        self.graph.senders().len() * self.clean.pos() * d_model * size_of::<T>()
+    }
+
     /// The positions at which a clean sequence's run and the corrupted one's may differ, of some pairs, as far as an
     /// answer is made of them: from the first other token on, where no query sees keys after it.
     pub(super) fn positions(&self, pairs: std::ops::Range<usize>) -> Vec<usize> {
@@ -216,7 +230,9 @@ impl<'a, T: Scalar> Edges<'a, T> {
     pub(super) fn keep(&self, tokens: &Tokens, hooks: &[Hook], par: Par) -> Result<Cache<T>> {
         let run = hooks
             .iter()
-            .fold(Run::new().par(par), |run, hook| run.cache(hook));
+            .fold(Run::new().par(par).without_logits(), |run, hook| {
+                run.cache(hook)
+            });
         Ok(self.model.run(tokens, run)?.cache)
     }
 

@@ -5,7 +5,7 @@ use crate::intervene::Receiver;
 use crate::linalg::{Par, affine_into, product_into};
 use crate::model::Model;
 use crate::names::{Head, Hook, NormSite};
-use crate::op::{self, Attention, Layout, Place, Scratch, Turns};
+use crate::op::{self, Attention, Layout, Place, Rules, Scratch, Turns};
 use crate::tensor::{Scalar, Tensor};
 use faer::MatMut;
 
@@ -15,16 +15,6 @@ pub(super) struct HeadInput<'a, T: Scalar> {
     head: Head,
     of: Projection,
     places: Vec<Place>,
-}
-
-/// What was met on the way, for the way back.
-struct Way<T: Scalar> {
-    /// By what the stream was divided, where there is such a norm.
-    scale: Option<Tensor<T>>,
-    /// Queries or keys before the norm over them and by what they were divided, where there is one.
-    raw: Option<(Tensor<T>, Tensor<T>)>,
-    /// What attention reads, `[n, positions, 1, d_head]`.
-    out: Tensor<T>,
 }
 
 impl<'a, T: Scalar> HeadInput<'a, T> {
@@ -56,12 +46,41 @@ impl<'a, T: Scalar> HeadInput<'a, T> {
     /// As attention reads it, `[n, positions, 1, d_head]`, of the stream `[n, positions, d_model]`: through the norm before
     /// attention, projected, through the norm over queries or keys, turned.
     pub fn read(&self, x: &Tensor<T>) -> Tensor<T> {
-        self.way(x).out
+        let (_, normed) = through_norm(self.model, NormSite::Ln1(self.head.layer), x);
+        let mut out = self.projected(&normed);
+        if let Some(site) = self.norm_of_heads() {
+            (_, out) = through_norm(self.model, site, &out);
+        }
+        if self.over_all_heads() {
+            out = one_head(&out, self.slot());
+        }
+        if let Some(turns) = self.turns() {
+            turns.turn(Layout::ROWS, &mut out);
+        }
+        out
+    }
+
+    /// Before a norm over queries or keys: this head's, or where that norm goes over all heads all of them.
+    fn projected(&self, normed: &Tensor<T>) -> Tensor<T> {
+        let (model, d_head) = (self.model, self.model.config().d_head);
+        let lead = [normed.shape()[0], normed.shape()[1]];
+        if self.over_all_heads() {
+            let map = model.affine(Op::Project(self.head.layer, self.of));
+            let map = map.expect("a linear map");
+            let mut out = Tensor::zeros(&[&lead, map.outputs()].concat());
+            op::linear(Layout::ROWS, normed.data(), map, out.data_mut());
+            return out;
+        }
+        let mut out = Tensor::zeros(&[lead[0], lead[1], 1, d_head]);
+        let (W, b) = self.weights();
+        let to = MatMut::from_row_major_slice_mut(out.data_mut(), lead[0] * lead[1], d_head);
+        affine_into(to, rows(normed), W, b);
+        out
     }
 
     /// The derivative by the stream `x` that is read, from that by what attention reads.
-    pub fn back(&self, x: &Tensor<T>, mut d: Tensor<T>) -> Tensor<T> {
-        let way = self.way(x);
+    pub fn back(&self, rules: Rules, x: &Tensor<T>, mut d: Tensor<T>) -> Tensor<T> {
+        let (scale, normed) = through_norm(self.model, NormSite::Ln1(self.head.layer), x);
         if let Some(turns) = self.turns() {
             turns.turn_back(Layout::ROWS, &mut d);
         }
@@ -69,7 +88,10 @@ impl<'a, T: Scalar> HeadInput<'a, T> {
         let mut d_normed = Tensor::zeros(x.shape());
         let rows = x.len() / self.model.config().d_model;
         let mut d_raw = d;
-        if let Some((raw, scale)) = &way.raw {
+        if let Some(site) = self.norm_of_heads() {
+            let raw = self.projected(&normed);
+            let (scale, _) = through_norm(self.model, site, &raw);
+            let scale = scale.expect("there is such a norm");
             // Of a norm over all heads the others' entries have derivatives too.
             let d_out = match self.over_all_heads() {
                 false => d_raw,
@@ -85,12 +107,12 @@ impl<'a, T: Scalar> HeadInput<'a, T> {
                     all
                 }
             };
-            let site = self.norm_of_heads().expect("there is such a norm");
             let map = self.model.norm_at(site).expect("a norm of this model");
             let mut d_in = Tensor::zeros(raw.shape());
             let mut d_scale = Tensor::zeros(scale.shape());
-            let of = (raw, scale, &map);
-            op::norm_back(Layout::ROWS, of, &d_out, &mut d_in, &mut d_scale, None);
+            let of = (&raw, &scale, &map);
+            let to = (&mut d_in, &mut d_scale);
+            op::norm_back(Layout::ROWS, rules, of, &d_out, to.0, to.1, None);
             d_raw = d_in;
         }
         match self.over_all_heads() {
@@ -109,51 +131,8 @@ impl<'a, T: Scalar> HeadInput<'a, T> {
                 product_into(to, T::ONE, d, self.weights().0.transpose());
             }
         }
-        through_norm_back(
-            self.model,
-            NormSite::Ln1(l),
-            x,
-            way.scale.as_ref(),
-            d_normed,
-        )
-    }
-
-    fn way(&self, x: &Tensor<T>) -> Way<T> {
-        let (model, l) = (self.model, self.head.layer);
-        let d_head = model.config().d_head;
-        let (scale, normed) = through_norm(model, NormSite::Ln1(l), x);
-        let lead = [x.shape()[0], x.shape()[1]];
-        let raw = match self.over_all_heads() {
-            true => {
-                let map = model.affine(Op::Project(l, self.of)).expect("a linear map");
-                let mut out = Tensor::zeros(&[&lead, map.outputs()].concat());
-                op::linear(Layout::ROWS, normed.data(), map, out.data_mut());
-                out
-            }
-            false => {
-                let mut out = Tensor::zeros(&[lead[0], lead[1], 1, d_head]);
-                let (W, b) = self.weights();
-                let to =
-                    MatMut::from_row_major_slice_mut(out.data_mut(), lead[0] * lead[1], d_head);
-                affine_into(to, rows(&normed), W, b);
-                out
-            }
-        };
-        let (raw, mut out) = match self.norm_of_heads() {
-            None => (None, raw),
-            Some(site) => {
-                let (scale, out) = through_norm(model, site, &raw);
-                let scale = scale.expect("there is such a norm");
-                (Some((raw, scale)), out)
-            }
-        };
-        if self.over_all_heads() {
-            out = one_head(&out, self.slot());
-        }
-        if let Some(turns) = self.turns() {
-            turns.turn(Layout::ROWS, &mut out);
-        }
-        Way { scale, raw, out }
+        let met = (x, scale.as_ref());
+        through_norm_back(self.model, rules, NormSite::Ln1(l), met, d_normed)
     }
 
     /// Its weights and bias.
@@ -207,6 +186,7 @@ impl<'a, T: Scalar> HeadInput<'a, T> {
 /// each linear map into them with the derivative by what it gives.
 pub(super) fn neurons_back<T: Scalar>(
     model: &Model<T>,
+    rules: Rules,
     l: usize,
     x: &Tensor<T>,
     d_pre: &[(Op, Tensor<T>)],
@@ -220,7 +200,7 @@ pub(super) fn neurons_back<T: Scalar>(
     match model.config().norm_before_neurons(l) {
         Some(site) => {
             let (scale, _) = through_norm(model, site, x);
-            through_norm_back(model, site, x, scale.as_ref(), d_normed)
+            through_norm_back(model, rules, site, (x, scale.as_ref()), d_normed)
         }
         None => d_normed,
     }
@@ -242,11 +222,12 @@ fn through_norm<T: Scalar>(
     (Some(scale), out)
 }
 
+/// Back through the norm at a place, of what it had and by what it divided.
 fn through_norm_back<T: Scalar>(
     model: &Model<T>,
+    rules: Rules,
     site: NormSite,
-    x: &Tensor<T>,
-    scale: Option<&Tensor<T>>,
+    (x, scale): (&Tensor<T>, Option<&Tensor<T>>),
     d_out: Tensor<T>,
 ) -> Tensor<T> {
     let (Some(scale), Some(map)) = (scale, model.norm_at(site)) else {
@@ -254,14 +235,9 @@ fn through_norm_back<T: Scalar>(
     };
     let mut d_x = Tensor::zeros(x.shape());
     let mut d_scale = Tensor::zeros(scale.shape());
-    op::norm_back(
-        Layout::ROWS,
-        (x, scale, &map),
-        &d_out,
-        &mut d_x,
-        &mut d_scale,
-        None,
-    );
+    let of = (x, scale, &map);
+    let to = (&mut d_x, &mut d_scale);
+    op::norm_back(Layout::ROWS, rules, of, &d_out, to.0, to.1, None);
     d_x
 }
 

@@ -1,6 +1,6 @@
 //! What derivatives say about parts of a model: attribution patching and integrated gradients.
 
-use super::hooks::{gradients_with, hook_gradients};
+use super::hooks::{Pass, gradients_with, hook_gradients};
 use crate::error::{Error, Result};
 use crate::linalg::Par;
 use crate::metric::{Answers, Metric, mean, per_sequence};
@@ -40,7 +40,7 @@ pub fn attribution_patching<T: Scalar>(
     let values = |tokens: &Tokens| {
         let run = hooks
             .iter()
-            .fold(Run::new().par(par), |run, h| run.cache(h));
+            .fold(Run::new().par(par).without_logits(), |run, h| run.cache(h));
         Ok(model.run(tokens, run)?.cache)
     };
     let (own, other) = (values(tokens)?, values(source)?);
@@ -115,8 +115,11 @@ pub fn integrated_gradients<T: Scalar>(
     let mut sums = vec![0.0; value.len()];
     for step in 0..steps {
         let at = between((step as f64 + 0.5) / steps as f64);
-        let replaced = Some((hook, &at));
-        let found = gradients_with(model, tokens, metric, answers, vec![hook], replaced, par)?;
+        let pass = Pass {
+            replaced: Some((hook, &at)),
+            ..Pass::default()
+        };
+        let found = gradients_with(model, tokens, metric, answers, vec![hook], pass, par)?;
         let d = found.gradients[hook].data().iter();
         sums.iter_mut()
             .zip(d)

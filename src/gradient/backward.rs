@@ -5,7 +5,7 @@ use crate::diagram::{Op, Step, Value};
 use crate::kernel::abreast;
 use crate::model::{Model, Sequences, Tape};
 use crate::names::{Hook, NormSite};
-use crate::op::{self, Attention, AttentionBack, Layout, Scratch, Turns};
+use crate::op::{self, Attention, AttentionBack, Layout, Rules, Scratch, Turns};
 use crate::tensor::{Scalar, Tensor, add_assign};
 use std::sync::Arc;
 
@@ -22,8 +22,9 @@ pub(super) struct Backward<'a, 's, T: Scalar> {
     derivatives: Vec<Option<Arc<Tensor<T>>>>,
     /// The values whose derivatives anyone wants, or that they are made of.
     reached: Vec<bool>,
-    /// A value that was set in the forward pass, whatever it is made of.
-    cut: Option<Hook>,
+    /// Values whose derivatives go no further back.
+    cut: &'a [Hook],
+    rules: Rules,
 }
 
 impl<'a, 's, T: Scalar> Backward<'a, 's, T> {
@@ -33,7 +34,7 @@ impl<'a, 's, T: Scalar> Backward<'a, 's, T> {
         tape: &'a Tape<T>,
         scratch: Scratch<T>,
         sink: &'a mut Sink<'s, T>,
-        cut: Option<Hook>,
+        (cut, rules): (&'a [Hook], Rules),
     ) -> Self {
         let diagram = &model.diagram;
         let reached = diagram.reached_back(|hook| sink.wants(hook), sink.weights.is_some());
@@ -47,6 +48,7 @@ impl<'a, 's, T: Scalar> Backward<'a, 's, T> {
             reached,
             sink,
             cut,
+            rules,
         }
     }
 
@@ -68,7 +70,7 @@ impl<'a, 's, T: Scalar> Backward<'a, 's, T> {
                 }
             };
             let last = step.gives.last().map(|&value| model.diagram.values[value]);
-            let cut = self.cut.is_some() && self.cut == last;
+            let cut = last.is_some_and(|hook| self.cut.contains(&hook));
             let wanted = step.goes_back(&self.reached) || self.sink.weights.is_some();
             if let (Some(d_out), true) = (d_out, wanted && !cut) {
                 self.step(step, d_out);
@@ -140,7 +142,7 @@ impl<'a, 's, T: Scalar> Backward<'a, 's, T> {
                     .mlm_head
                     .expect("a model with this head");
                 let mut d = self.own(d_out);
-                op::activate_back(act_fn, pre.data(), d.data_mut(), pre.shape()[2]);
+                op::activate_back(self.rules, act_fn, pre.data(), d.data_mut(), pre.shape()[2]);
                 self.add(step, value, d);
             }
         }
@@ -243,7 +245,15 @@ impl<'a, 's, T: Scalar> Backward<'a, 's, T> {
             (n.w.data_mut(), d_b)
         });
         let of = (x, scale, &map);
-        op::norm_back(layout, of, d_out, &mut d_x, &mut d_scale, d_affine);
+        op::norm_back(
+            layout,
+            self.rules,
+            of,
+            d_out,
+            &mut d_x,
+            &mut d_scale,
+            d_affine,
+        );
         self.visit(step.gives[0], &d_scale);
         self.scratch.give(d_scale);
         own.into_iter().for_each(|t| self.scratch.give(t));
@@ -262,7 +272,7 @@ impl<'a, 's, T: Scalar> Backward<'a, 's, T> {
         if step.reads.len() == 1 {
             let mut d = self.own(d_out);
             let d_mlp = pre.shape()[2];
-            op::activate_back(act_fn, pre.data(), d.data_mut(), d_mlp);
+            op::activate_back(self.rules, act_fn, pre.data(), d.data_mut(), d_mlp);
             return self.add(step, value, d);
         }
         let gated = of(1);
@@ -276,7 +286,14 @@ impl<'a, 's, T: Scalar> Backward<'a, 's, T> {
         }
         let mut d = self.own(d_out);
         let mut d_gated = self.scratch.take(gated.shape());
-        op::gate_back(layout, act_fn, [pre, gated], &mut d, &mut d_gated);
+        op::gate_back(
+            layout,
+            self.rules,
+            act_fn,
+            [pre, gated],
+            &mut d,
+            &mut d_gated,
+        );
         self.add(step, value, d);
         self.add(step, step.reads[1].0, d_gated);
     }
@@ -317,7 +334,8 @@ impl<'a, 's, T: Scalar> Backward<'a, 's, T> {
             .scoring
             .cap
             .map(|_| tape.value(Hook::AttnScores(l)));
-        attention.back(layout, (pattern, scores), &d_z, to, &mut self.scratch);
+        let met = (pattern, scores);
+        attention.back(layout, self.rules, met, &d_z, to, &mut self.scratch);
         self.pads = pads;
         self.free(d_z);
         for (value, d) in squares.into_iter().zip(wanted) {

@@ -8,7 +8,7 @@ use crate::linalg::Par;
 use crate::metric::{self, Answers, Metric};
 use crate::model::{Cache, Model, STRETCH, Sequences, Tape, Tokens};
 use crate::names::{Hook, HookQuery};
-use crate::op::Layout;
+use crate::op::{Layout, Rules};
 use crate::tensor::{Scalar, Tensor, lanes};
 use rayon::prelude::*;
 
@@ -57,21 +57,48 @@ pub fn hook_gradients<T: Scalar>(
     for meant in hooks {
         asked.extend(HookQuery::from(meant).select(&all)?);
     }
-    let asked = all.into_iter().filter(|h| asked.contains(h));
-    gradients_with(model, tokens, metric, answers, asked.collect(), None, par)
+    let asked = all.into_iter().filter(|h| asked.contains(h)).collect();
+    let plain = Pass::default();
+    gradients_with(model, tokens, metric, answers, asked, plain, par)
 }
 
-/// As [`hook_gradients`], for hooks in the order of the forward pass; and with a hook's value replaced on the way. What
-/// the replaced value was made of has no derivative through it: nobody may ask for a hook that has none at all.
+/// In what a pass forward and back departs from the plain one.
+#[derive(Clone, Copy)]
+pub(crate) struct Pass<'a, T: Scalar> {
+    /// A hook's value with another in its place. What the value was made of has no derivative through it.
+    pub replaced: Option<(Hook, &'a Tensor<T>)>,
+    /// Values that nothing has a derivative through, each an attention's or an MLP's whole output.
+    pub dropped: &'a [Hook],
+    /// What stands for the derivatives of operations that are not linear.
+    pub rules: Rules,
+}
+
+impl<T: Scalar> Default for Pass<'_, T> {
+    fn default() -> Self {
+        Pass {
+            replaced: None,
+            dropped: &[],
+            rules: Rules::Derivatives,
+        }
+    }
+}
+
+/// As [`hook_gradients`], for hooks in the order of the forward pass; and in another pass than the plain one, of which
+/// nobody may ask for a hook that has no derivative at all.
 pub(crate) fn gradients_with<T: Scalar>(
     model: &Model<T>,
     tokens: &Tokens,
     metric: &dyn Metric,
     answers: &Answers,
     hooks: Vec<Hook>,
-    replaced: Option<(Hook, &Tensor<T>)>,
+    pass: Pass<'_, T>,
     par: Par,
 ) -> Result<HookGradients<T>> {
+    let Pass {
+        replaced,
+        dropped,
+        rules,
+    } = pass;
     let c = model.config();
     tokens.check(c)?;
     answers.check(c, tokens)?;
@@ -82,8 +109,9 @@ pub(crate) fn gradients_with<T: Scalar>(
     let wanted = |hook: Hook| hooks.iter().any(|&h| diagram.same_derivative_as(h) == hook);
     let needed = diagram.needed_back(&diagram.reached_back(wanted, false), false);
 
-    // A value is replaced by a closure on the order of the axes.
+    // A value is replaced by a closure on the order of the axes; and other rules than derivatives go by rows.
     let abreast = replaced.is_none()
+        && rules == Rules::Derivatives
         && tokens.attention_mask().is_none()
         && Layout::abreast_pays::<T>(c, batch, pos);
     let (layout, each) = if abreast {
@@ -93,6 +121,8 @@ pub(crate) fn gradients_with<T: Scalar>(
         let stretches = stretches.next_multiple_of(par.threads()).min(batch);
         (Layout::ROWS, batch.div_ceil(stretches.max(1)).max(1))
     };
+    let set = replaced.map(|(hook, _)| hook);
+    let cut: Vec<Hook> = set.into_iter().chain(dropped.iter().copied()).collect();
     let mut derivatives = Derivatives::new(model, hooks, tokens);
     let slots = derivatives.slots(each);
     let stretches: Vec<_> = (0..batch).step_by(each).zip(slots).collect();
@@ -115,8 +145,8 @@ pub(crate) fn gradients_with<T: Scalar>(
             weights: None,
         };
         let scratch = std::mem::take(&mut tape.scratch);
-        let cut = replaced.map(|(hook, _)| hook);
-        let pass = Backward::new(model, sequences, tape, scratch, &mut sink, cut);
+        let back = (&cut[..], rules);
+        let pass = Backward::new(model, sequences, tape, scratch, &mut sink, back);
         tape.scratch = pass.run(d_logits);
         Ok(values)
     };

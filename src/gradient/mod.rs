@@ -13,6 +13,6 @@ mod parameters;
 mod sink;
 
 pub use attribution::{IntegratedGradients, attribution_patching, integrated_gradients, sum_to};
-pub(crate) use hooks::gradients_with;
 pub use hooks::{HookGradients, hook_gradients};
+pub(crate) use hooks::{Pass, gradients_with};
 pub use parameters::ParameterGradient;

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::linalg::Par;
 use crate::metric::{self, Answers, Metric};
 use crate::model::{Config, Model, STRETCH, Sequences, Tape, Tokens, Weights};
-use crate::op::Layout;
+use crate::op::{Layout, Rules};
 use crate::tensor::{Scalar, add_assign, lanes};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -190,7 +190,9 @@ impl<T: Scalar> Part<T> {
                 weights: Some(&mut self.gradient),
             };
             let scratch = std::mem::take(&mut tape.scratch);
-            tape.scratch = Backward::new(model, own, tape, scratch, &mut sink, None).run(d_logits);
+            let plain = (&[][..], Rules::Derivatives);
+            let pass = Backward::new(model, own, tape, scratch, &mut sink, plain);
+            tape.scratch = pass.run(d_logits);
         }
         Ok(all)
     }

@@ -301,7 +301,8 @@ fn differences<T: Scalar>(
             hooks.push(sender.hook);
         }
     }
-    let clean = hooks.iter().fold(Run::new(), |run, hook| run.cache(hook));
+    let clean = Run::new().without_logits();
+    let clean = hooks.iter().fold(clean, |run, hook| run.cache(hook));
     let clean = model.run(tokens, clean)?.cache;
     let window = Window::whole(batch, pos);
     let of_hook = |hook: Hook| {

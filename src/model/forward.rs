@@ -124,7 +124,8 @@ struct Forward<'m, 'v, 'r, 'a, T: Scalar> {
 }
 
 impl<T: Scalar> Model<T> {
-    /// Runs some whole sequences, writing `[batch, pos, d_vocab_out]` logits; of those positions alone that are read.
+    /// Runs some whole sequences, writing `[batch, pos, d_vocab_out]` logits; of those positions alone that are read. None
+    /// where there is no room for any.
     pub(super) fn forward(
         &self,
         sequences: Sequences<'_>,
@@ -223,11 +224,14 @@ impl<T: Scalar> Forward<'_, '_, '_, '_, T> {
             }
             Op::Unembed => {
                 let x = self.read(step, 0);
-                let map = self.model.affine(step.op).expect("a linear map");
-                let map = (map, self.model.logit_cap());
-                let layout = self.sequences.layout;
-                op::unembed(layout, &x, map, self.sites.scratch, logits);
-                self.leave_out_pads(logits);
+                // There may be no logits, or nobody who reads them.
+                if !logits.is_empty() {
+                    let map = self.model.affine(step.op).expect("a linear map");
+                    let map = (map, self.model.logit_cap());
+                    let layout = self.sequences.layout;
+                    op::unembed(layout, &x, map, self.sites.scratch, logits);
+                    self.leave_out_pads(logits);
+                }
                 self.done(step, 0, x);
             }
         }

@@ -50,7 +50,9 @@ impl<T: Scalar> Model<T> {
         let mut out = Tensor::zeros(&[batch, d]);
         for first in (0..batch).step_by(piece) {
             let own = tokens.slice(first, piece.min(batch - first));
-            let cache = self.run(&own, Run::new().cache(hook))?.cache;
+            let cache = self
+                .run(&own, Run::new().without_logits().cache(hook))?
+                .cache;
             for i in 0..own.batch() {
                 let mean = out.slice_mut(&[first + i]);
                 let seen: Vec<usize> = (0..pos).filter(|&p| own.is_attended(i, p)).collect();

@@ -29,6 +29,7 @@ pub(super) type HookFn<'a, T> = Box<dyn FnMut(&mut Tensor<T>, Hook) + 'a>;
 pub struct Run<'a, T: Scalar> {
     hooks: Vec<(HookQuery, HookFn<'a, T>)>,
     keep: Vec<HookQuery>,
+    logits: bool,
     par: Par,
     progress: Option<&'a (dyn Fn(usize) + Sync)>,
 }
@@ -49,6 +50,7 @@ impl<T: Scalar> Default for Run<'_, T> {
         Run {
             hooks: Vec::new(),
             keep: Vec::new(),
+            logits: true,
             par: Par::default(),
             progress: None,
         }
@@ -84,6 +86,12 @@ impl<'a, T: Scalar> Run<'a, T> {
     /// Whether to split the work over threads; over the current rayon pool unless said otherwise.
     pub fn par(mut self, par: Par) -> Self {
         self.par = par;
+        self
+    }
+
+    /// Computes no logits, which of a large vocabulary are a third of the work: those of what it gives are empty.
+    pub(crate) fn without_logits(mut self) -> Self {
+        self.logits = false;
         self
     }
 
@@ -216,7 +224,12 @@ impl<T: Scalar> Model<T> {
         let mut made: Vec<Hook> = keep.iter().copied().map(stands_for).collect();
         made.dedup();
         let shapes = made.iter().map(|&h| self.config.hook_shape(h, batch, pos));
-        let shapes = shapes.chain([vec![batch, pos, self.config.d_vocab_out]]);
+        let d_vocab_out = if run.logits {
+            self.config.d_vocab_out
+        } else {
+            0
+        };
+        let shapes = shapes.chain([vec![batch, pos, d_vocab_out]]);
         // Every entry is written over.
         let shapes: Vec<_> = shapes.collect();
         let entries = shapes.iter().map(|shape| shape.iter().product::<usize>());

@@ -1,6 +1,6 @@
 //! The activation functions, each with TransformerLens's formula, and their derivatives.
 
-use super::{Layout, split};
+use super::{Layout, Rules, split};
 use crate::diagram::ActFn;
 use crate::tensor::{Scalar, Tensor, add_rows, map_in_place, map2_in_place, softmax_rows};
 use faer::MatMut;
@@ -51,6 +51,7 @@ fn add_to_each<T: Scalar>(layout: Layout, x: &mut Tensor<T>, b: &[T]) {
 /// From the derivative `d` by what gated neurons give to that by the gate, in place, and that by what is gated.
 pub(crate) fn gate_back<T: Scalar>(
     layout: Layout,
+    rules: Rules,
     act_fn: ActFn,
     [pre, gated]: [&Tensor<T>; 2],
     d: &mut Tensor<T>,
@@ -60,7 +61,13 @@ pub(crate) fn gate_back<T: Scalar>(
     activate(layout, act_fn, d_gated);
     map2_in_place(d_gated.data_mut(), d.data(), |x, d| x * d);
     map2_in_place(d.data_mut(), gated.data(), |d, y| d * y);
-    activate_back(act_fn, pre.data(), d.data_mut(), pre.shape()[2]);
+    activate_back(rules, act_fn, pre.data(), d.data_mut(), pre.shape()[2]);
+    if rules != Rules::Derivatives {
+        let half = T::from_f64(0.5);
+        for d in [d, d_gated] {
+            map_in_place(d.data_mut(), |d| half * d);
+        }
+    }
 }
 
 impl ActFn {
@@ -108,7 +115,38 @@ fn gelu_tanh<T: Scalar>(x: &mut [T], k: T) {
 
 /// Turns the derivative by `[n, d_mlp]` neurons past the function into that by `pre`, the neurons before it, in place.
 /// For `solu_ln` that past the function is that before its LayerNorm.
-pub(crate) fn activate_back<T: Scalar>(act_fn: ActFn, pre: &[T], d: &mut [T], d_mlp: usize) {
+pub(crate) fn activate_back<T: Scalar>(
+    rules: Rules,
+    act_fn: ActFn,
+    pre: &[T],
+    d: &mut [T],
+    d_mlp: usize,
+) {
+    match rules {
+        Rules::Derivatives => derivatives_back(act_fn, pre, d, d_mlp),
+        Rules::Relevance { .. } => relevance_back(act_fn, pre, d, d_mlp),
+    }
+}
+
+/// `d f(x) / x`; where `x` is zero, what that goes to: the derivative.
+fn relevance_back<T: Scalar>(act_fn: ActFn, pre: &[T], d: &mut [T], d_mlp: usize) {
+    let mut out = pre.to_vec();
+    if act_fn.looks_across() {
+        softmax_rows(&mut out, d_mlp);
+        return map2_in_place(d, &out, |d, weight| d * weight);
+    }
+    act_fn.apply(&mut out, d_mlp);
+    let mut at_zero = Vec::new();
+    if pre.contains(&T::ZERO) {
+        at_zero.extend_from_slice(d);
+        derivatives_back(act_fn, pre, &mut at_zero, d_mlp);
+    }
+    for (i, (d, (&x, &y))) in d.iter_mut().zip(pre.iter().zip(&out)).enumerate() {
+        *d = if x == T::ZERO { at_zero[i] } else { *d * y / x };
+    }
+}
+
+fn derivatives_back<T: Scalar>(act_fn: ActFn, pre: &[T], d: &mut [T], d_mlp: usize) {
     let c = T::from_f64;
     match act_fn {
         ActFn::Relu => map2_in_place(d, pre, |d, x| if x > T::ZERO { d } else { T::ZERO }),
@@ -221,6 +259,36 @@ mod tests {
         ActFn::SoluLn.apply(&mut x, 3);
         for (a, b) in x.iter().zip(expected) {
             assert!((a - b).abs() <= 8.0 * f64::EPSILON * b.abs());
+        }
+    }
+
+    /// What is passed back to `x` is `f(x)` of it, and at zero what it is beside it.
+    #[test]
+    fn relevance_is_conserved() {
+        for f in [
+            ActFn::Relu,
+            ActFn::Gelu,
+            ActFn::GeluNew,
+            ActFn::GeluFast,
+            ActFn::GeluBloom,
+            ActFn::QuickGelu,
+            ActFn::Silu,
+            ActFn::Linear,
+            ActFn::Solu,
+        ] {
+            let near = f64::EPSILON.sqrt();
+            let pre = [-3.0, -0.7, -near, 0.0, 0.4, 2.5];
+            let mut out = pre;
+            f.apply(&mut out, 6);
+            let mut d = [1.0; 6];
+            let rules = Rules::Relevance { patterns: true };
+            activate_back(rules, f, &pre, &mut d, 6);
+            for (i, (x, y)) in pre.iter().zip(out).enumerate() {
+                let off = (d[i] * x - y).abs();
+                assert!(off <= 2.0 * f64::EPSILON * y.abs(), "{f:?}({x}): {}", d[i]);
+            }
+            // No function here bends by more than one.
+            assert!((d[3] - d[2]).abs() <= near, "{f:?}: {d:?}");
         }
     }
 

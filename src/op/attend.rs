@@ -1,6 +1,6 @@
 //! Attention: from queries, keys and values to what the heads mix, `softmax(q kᵀ / attn_scale) v`.
 
-use super::{Layout, Scratch, split};
+use super::{Layout, Rules, Scratch, split};
 use crate::kernel::{self, PAD_SCORE, abreast};
 use crate::linalg::{Par, add_transposed_product, product_into};
 use crate::tensor::{
@@ -361,17 +361,18 @@ pub(crate) struct AttentionBack<'a, T: Scalar> {
 
 impl<T: Scalar> Attention<'_, T> {
     /// From the derivative by `z` and the pattern of the forward pass to those by queries, keys and values; of capped
-    /// scores these too.
+    /// scores these too. Where patterns are held, queries and keys have none.
     pub fn back(
         &self,
         layout: Layout,
+        rules: Rules,
         (pattern, scores): (&Tensor<T>, Option<&Tensor<T>>),
         d_z: &Tensor<T>,
         to: AttentionBack<'_, T>,
         scratch: &mut Scratch<T>,
     ) {
         match layout {
-            Layout::Rows(_) => self.back_by_rows((pattern, scores), d_z, to),
+            Layout::Rows(_) => self.back_by_rows(rules, (pattern, scores), d_z, to),
             Layout::Abreast => self.back_abreast(pattern, d_z, to, scratch),
         }
     }
@@ -414,6 +415,7 @@ impl<T: Scalar> Attention<'_, T> {
 
     fn back_by_rows(
         &self,
+        rules: Rules,
         (pattern, scores): (&Tensor<T>, Option<&Tensor<T>>),
         d_z: &Tensor<T>,
         mut to: AttentionBack<'_, T>,
@@ -439,7 +441,10 @@ impl<T: Scalar> Attention<'_, T> {
                 if let Some(kept) = &mut to.d_pattern {
                     kept.slice_mut(&[b, h]).copy_from_slice(&d_scores);
                 }
-                softmax_rows_back(pattern, &mut d_scores, pos);
+                match rules.hold_patterns() {
+                    true => d_scores.fill(T::ZERO),
+                    false => softmax_rows_back(pattern, &mut d_scores, pos),
+                }
                 if let Some(kept) = &mut to.d_scores {
                     kept.slice_mut(&[b, h]).copy_from_slice(&d_scores);
                 }

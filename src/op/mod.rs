@@ -33,6 +33,27 @@ use crate::tensor::{Scalar, lanes};
 use faer::MatRef;
 use rayon::prelude::*;
 
+/// What an operation that is not linear hands back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Rules {
+    /// Its derivatives.
+    #[default]
+    Derivatives,
+    /// What layer-wise relevance propagation has in their place, so that each is linear at what a run has: norms at the
+    /// run's scale, `f(x)` as `x` times `f(x) / x`, and of a product of two half of either factor's derivative.
+    Relevance {
+        /// Whether attention is linear in its values too, at the run's pattern. Otherwise it has its derivatives.
+        patterns: bool,
+    },
+}
+
+impl Rules {
+    /// Whether patterns are what the run has, whatever queries and keys are.
+    pub fn hold_patterns(self) -> bool {
+        self == Rules::Relevance { patterns: true }
+    }
+}
+
 /// How a stretch's values lie in memory; their shapes are the same.
 #[derive(Clone, Copy)]
 pub(crate) enum Layout {

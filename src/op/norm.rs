@@ -1,7 +1,7 @@
 //! Norms: `(x - mean) / scale · w + b`, with `scale = sqrt(mean((x - mean)²) + eps)`; and, with the scale of a run, the
 //! linear maps that they are.
 
-use super::Layout;
+use super::{Layout, Rules};
 use crate::diagram::{NormKind, NormWeight};
 use crate::kernel::{NormAbreast, NormBack, NormBackAbreast, norm_rows};
 use crate::linalg::Par;
@@ -176,9 +176,10 @@ fn by_rows<T: Scalar>(
 }
 
 /// Adds to `d_x` what comes through the norm of `x`, and writes the derivative by its scale alone; adds to those by
-/// `w` and `b` where they are wanted.
+/// `w` and `b` where they are wanted. Where the scale is held, it has none.
 pub(crate) fn norm_back<T: Scalar>(
     layout: Layout,
+    rules: Rules,
     (x, scale, map): (&Tensor<T>, &Tensor<T>, &NormMap<'_, T>),
     d_out: &Tensor<T>,
     d_x: &mut Tensor<T>,
@@ -187,6 +188,11 @@ pub(crate) fn norm_back<T: Scalar>(
 ) {
     let (x, scale, d_out) = (x.data(), scale.data(), d_out.data());
     let (d_x, d_scale) = (d_x.data_mut(), d_scale.data_mut());
+    if rules != Rules::Derivatives {
+        debug_assert!(matches!(layout, Layout::Rows(_)) && d_affine.is_none());
+        d_scale.fill(T::ZERO);
+        return at_scale_back((scale, map), d_out, d_x);
+    }
     match layout {
         Layout::Rows(_) => Arch::new().dispatch(NormBack {
             x,
@@ -208,5 +214,19 @@ pub(crate) fn norm_back<T: Scalar>(
             d_scale,
             d_affine,
         }),
+    }
+}
+
+/// Adds to `d_x` what comes through a norm that is linear: at the scale that it has.
+fn at_scale_back<T: Scalar>((scale, map): (&[T], &NormMap<'_, T>), d_out: &[T], d_x: &mut [T]) {
+    let d = d_x.len() / scale.len().max(1);
+    let mut row = vec![T::ZERO; d];
+    let rows = d_out.chunks_exact(d).zip(d_x.chunks_exact_mut(d));
+    for (&scale, (d_out, d_x)) in scale.iter().zip(rows) {
+        row.copy_from_slice(d_out);
+        map.before(&mut row);
+        d_x.iter_mut()
+            .zip(&row)
+            .for_each(|(d, &by)| *d += by / scale);
     }
 }

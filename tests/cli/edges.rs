@@ -91,6 +91,19 @@ fn shards_merged_are_the_whole_and_a_circuit_is_run_from_it() {
     assert_eq!(beside["beside"]["edges"], 12);
     let text = s.ok(&format!("{edges} --method eap --beside whole.json"));
     assert!(text.contains("worst miss"), "{text}");
+    let score = |found: &Value, edge: &str| found["edges"][edge]["score"].as_f64().unwrap();
+    let sizes = s.json(&format!("{edges} --method atp* --beside whole.json"));
+    // Where attention is all on one key.
+    for edge in ["a0.h0->a1.h0<k>", "input->a1.h0<q>"] {
+        assert!(score(&sizes, edge) > 1.0, "{edge}: {sizes}");
+    }
+    // Sizes are compared with sizes.
+    assert!(sizes["beside"]["worst"]["exact"].as_f64().unwrap() >= 0.0);
+    for method in ["relp", "relp-qk"] {
+        let found = s.json(&format!("{edges} --method {method} --beside whole.json"));
+        assert!(score(&found, "input->a1.h0<v>") < -1.0, "{found}");
+        assert_eq!(found["pathsum"]["method"], method);
+    }
 }
 
 #[test]

@@ -3,13 +3,15 @@
 use crate::common::reference;
 use crate::properties::rounding;
 
-use pathsum::edges::{Ablation, Attribution, Edges, ExactWork, Sender};
+use pathsum::edges::{Ablation, Attribution, Edge, Edges, ExactWork, Sender};
 use pathsum::intervene::Receiver;
 use pathsum::metric::{Answers, Contrast, Metric, Standard, mean, per_sequence};
 use pathsum::model::{Config, NormWeight, Weights};
 use pathsum::names::NormSite;
 use pathsum::{Cache, Head, Hook, Model, Run, Tensor, Tokens, fixture};
+use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 
 /// Families of the reference, each the first of a feature: blocks in sequence, parallel ones with one norm and with two,
 /// norms around, groups, windows, positions added to scores, norms of queries and keys per head and over all of them.
@@ -19,10 +21,14 @@ const FAMILIES: [&str; 10] = [
 
 /// The first two layers of a reference model.
 fn two_layers(name: &str) -> Option<Model<f64>> {
+    first_layers(name, 2)
+}
+
+fn first_layers(name: &str, n: usize) -> Option<Model<f64>> {
     let folder = reference::root()?.join("language/families").join(name);
     let whole = Model::<f64>::load(&folder).unwrap();
     let mut config: Config = whole.config().clone();
-    config.n_layers = 2;
+    config.n_layers = n;
     let all: HashMap<String, Tensor<f64>> = (whole.weights().tensors().into_iter())
         .map(|(name, t)| (name, t.clone()))
         .collect();
@@ -67,8 +73,12 @@ impl Task {
     }
 
     fn read(&self, logits: &Tensor<f64>) -> f64 {
+        mean(&self.read_each(logits))
+    }
+
+    fn read_each(&self, logits: &Tensor<f64>) -> Vec<f64> {
         let rows = self.answers.rows_of(logits);
-        mean(&per_sequence(&self.metric, &self.answers, &rows))
+        per_sequence(&self.metric, &self.answers, &rows)
     }
 
     /// How far rounding may move the metric, by the library's estimate for logits, of two of them in two runs.
@@ -115,65 +125,190 @@ fn set_head(to: &mut Tensor<f64>, from: &Tensor<f64>, head: usize, axis: usize) 
     }
 }
 
-/// The metric of a whole run with closures, where a receiver sees `share` of what a sender writes otherwise in the
-/// corrupted run: the receiver's value is made in a run on that stream, and put into the clean one.
+/// In what runs with closures depart from those of the model.
+#[derive(Clone, Copy)]
+enum Held {
+    Nothing,
+    /// What a layer writes is what it writes in the clean run; and of queries and keys, a share of what the head mixes
+    /// otherwise with the whole edge patched comes to what it mixes.
+    Layer(Option<usize>),
+    /// Norms, functions of neurons and, where asked, patterns are linear at what the clean run has.
+    Linear {
+        patterns: bool,
+    },
+}
+
+/// Runs with closures on the clean sequences, and what they hold.
+struct Closures<'a> {
+    model: &'a Model<f64>,
+    task: &'a Task,
+    clean: &'a Cache<f64>,
+    corrupt: &'a Cache<f64>,
+    held: Held,
+}
+
+impl Closures<'_> {
+    fn run<'r>(
+        &'r self,
+        change: impl FnOnce(Run<'r, f64>) -> Run<'r, f64>,
+    ) -> (Tensor<f64>, Cache<f64>) {
+        let own = |value: &mut Tensor<f64>, hook: Hook| *value = self.clean[hook].clone();
+        let ran = |run| {
+            let done = self.model.run(&self.task.clean, run).unwrap();
+            (done.logits, done.cache)
+        };
+        match self.held {
+            Held::Nothing | Held::Layer(None) => ran(change(Run::new())),
+            Held::Layer(Some(l)) => {
+                let run = change(Run::new()).hook(Hook::AttnOut(l), own);
+                ran(run.hook(Hook::MlpOut(l), own))
+            }
+            Held::Linear { patterns } => {
+                let pre = Rc::new(RefCell::new(HashMap::new()));
+                let met = Rc::clone(&pre);
+                let keep = move |value: &mut Tensor<f64>, hook: Hook| {
+                    met.borrow_mut().insert(hook, value.clone());
+                };
+                // What goes into the neurons now, times what their function had of it, less half of what both of two
+                // factors would change.
+                let neurons = move |value: &mut Tensor<f64>, hook: Hook| {
+                    let Hook::Post(l) = hook else {
+                        panic!("{hook}")
+                    };
+                    let (met, clean) = (pre.borrow(), &self.clean[hook]);
+                    let (now, then) = (&met[&Hook::Pre(l)], &self.clean[Hook::Pre(l)]);
+                    let gated = met.get(&Hook::PreLinear(l));
+                    for i in 0..value.len() {
+                        let (x, x0, y0) = (now.data()[i], then.data()[i], clean.data()[i]);
+                        value.data_mut()[i] = match gated {
+                            None => x * y0 / x0,
+                            Some(gated) => {
+                                let (u, u0) =
+                                    (gated.data()[i], self.clean[Hook::PreLinear(l)].data()[i]);
+                                y0 + 0.5 * (y0 * (x - x0) / x0 + y0 * (u - u0) / u0)
+                            }
+                        };
+                    }
+                };
+                let mut run = Run::new()
+                    .hook("*hook_scale", own)
+                    .hook("*hook_pre", keep.clone());
+                if self.model.config().gated() {
+                    run = run.hook("*hook_pre_linear", keep);
+                }
+                run = run.hook("*hook_post", neurons);
+                if patterns {
+                    run = run.hook("*hook_pattern", own);
+                }
+                let done = self.model.run(&self.task.clean, change(run)).unwrap();
+                (done.logits, done.cache)
+            }
+        }
+    }
+
+    /// The metric of each sequence, where a receiver sees `share` of what a sender writes otherwise in the corrupted run:
+    /// the receiver's value is made in a run on that stream, and put into the clean one.
+    fn each(&self, from: Sender, to: Receiver, share: f64) -> Vec<f64> {
+        let (model, c) = (self.model, self.model.config());
+        let mends =
+            matches!(self.held, Held::Layer(_)) && matches!(to, Receiver::Q(_) | Receiver::K(_));
+        let (own, other) = (
+            written(model, self.clean, from),
+            written(model, self.corrupt, from),
+        );
+        let differences = other.data().iter().zip(own.data());
+        let seen = if mends { 1.0 } else { share };
+        let by: Vec<f64> = differences.map(|(b, a)| seen * (b - a)).collect();
+        let add = |value: &mut Tensor<f64>, _: Hook| {
+            value
+                .data_mut()
+                .iter_mut()
+                .zip(&by)
+                .for_each(|(x, by)| *x += by);
+        };
+        let sequential = c.hooks().contains(&Hook::ResidMid(0));
+        let has = |hook: Hook| c.hooks().contains(&hook);
+        let first = |hooks: [Hook; 3]| *hooks.iter().find(|&&hook| has(hook)).unwrap();
+        let logits = match to {
+            Receiver::Logits => self.run(|run| run.hook(c.end_of_stream(), add)).0,
+            Receiver::Mlp(l) => {
+                let stream = if sequential {
+                    Hook::ResidMid(l)
+                } else {
+                    Hook::ResidPre(l)
+                };
+                // The layer itself is never held where its own neurons read.
+                let (_, seen) = self.run(|run| run.hook(stream, add).cache(Hook::MlpOut(l)));
+                let set = |value: &mut Tensor<f64>, _: Hook| *value = seen[Hook::MlpOut(l)].clone();
+                self.run(|run| run.hook(Hook::MlpOut(l), set)).0
+            }
+            Receiver::Q(head) | Receiver::K(head) | Receiver::V(head) => {
+                let (l, h) = (head.layer, head.head);
+                // As attention reads it.
+                let (input, own) = match to {
+                    Receiver::Q(_) => (
+                        first([Hook::RotQ(l), Hook::Normalized(NormSite::Q(l)), Hook::Q(l)]),
+                        h,
+                    ),
+                    Receiver::K(_) => (
+                        first([Hook::RotK(l), Hook::Normalized(NormSite::K(l)), Hook::K(l)]),
+                        c.group(h),
+                    ),
+                    _ => (Hook::V(l), c.group(h)),
+                };
+                let (_, seen) = self.run(|run| run.hook(Hook::ResidPre(l), add).cache(input));
+                // Of keys and values that heads share, what this one makes of them alone.
+                let set =
+                    |value: &mut Tensor<f64>, hook: Hook| set_head(value, &seen[hook], own, 2);
+                let (_, mut mixed) = self.run(|run| run.hook(input, set).cache(Hook::Z(l)));
+                if mends {
+                    let (all, clean) = (mixed[Hook::Z(l)].clone(), &self.clean[Hook::Z(l)]);
+                    let values = all.data().iter().zip(clean.data());
+                    let some = values.map(|(z, z0)| z0 + share * (z - z0)).collect();
+                    let some = Tensor::from_vec(all.shape(), some);
+                    mixed = Cache::new(vec![(Hook::Z(l), some)]);
+                }
+                let set = |value: &mut Tensor<f64>, hook: Hook| set_head(value, &mixed[hook], h, 2);
+                self.run(|run| run.hook(Hook::Z(l), set)).0
+            }
+        };
+        self.task.read_each(&logits)
+    }
+
+    /// What each sequence's metric changes by for so small a share of an edge, by a central difference, and how far that
+    /// may be off.
+    fn slopes(&self, from: Sender, to: Receiver) -> Vec<(f64, f64)> {
+        let rounding = self.task.rounding(self.model);
+        let h = rounding.cbrt();
+        let at = |t| self.each(from, to, t);
+        let slope = |h: f64| {
+            let ends = at(h).into_iter().zip(at(-h));
+            ends.map(|(a, b)| (a - b) / (2.0 * h)).collect::<Vec<f64>>()
+        };
+        // What halving changes is three quarters of what a central difference errs by.
+        let pairs = slope(h).into_iter().zip(slope(h / 2.0));
+        pairs
+            .map(|(one, half)| (half, 2.0 * (one - half).abs() + 2.0 * rounding / h))
+            .collect()
+    }
+}
+
+/// The metric of a whole run with closures, with an edge patched.
 fn with_closures(
     model: &Model<f64>,
     task: &Task,
     (clean, corrupt): (&Cache<f64>, &Cache<f64>),
     (from, to): (Sender, Receiver),
-    share: f64,
 ) -> f64 {
-    let c = model.config();
-    let (own, other) = (written(model, clean, from), written(model, corrupt, from));
-    let differences = other.data().iter().zip(own.data());
-    let by: Vec<f64> = differences.map(|(b, a)| share * (b - a)).collect();
-    let add = |value: &mut Tensor<f64>, _: Hook| {
-        value
-            .data_mut()
-            .iter_mut()
-            .zip(&by)
-            .for_each(|(x, by)| *x += by);
+    let held = Held::Nothing;
+    let closures = Closures {
+        model,
+        task,
+        clean,
+        corrupt,
+        held,
     };
-    let sequential = c.hooks().contains(&Hook::ResidMid(0));
-    let has = |hook: Hook| c.hooks().contains(&hook);
-    let first = |hooks: [Hook; 3]| *hooks.iter().find(|&&hook| has(hook)).unwrap();
-    let run = |run: Run<'_, f64>| model.run(&task.clean, run).unwrap();
-    let logits = match to {
-        Receiver::Logits => run(Run::new().hook(c.end_of_stream(), add)).logits,
-        Receiver::Mlp(l) => {
-            let stream = if sequential {
-                Hook::ResidMid(l)
-            } else {
-                Hook::ResidPre(l)
-            };
-            let seen = run(Run::new().hook(stream, add).cache(Hook::MlpOut(l))).cache;
-            let set = |value: &mut Tensor<f64>, _: Hook| *value = seen[Hook::MlpOut(l)].clone();
-            run(Run::new().hook(Hook::MlpOut(l), set)).logits
-        }
-        Receiver::Q(head) | Receiver::K(head) | Receiver::V(head) => {
-            let (l, h) = (head.layer, head.head);
-            // As attention reads it.
-            let (input, own) = match to {
-                Receiver::Q(_) => (
-                    first([Hook::RotQ(l), Hook::Normalized(NormSite::Q(l)), Hook::Q(l)]),
-                    h,
-                ),
-                Receiver::K(_) => (
-                    first([Hook::RotK(l), Hook::Normalized(NormSite::K(l)), Hook::K(l)]),
-                    c.group(h),
-                ),
-                _ => (Hook::V(l), c.group(h)),
-            };
-            let seen = run(Run::new().hook(Hook::ResidPre(l), add).cache(input)).cache;
-            // Of keys and values that heads share, what this one makes of them alone.
-            let set = |value: &mut Tensor<f64>, hook: Hook| set_head(value, &seen[hook], own, 2);
-            let mixed = run(Run::new().hook(input, set).cache(Hook::Z(l))).cache;
-            let set = |value: &mut Tensor<f64>, hook: Hook| set_head(value, &mixed[hook], h, 2);
-            run(Run::new().hook(Hook::Z(l), set)).logits
-        }
-    };
-    task.read(&logits)
+    mean(&closures.each(from, to, 1.0))
 }
 
 fn everything(model: &Model<f64>, tokens: &Tokens) -> Cache<f64> {
@@ -198,7 +333,7 @@ fn exact_effects_are_those_of_whole_runs_with_closures() {
         let (mut largest, mut farthest) = (0f64, 0f64);
         for (edge, effect) in edges.graph().edges().zip(&found) {
             let ends = (&clean, &corrupt);
-            let expected = with_closures(&model, &task, ends, (edge.from, edge.to), 1.0) - whole;
+            let expected = with_closures(&model, &task, ends, (edge.from, edge.to)) - whole;
             let off = (effect - expected).abs();
             assert!(
                 off <= bound,
@@ -252,6 +387,52 @@ fn circuits_of_all_edges_none_and_all_but_one_are_runs_that_are_known() {
     }
 }
 
+/// Scores beside what closures say of every fifth edge, so that each kind comes by: the value, and how far it may be off.
+fn scores_beside(
+    model: &Model<f64>,
+    name: &str,
+    at: Attribution,
+    of: impl Fn(&Closures<'_>, Edge) -> (f64, f64),
+) {
+    let task = Task::of(model);
+    let edges = task.edges(model);
+    let found = edges.attribution(at).unwrap();
+    let (clean, corrupt) = (
+        everything(model, &task.clean),
+        everything(model, &task.corrupt),
+    );
+    let closures = Closures {
+        model,
+        task: &task,
+        clean: &clean,
+        corrupt: &corrupt,
+        held: Held::Nothing,
+    };
+    let (mut largest, mut loosest) = (0f64, 0f64);
+    for i in (0..found.len()).step_by(5) {
+        let edge = edges.graph().edge(i);
+        let (expected, bound) = of(&closures, edge);
+        let off = (found[i] - expected).abs();
+        assert!(
+            off <= bound,
+            "{name}, {at:?}, {edge}: {} {expected}, {off:e} > {bound:e}",
+            found[i]
+        );
+        (largest, loosest) = (largest.max(expected.abs()), loosest.max(bound));
+    }
+    assert!(
+        largest > 1e3 * loosest,
+        "{name}: nothing is seen of {largest:e} within {loosest:e}"
+    );
+}
+
+/// The mean of numbers that are known so far.
+fn mean_of(values: &[(f64, f64)]) -> (f64, f64) {
+    let mean =
+        |of: fn(&(f64, f64)) -> f64| values.iter().map(of).sum::<f64>() / values.len() as f64;
+    (mean(|v| v.0), mean(|v| v.1))
+}
+
 /// The derivative of the metric along each edge's patch, beside differences of whole runs with closures.
 #[test]
 fn attribution_patching_is_the_derivative_along_the_patch() {
@@ -259,31 +440,80 @@ fn attribution_patching_is_the_derivative_along_the_patch() {
         let Some(model) = two_layers(name) else {
             return;
         };
-        let task = Task::of(&model);
-        let edges = task.edges(&model);
-        let found = edges.attribution(Attribution::Eap).unwrap();
-        let (clean, corrupt) = (
-            everything(&model, &task.clean),
-            everything(&model, &task.corrupt),
-        );
-        let rounding = task.rounding(&model);
-        let h = rounding.cbrt();
-        // Every fifth, so that each kind comes by.
-        for i in (0..found.len()).step_by(5) {
-            let edge = edges.graph().edge(i);
-            let at = |t| with_closures(&model, &task, (&clean, &corrupt), (edge.from, edge.to), t);
-            let slope = |h: f64| (at(h) - at(-h)) / (2.0 * h);
-            let (one, half) = (slope(h), slope(h / 2.0));
-            // What halving changes is three quarters of what a central difference errs by.
-            let bound = 2.0 * (one - half).abs() + 2.0 * rounding / h;
-            let off = (found[i] - half).abs();
-            assert!(
-                off <= bound,
-                "{name} {edge}: {} {half}, {off:e} > {bound:e}",
-                found[i]
+        scores_beside(&model, name, Attribution::Eap, |closures, edge| {
+            mean_of(&closures.slopes(edge.from, edge.to))
+        });
+    }
+}
+
+/// The same of a model that relevance is passed back in: linear at the clean run, but for attention where it is not held.
+#[test]
+fn relevance_patching_is_the_derivative_of_a_linear_model() {
+    for name in FAMILIES {
+        let Some(model) = two_layers(name) else {
+            return;
+        };
+        for hold_patterns in [true, false] {
+            let held = Held::Linear {
+                patterns: hold_patterns,
+            };
+            scores_beside(
+                &model,
+                name,
+                Attribution::Relp { hold_patterns },
+                |closures, edge| {
+                    let closures = Closures { held, ..*closures };
+                    mean_of(&closures.slopes(edge.from, edge.to))
+                },
             );
         }
     }
+}
+
+/// Sizes of derivatives along what the head mixes otherwise, with what a layer writes held in runs with closures; averaged
+/// over the layers but the receiver's own.
+#[test]
+fn atp_star_is_the_mean_of_derivatives_with_layers_held() {
+    // Three layers of each take long: every other family has all kinds of blocks.
+    for name in FAMILIES.into_iter().step_by(2) {
+        let Some(model) = first_layers(name, 3) else {
+            return;
+        };
+        scores_beside(&model, name, Attribution::AtpStar, |closures, edge| {
+            let own = match edge.to {
+                Receiver::Q(head) | Receiver::K(head) | Receiver::V(head) => Some(head.layer),
+                Receiver::Mlp(l) => Some(l),
+                Receiver::Logits => None,
+            };
+            let sizes: Vec<(f64, f64)> = (0..3)
+                .filter(|&l| own != Some(l))
+                .flat_map(|l| {
+                    let held = Held::Layer(Some(l));
+                    Closures { held, ..*closures }.slopes(edge.from, edge.to)
+                })
+                .map(|(slope, bound)| (slope.abs(), bound))
+                .collect();
+            mean_of(&sizes)
+        });
+    }
+}
+
+/// In a model of one layer there is no other to leave out: derivatives as they are, and of queries and keys along what the
+/// head mixes otherwise.
+#[test]
+fn atp_star_of_one_layer_leaves_none_out() {
+    let Some(model) = first_layers("gpt2", 1) else {
+        return;
+    };
+    scores_beside(&model, "gpt2", Attribution::AtpStar, |closures, edge| {
+        let held = Held::Layer(None);
+        let slopes = Closures { held, ..*closures }.slopes(edge.from, edge.to);
+        let sizes: Vec<(f64, f64)> = slopes
+            .into_iter()
+            .map(|(x, bound)| (x.abs(), bound))
+            .collect();
+        mean_of(&sizes)
+    });
 }
 
 /// A shard's work, broken off and gone on from what was kept, merged: the bits of the whole.
@@ -420,21 +650,20 @@ fn the_constructed_circuits_come_first() {
             }
         }
         assert_eq!(first(&exact), known.len());
+        // How many of the five come first, with learned positions and with rotary ones: docs/edges.md tells it.
+        let relp = |hold_patterns| Attribution::Relp { hold_patterns };
         let methods = [
-            ("EAP", Attribution::Eap),
-            ("EAP-IG by inputs", Attribution::Inputs { steps: 16 }),
-            (
-                "EAP-IG by activations",
-                Attribution::Activations { steps: 16 },
-            ),
+            (Attribution::Eap, [3, 3]),
+            (Attribution::Inputs { steps: 16 }, [5, 4]),
+            (Attribution::Activations { steps: 16 }, [5, 3]),
+            (Attribution::AtpStar, [4, 4]),
+            (relp(true), [3, 3]),
+            (relp(false), [5, 5]),
         ];
-        for (method, at) in methods {
+        for (at, found) in methods {
             let scores = edges.attribution(at).unwrap();
-            eprintln!(
-                "{name}, {method}: {} of {} first",
-                first(&scores),
-                known.len()
-            );
+            let expected = found[usize::from(name == "rotary")];
+            assert_eq!(first(&scores), expected, "{name}, {at:?}");
         }
     }
 }

@@ -22,6 +22,14 @@ pub enum Method {
     EapIg,
     /// With integrated gradients, on the way of each component's output
     EapIgActivations,
+    /// Derivatives by exactly patched attention, and the mean of their sizes with each layer left out
+    #[serde(rename = "atp*")]
+    #[value(name = "atp*")]
+    AtpStar,
+    /// Relevance patching: norms, patterns and functions are linear, as they stand in the clean run
+    Relp,
+    /// The same, with the derivatives of attention
+    RelpQk,
 }
 
 /// What was asked.

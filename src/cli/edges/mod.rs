@@ -94,6 +94,15 @@ fn edges<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
         (Method::EapIgActivations, steps) => {
             (Some(Attribution::Activations { steps }), Some(steps))
         }
+        (Method::AtpStar, _) => (Some(Attribution::AtpStar), None),
+        (Method::Relp, _) => {
+            let hold_patterns = true;
+            (Some(Attribution::Relp { hold_patterns }), None)
+        }
+        (Method::RelpQk, _) => {
+            let hold_patterns = false;
+            (Some(Attribution::Relp { hold_patterns }), None)
+        }
     };
     let [clean, corrupted] = edges.ends()?;
     let found = Found {

@@ -70,6 +70,9 @@ impl EdgeFile {
             Method::Eap => "by edge attribution patching",
             Method::EapIg => "by EAP-IG (inputs)",
             Method::EapIgActivations => "by EAP-IG (activations)",
+            Method::AtpStar => "sizes by AtP*",
+            Method::Relp => "by RelP",
+            Method::RelpQk => "by RelP, attention by its derivatives",
         };
         let pairs = if task.batch == 1 { "pair" } else { "pairs" };
         let mut said = format!(
@@ -113,9 +116,17 @@ impl EdgeFile {
             .scores()
             .filter_map(|(edge, score)| Some((edge, score?)))
             .collect();
+        // Scores of no sign are compared with sizes.
+        let exact = |edge: &str| {
+            let exact = known.get(edge).copied();
+            match self.found.request.method {
+                Method::AtpStar => exact.map(f64::abs),
+                _ => exact,
+            }
+        };
         let pairs: Vec<(&str, f64, f64)> = self
             .scores()
-            .filter_map(|(edge, score)| Some((edge, score?, *known.get(edge)?)))
+            .filter_map(|(edge, score)| Some((edge, score?, exact(edge)?)))
             .collect();
         let worst = pairs
             .iter()
