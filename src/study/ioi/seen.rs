@@ -320,9 +320,11 @@ fn copies<T: Scalar>(
         let mut found = [0usize; 2];
         for (i, &[io, _]) in prompts.names.iter().enumerate() {
             let row = logits.slice(&[i]);
-            let beyond = |is: fn(&T, &T) -> bool| row.iter().filter(|x| is(x, &row[io])).count();
-            found[0] += usize::from(beyond(|x, own| x > own) < TOP);
-            found[1] += usize::from(beyond(|x, own| x < own) < TOP);
+            // Of equal logits none is before another: a head that writes to no logit does not copy.
+            let beyond =
+                |is: fn(&T, &T) -> bool| row.iter().filter(|x| is(x, &row[io])).count() - 1;
+            found[0] += usize::from(beyond(|x, own| x >= own) < TOP);
+            found[1] += usize::from(beyond(|x, own| x <= own) < TOP);
         }
         let [copies, suppresses] = found.map(|n| n as f64 / all.len() as f64);
         Ok(Copies { copies, suppresses })

@@ -7,7 +7,7 @@ use crate::names::Head;
 use crate::study::ioi::{IoiStudy, Role, STEPS, TARGET};
 use crate::study::words::{number, percent};
 use crate::study::{
-    Axis, Chart, Conclusion, Diagram, Draw, HeatMap, Picture, Scale, Series, Step, Table, XyPlot,
+    Chart, Conclusion, Diagram, Draw, HeatMap, Picture, Scale, Series, Step, Table, XyPlot,
 };
 use std::collections::BTreeMap;
 
