@@ -14,7 +14,7 @@ use crate::tensor::Scalar;
 use faer::Mat;
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
-use rand::seq::index::sample;
+use rand::seq::SliceRandom;
 use serde::Serialize;
 
 /// How much induction heads read of earlier heads by one of their inputs.
@@ -163,7 +163,8 @@ impl Matching {
         };
         let mut rng = ChaCha8Rng::seed_from_u64(0);
         let n = SAMPLE.min(c.d_vocab);
-        let drawn: Vec<usize> = sample(&mut rng, c.d_vocab, n).into_vec();
+        let mut all: Vec<usize> = (0..c.d_vocab).collect();
+        let (drawn, _) = all.partial_shuffle(&mut rng, n);
         let W_E = circuits.W_E();
         let rows = Mat::from_fn(n, c.d_model, |i, j| W_E[(drawn[i], j)]);
         let mut found = Vec::new();
