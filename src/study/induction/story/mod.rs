@@ -7,7 +7,7 @@ mod weights;
 use super::InductionStudy;
 use crate::names::Head;
 use crate::study::words::number;
-use crate::study::{Axis, Chart, Conclusion, Draw, HeatMap, Picture, Series, Step, Story, XyPlot};
+use crate::study::{Chart, Conclusion, Draw, HeatMap, Picture, Series, Step, Story, XyPlot};
 use serde_json::json;
 
 impl InductionStudy {
@@ -108,11 +108,7 @@ impl InductionStudy {
     }
 
     fn map(&self, of: impl Fn(usize) -> f64, marked: &[Head]) -> HeatMap {
-        let c = &self.config;
-        let values: Vec<f64> = (0..self.heads.len()).map(of).collect();
-        let rows = Axis::new("layer", 0..c.n_layers);
-        let map = HeatMap::new("", rows, Axis::new("head", 0..c.n_heads), &values);
-        map.marked(marked.iter().map(|h| [h.layer, h.head]))
+        HeatMap::of_heads("", &self.config, of, marked)
     }
 }
 

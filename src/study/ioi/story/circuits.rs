@@ -170,7 +170,7 @@ impl IoiStudy {
             Some(diagram) => step.picture(
                 Picture::new("diagram", "The roles, and what passes between them", diagram).caption(
                     "An arrow is the sum of the effects of all edges between two roles' heads, by derivatives, as a share of the logit \
-                     difference; those of at least 1% are drawn.",
+                     difference; those of at least 2% are drawn.",
                 ),
             ),
         }
@@ -196,20 +196,19 @@ impl IoiStudy {
     /// Roles as boxes, and what edges between them add up to.
     fn diagram(&self) -> Option<Diagram> {
         /// The least share that is drawn.
-        const DRAWN: f64 = 0.01;
+        const DRAWN: f64 = 0.02;
         // A head with several roles stands for the first of them.
         let role = |head: Head| self.roles.of_head(head).first().copied();
         let mut sums: BTreeMap<(usize, usize), f64> = BTreeMap::new();
-        // Boxes: the embeddings, the roles, the logits.
+        // Boxes: the roles, the logits.
         let boxes = [
-            ("names", 0, 0),
-            (Role::PreviousToken.name(), 1, 0),
-            (Role::DuplicateToken.name(), 2, 1),
-            (Role::Induction.name(), 2, 0),
-            (Role::SInhibition.name(), 3, 0),
-            (Role::NameMover.name(), 4, 0),
-            (Role::NegativeNameMover.name(), 4, 1),
-            ("logits", 5, 0),
+            (Role::PreviousToken.name(), 0, 0),
+            (Role::DuplicateToken.name(), 1, 1),
+            (Role::Induction.name(), 1, 0),
+            (Role::SInhibition.name(), 2, 0),
+            (Role::NameMover.name(), 3, 0),
+            (Role::NegativeNameMover.name(), 3, 1),
+            ("logits", 4, 0),
         ];
         let place = |role: Role| {
             boxes
@@ -219,9 +218,8 @@ impl IoiStudy {
         };
         for (edge, score) in self.circuits.graph.edges().zip(&self.circuits.scores) {
             let from = match edge.from {
-                Sender::Input => Some(0),
                 Sender::Head(head) => role(head).map(place),
-                Sender::Mlp(_) => None,
+                Sender::Input | Sender::Mlp(_) => None,
             };
             let to = match edge.to {
                 Receiver::Q(head) | Receiver::K(head) | Receiver::V(head) => role(head).map(place),

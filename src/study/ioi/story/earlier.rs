@@ -1,6 +1,6 @@
 //! How it is known that a name is repeated.
 
-use super::{heads, listed, maps};
+use super::{heads_do, listed, maps};
 use crate::study::ioi::{IoiStudy, LOOKS, MATTERS, Place, Role};
 use crate::study::words::percent;
 use crate::study::{Conclusion, Picture, Scale, Step, Table};
@@ -53,13 +53,13 @@ impl IoiStudy {
             .collect();
         let because = match own.is_empty() {
             true => format!(
-                "{} look from {from} at {to}, and none of them matters there by {} of the difference",
-                heads(looking.len()),
+                "{} look from {from} at {to}, none of which matters there by {} of the difference",
+                looking.len(),
                 percent(MATTERS)
             ),
             false => format!(
-                "{} do, and matter there: {}",
-                heads(own.len()),
+                "{}, and matter there: {}",
+                heads_do(own.len()),
                 listed(&own)
             ),
         };

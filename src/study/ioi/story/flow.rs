@@ -31,20 +31,13 @@ impl IoiStudy {
                     .into()
             }
         };
-        let names = Place::ALL.map(Place::name);
-        let values: Vec<f64> = self
-            .patching
-            .stream
-            .iter()
-            .flatten()
-            .map(|&x| self.share(x))
-            .collect();
-        let map = HeatMap::new(
-            "",
-            Axis::new("before layer", 0..n),
-            Axis::new("place", names),
-            &values,
-        );
+        let places = Axis::new("place", Place::ALL.map(Place::name));
+        let values = Place::ALL.into_iter().flat_map(|place| {
+            let at = move |l: usize| self.share(self.patching.stream[l][place as usize]);
+            (0..n).map(at)
+        });
+        let values: Vec<f64> = values.collect();
+        let map = HeatMap::new("", places, Axis::new("before layer", 0..n), &values);
         Step::new(
             "flow",
             "From the names to the end",

@@ -1,6 +1,6 @@
 //! What keeps name movers from the subject.
 
-use super::{heads, listed, maps};
+use super::{heads_do, listed, maps};
 use crate::study::ioi::{IoiStudy, LOOKS, MATTERS, MOVERS, Role};
 use crate::study::words::percent;
 use crate::study::{Conclusion, Number, Picture, Scale, Step, Table};
@@ -25,8 +25,8 @@ impl IoiStudy {
             false => {
                 let sum: f64 = own.iter().map(|&h| -upon(self.index(h))).sum();
                 format!(
-                    "{} do: {}; their edges into the queries of {} are {} of the difference in sum",
-                    heads(own.len()),
+                    "{}: {}; their edges into the queries of {} are {} of the difference in sum",
+                    heads_do(own.len()),
                     listed(&own),
                     listed(&self.exact.movers),
                     percent(sum)

@@ -10,7 +10,7 @@ mod movers;
 use super::{IoiStudy, Role};
 use crate::names::Head;
 use crate::study::words::{number, percent};
-use crate::study::{Axis, Chart, HeatMap, Number, Scale, Story};
+use crate::study::{Chart, HeatMap, Number, Scale, Story};
 use serde_json::json;
 
 impl IoiStudy {
@@ -126,6 +126,7 @@ impl IoiStudy {
             let id = format!("roles.{}", role.name().replace([' ', '-'], "_"));
             story.figure(&id, words(&self.roles.of(role)));
         }
+        story.figure("suppressors", words(&self.suppressors()));
         story.figure("movers.attention", self.movers_look());
         story.figure("movers.copies", self.mean_copies(Role::NameMover));
         story.figure("copies.mean", self.mean_over_heads(|c| c.copies));
@@ -169,13 +170,9 @@ impl IoiStudy {
         each.chunks_exact(self.config.n_heads).collect()
     }
 
-    /// A number of every head as a map of layers by heads.
+    /// A number of every head as a map.
     fn map(&self, title: &str, of: impl Fn(usize) -> f64, marked: &[Head]) -> HeatMap {
-        let c = &self.config;
-        let values: Vec<f64> = (0..self.heads.len()).map(of).collect();
-        let rows = Axis::new("layer", 0..c.n_layers);
-        let map = HeatMap::new(title, rows, Axis::new("head", 0..c.n_heads), &values);
-        map.marked(marked.iter().map(|h| [h.layer, h.head]))
+        HeatMap::of_heads(title, &self.config, of, marked)
     }
 
     /// A share of the logit difference.
@@ -204,11 +201,10 @@ fn listed(heads: &[Head]) -> String {
     all.join(", ")
 }
 
-/// So many heads, in words.
-fn heads(n: usize) -> String {
+/// So many heads do, in words.
+fn heads_do(n: usize) -> String {
     match n {
-        0 => "no head".into(),
-        1 => "1 head".into(),
-        n => format!("{n} heads"),
+        1 => "1 head does".into(),
+        n => format!("{n} heads do"),
     }
 }

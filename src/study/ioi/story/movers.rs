@@ -1,6 +1,6 @@
 //! What writes the answer: name movers and negative ones; and what happens without them.
 
-use super::{heads, listed, maps};
+use super::{heads_do, listed, maps};
 use crate::names::Head;
 use crate::study::correlation::correlation;
 use crate::study::ioi::{COPIES, Copies, IoiStudy, LOOKS, MATTERS, Role};
@@ -58,6 +58,16 @@ impl IoiStudy {
             y: "adds to the logit difference".into(),
             bars: vec![Bar::new("heads", &by_layer), Bar::new("neurons", &d.mlps)],
         };
+        let suppressors = self.suppressors();
+        let of_suppressors = match suppressors.is_empty() {
+            true => "No head looks from END at the subject more than at IO and writes against what it sees.".into(),
+            false => format!(
+                "Heads that the published circuit has not look from END at the subject more than at IO, and suppress what they see, so \
+                 that the other name is left: {}. They add {} of the difference.",
+                listed(&suppressors),
+                percent(self.added_by(&suppressors))
+            ),
+        };
         Step::new(
             "direct",
             "What writes the answer",
@@ -76,6 +86,7 @@ impl IoiStudy {
             "The logit difference is a sum: of what each head and each layer's neurons add to it directly, through the last norm at \
              the run's own scale. A head's part is a sum again, over the positions that it takes it from.",
         )
+        .text(of_suppressors)
         .table(table)
         .picture(Picture::new("direct-layers", "What each layer adds directly", Chart::Bars(vec![bars])))
         .picture(Picture::new(
@@ -94,8 +105,8 @@ impl IoiStudy {
                 percent(MATTERS)
             ),
             false => format!(
-                "{} do: {}; they add {} of the difference",
-                heads(movers.len()),
+                "{}: {}; they add {} of the difference",
+                heads_do(movers.len()),
                 listed(&movers),
                 percent(self.added_by(&movers))
             ),
@@ -159,8 +170,8 @@ impl IoiStudy {
                 percent(MATTERS)
             ),
             false => format!(
-                "{} do: {}; they take {} of the difference",
-                heads(own.len()),
+                "{}: {}; they take {} of the difference",
+                heads_do(own.len()),
                 listed(&own),
                 percent(-self.added_by(&own))
             ),
@@ -215,6 +226,24 @@ impl IoiStudy {
             "The name movers write at END what they write in the corrupted prompts' runs; all that comes after them is computed anew. \
              An edge into the logits is patched with nothing computed anew but the logits.",
         )
+    }
+
+    /// Heads that the published circuit has not: they look from the end at the subject and write against it, so that the
+    /// other name is left. The strongest first.
+    pub(super) fn suppressors(&self) -> Vec<Head> {
+        let direct = |h: &Head| self.share(self.seen.direct.heads[self.index(*h)]);
+        let is_one = |h: &&Head| {
+            let i = self.index(**h);
+            let looks = self.seen.looks[i];
+            let at_s = looks.end_s1 + looks.end_s2;
+            at_s >= LOOKS
+                && at_s > looks.end_io
+                && self.seen.copies[i].suppresses >= COPIES
+                && direct(h) >= MATTERS
+        };
+        let mut all: Vec<Head> = self.heads.iter().filter(is_one).copied().collect();
+        all.sort_by(|a, b| direct(b).total_cmp(&direct(a)));
+        all
     }
 
     /// What heads add, as a share of the logit difference.
