@@ -105,15 +105,15 @@ impl IoiStudy {
             ),
         )
         .text("The logit lens: what the model's own end would make of the stream at END behind each layer.")
-        .picture(
-            Picture::new(
-                "lens",
-                "The logit difference, were each layer the last",
-                Chart::Xy(vec![
-                    plot("", "logit difference", &lens.logit_diff),
-                    plot("", "share of prompts with IO above S", &lens.accuracy),
-                ]),
-            ),
-        )
+        .picture(Picture::new(
+            "lens",
+            "The logit difference, were each layer the last",
+            Chart::Xy(vec![plot("", "logit difference", &lens.logit_diff)]),
+        ))
+        .picture(Picture::new(
+            "lens-accuracy",
+            "The share of prompts with IO above S, were each layer the last",
+            Chart::Xy(vec![plot("", "share of prompts", &lens.accuracy)]),
+        ))
     }
 }
