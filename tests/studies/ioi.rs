@@ -205,7 +205,7 @@ fn naive(model: &Model<f64>, p: &Prompts, hook: Hook, change: &dyn Fn(&mut Tenso
 /// Two ways to compute a mean of logit differences of this model differ by roundings: so many of them of so large numbers.
 fn tolerance(model: &Model<f64>) -> f64 {
     let c = model.config();
-    let sums = c.n_layers * (2 * c.d_model + c.d_mlp() + c.n_ctx) + c.d_model;
+    let sums = c.n_layers * (2 * c.d_model + c.d_mlp().unwrap_or(0) + c.n_ctx) + c.d_model;
     let largest = model
         .weights()
         .tensors()
