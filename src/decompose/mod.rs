@@ -2,6 +2,7 @@
 //! component and by source, the logit lens, the paths through the heads, how the heads compose and what they are known
 //! by; and what tells classes apart.
 
+mod alone;
 mod and_gate;
 mod bilinear;
 mod boundary;
@@ -20,6 +21,7 @@ mod summary;
 mod token_circuits;
 mod turned;
 
+pub use alone::written_alone;
 pub use and_gate::{AndGate, and_gate};
 pub use bilinear::{QuadraticForm, bilinear_form};
 pub use boundary::{Boundary, Threshold, best_threshold};

@@ -173,6 +173,31 @@ impl<T: Scalar> Edges<'_, T> {
         Ok(())
     }
 
+    /// The effects of the edges into some receivers alone, averaged over the pairs: of each receiver those of its edges, in
+    /// the order of their senders.
+    ///
+    /// # Errors
+    /// As [`Edges::exact`]; and when the graph has no such receiver.
+    pub fn exact_into(&self, receivers: &[Receiver]) -> Result<Vec<Vec<f64>>> {
+        let number = |&receiver: &Receiver| {
+            let r = self.graph.receiver(receiver);
+            r.ok_or_else(|| Error::NotInModel(format!("receiver {receiver}")))
+        };
+        let numbers: Vec<usize> = receivers.iter().map(number).collect::<Result<_>>()?;
+        let edges = |&r: &usize| vec![0.0; self.graph.edges_to(r).len()];
+        let mut means: Vec<Vec<f64>> = numbers.iter().map(edges).collect();
+        let share = 1.0 / self.pairs() as f64;
+        for p in 0..self.pairs() {
+            let positions = self.positions(p..p + 1);
+            let pair = self.pair(p, &positions)?;
+            for (means, effects) in means.iter_mut().zip(self.effects_on(p, &pair, &numbers)) {
+                let means = means.iter_mut().zip(effects);
+                means.for_each(|(mean, x)| *mean += share * x);
+            }
+        }
+        Ok(means)
+    }
+
     /// A pair's runs, and what is kept of them.
     pub(super) fn pair<'e>(&self, p: usize, positions: &'e [usize]) -> Result<Pair<'e, T>> {
         let (clean, corrupt) = (self.clean.slice(p, 1), self.corrupt.slice(p, 1));

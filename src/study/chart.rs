@@ -3,6 +3,8 @@
 //! Nothing here bins, averages or takes quartiles: a study does that, and the numbers are kept.
 
 use super::Number;
+use crate::model::Config;
+use crate::names::Head;
 use serde::{Deserialize, Serialize};
 
 /// Charts of one kind, side by side, on common scales.
@@ -99,6 +101,26 @@ impl HeatMap {
     pub fn marked(mut self, cells: impl IntoIterator<Item = [usize; 2]>) -> Self {
         self.marked.extend(cells);
         self
+    }
+
+    /// A number of every head of a model, numbered layer by layer: heads from the top, layers from the left, as there are
+    /// more of these. Some heads have a frame.
+    pub(super) fn of_heads(
+        title: &str,
+        config: &Config,
+        of: impl Fn(usize) -> f64,
+        marked: &[Head],
+    ) -> Self {
+        let (layers, heads) = (config.n_layers, config.n_heads);
+        let rows = (0..heads).flat_map(|head| (0..layers).map(move |layer| layer * heads + head));
+        let values: Vec<f64> = rows.map(of).collect();
+        let map = HeatMap::new(
+            title,
+            Axis::new("head", 0..heads),
+            Axis::new("layer", 0..layers),
+            &values,
+        );
+        map.marked(marked.iter().map(|h| [h.head, h.layer]))
     }
 }
 

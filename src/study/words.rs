@@ -9,11 +9,12 @@ pub(super) fn number(x: f64) -> String {
 
 /// A share in percent: `97.7%`, with as many digits as tell it from all and none.
 pub(super) fn percent(share: f64) -> String {
-    let percent = 100.0 * share;
+    // Not `-0`.
+    let percent = 100.0 * share + 0.0;
     if percent == 0.0 || percent == 100.0 {
         return format!("{percent:.0}%");
     }
-    let from_ends = percent.min(100.0 - percent);
+    let from_ends = percent.abs().min((100.0 - percent).abs());
     let digits = (1..6).find(|&d| from_ends >= 0.5 * 0.1f64.powi(d));
     format!("{percent:.*}%", digits.unwrap_or(6) as usize)
 }
@@ -34,6 +35,11 @@ mod tests {
         assert_eq!(
             said,
             ["0%", "0.001%", "50.0%", "97.7%", "99.96%", "99.99%", "100%"]
+        );
+        // More than all, and less than none.
+        assert_eq!(
+            [1.226, -0.0, -0.42].map(percent),
+            ["122.6%", "0%", "-42.0%"]
         );
     }
 }

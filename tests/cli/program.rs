@@ -92,13 +92,18 @@ pub const WORDS: [&str; 18] = [
 
 /// A small LLaMA over [`WORDS`] and some tokens without a word.
 pub fn language_model() -> Model<f64> {
-    let model = random_model(
+    llama(
         r#"{"model_type": "llama", "vocab_size": 24, "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 2,
             "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 32, "attention_bias": true,
             "mlp_bias": true, "rope_theta": 100.0}"#,
-    );
+    )
+}
+
+/// A random LLaMA that can be written to a folder.
+pub fn llama(config: &str) -> Model<f64> {
+    let model = random_model(config);
     // Its files have no place for a bias of the logits.
-    let mut weights = model.weights().clone();
+    let mut weights: Weights<f64> = model.weights().clone();
     weights.b_U.data_mut().fill(0.0);
     Model::new(model.config().clone(), weights).unwrap()
 }

@@ -1,6 +1,6 @@
 //! `report`, `study` and `task`.
 
-use crate::program::{Scratch, integers, small_story, table};
+use crate::program::{Scratch, integers, llama, small_story, table};
 use pathsum::tensor::Saved;
 use serde_json::{Value, json};
 
@@ -98,10 +98,92 @@ fn study_tells_a_story_and_writes_it_down() {
         study brackets --data model --limit 3 => --data model: a write-up's sets are taken whole, expected no --limit
         study brackets --data model --tokens data => cannot be used with
         study palindrom => invalid value 'palindrom'
-        study palindrome --dtype f32 => --dtype f32: studies compute in f64";
+        study palindrome --dtype f32 => --dtype f32: studies compute in f64
+        study palindrome --size 3 => --size 3: palindrome draws no prompts
+        study brackets --seed 3 => --seed 3: brackets draws no prompts
+        study ioi => ioi: expected --model DIR, a language model's folder with its tokenizer
+        study ioi --model model => model: has no tokenizer
+        study ioi --model model --tokens data => ioi draws its own prompts
+        study induction --limit 3 => induction draws its own prompts
+        study induction --size 0 => 0 sequences, expected one at least
+        study induction --model nowhere => nowhere: there is no such folder";
     for (line, said) in table(bad) {
         s.bad(line, said);
     }
+}
+
+/// A language model with names among its tokens, that has learned nothing: the whole way from its folder to a page.
+#[test]
+fn study_draws_prompts_in_a_language_models_own_tokens() {
+    let s = Scratch::new();
+    let words = "<s> Then When After While Afterwards Friends The the and had a long argument lunch to said gave decided it got at \
+                 were working commuting thinking about going wanted give lot of fun found went afterwards store garden restaurant \
+                 school hospital office house station ring kiss bone basketball computer necklace drink snack . , Mary John Tom \
+                 Anna Paul Lucy";
+    let words: Vec<&str> = words.split_whitespace().collect();
+    let vocab: serde_json::Map<String, Value> = (words.iter().enumerate())
+        .map(|(i, word)| (word.to_string(), json!(i)))
+        .collect();
+    let tokenizer = json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+        "pre_tokenizer": {"type": "Whitespace"}, "post_processor": null, "decoder": null,
+        "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "<s>"},
+    });
+    let model = llama(&format!(
+        r#"{{"model_type": "llama", "vocab_size": {}, "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 2,
+            "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 32, "rope_theta": 100.0}}"#,
+        words.len()
+    ));
+    model
+        .save_hugging_face(s.path("llama"), Some("llama"))
+        .unwrap();
+    s.write("llama/tokenizer.json", tokenizer.to_string().as_bytes());
+    let text = s.ok("study ioi --model llama --size 4 --dtype f32 --out told");
+    assert!(
+        text.ends_with("wrote told/report.html and told/results.json\n"),
+        "{text}"
+    );
+    let page = String::from_utf8(s.read("told/report.html")).unwrap();
+    assert!(page.contains("Mary") && page.contains("S-inhibition"));
+    let printed = |line: &str| -> Value {
+        serde_json::from_str(&s.ok(&format!("{line} --json -"))).expect("the story")
+    };
+    let told = printed("study ioi --model llama --size 4 --seed 5");
+    assert_eq!(
+        told["figures"]["logit_diff.each"].as_array().unwrap().len(),
+        4
+    );
+    assert!(
+        told["model"]
+            .as_str()
+            .unwrap()
+            .contains("4 prompts, in f64")
+    );
+    let again = printed("study ioi --model llama --size 4 --seed 5");
+    assert_eq!(told["steps"][0], again["steps"][0]);
+    let told = printed("study induction --model llama --size 2");
+    assert!(
+        told["model"]
+            .as_str()
+            .unwrap()
+            .contains("2 sequences of 16 tokens")
+    );
+    let holds = |story: &Value| {
+        let steps = story["steps"].as_array().unwrap();
+        steps
+            .iter()
+            .all(|step| step["verdict"]["outcome"] == "holds")
+    };
+    assert!(holds(&printed("study induction")));
+    s.bad(
+        "study ioi --model llama --size 0",
+        "0 prompts, expected one at least",
+    );
+    s.language_model("small");
+    s.bad(
+        "study ioi --model small",
+        "0 of 64 names are one token of this model",
+    );
 }
 
 #[test]

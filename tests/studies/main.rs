@@ -4,6 +4,8 @@
 mod reference;
 
 mod common;
+mod induction;
+mod ioi;
 mod modular_addition;
 mod sorted_list;
 mod two_integer;

@@ -1,7 +1,7 @@
 //! The two filters from the weights alone, as functions of `A` plus functions of `B`.
 
-use super::plane::correlation;
 use super::{Answered, Extended, GatePlane, agreement};
+use crate::study::correlation::correlation;
 use serde::Serialize;
 
 /// The two filters of the model with fixed attention.

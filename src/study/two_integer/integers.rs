@@ -1,9 +1,9 @@
 //! The four vectors over the integers that the filters are made of.
 
-use super::plane::correlation;
 use super::{Answered, Filters, agreement};
 use crate::error::Result;
 use crate::linalg::affine_fit;
+use crate::study::correlation::correlation;
 use faer::Mat;
 use serde::Serialize;
 

@@ -5,6 +5,7 @@ use crate::decompose::{AndGate, Boundary, and_gate, best_threshold};
 use crate::error::Result;
 use crate::linalg::{Par, pca, product};
 use crate::model::Model;
+use crate::study::correlation::correlation;
 use crate::tensor::Tensor;
 use faer::{Mat, MatRef};
 use serde::Serialize;
@@ -293,21 +294,4 @@ fn one_line(points: MatRef<'_, f64>, says: &[bool]) -> Result<f64> {
     let fit = Boundary::least_squares(points, says)?;
     let line = Boundary::along(&fit.direction, points, says)?;
     Ok(super::agreement(&line.classify(points), says))
-}
-
-/// Pearson's; 0 where one of them does not vary.
-pub(super) fn correlation(pairs: impl Iterator<Item = [f64; 2]>) -> f64 {
-    let pairs: Vec<[f64; 2]> = pairs.collect();
-    let n = pairs.len() as f64;
-    let mean = [0, 1].map(|i| pairs.iter().map(|p| p[i]).sum::<f64>() / n);
-    let moment = |i: usize, j: usize| -> f64 {
-        let products = pairs.iter().map(|p| (p[i] - mean[i]) * (p[j] - mean[j]));
-        products.sum()
-    };
-    let scale = (moment(0, 0) * moment(1, 1)).sqrt();
-    if scale > 0.0 {
-        moment(0, 1) / scale
-    } else {
-        0.0
-    }
 }

@@ -1,5 +1,7 @@
 //! `pathsum study`: a published analysis done again, and its report.
 
+mod language;
+
 use super::args::{Common, Json, ModelArg};
 use super::batch::SequenceArgs;
 use super::output::{print, progress};
@@ -8,10 +10,13 @@ use super::train::RECIPE;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use indicatif::ProgressBar;
+use language::Drawn;
 use pathsum::fixture::Fixture;
 use pathsum::report::{write_both, write_json};
 use pathsum::study::modular_addition::{Training, Trial};
-use pathsum::study::{Story, brackets, modular_addition, palindrome, sorted_list, two_integer};
+use pathsum::study::{
+    Story, brackets, induction, ioi, modular_addition, palindrome, sorted_list, two_integer,
+};
 use pathsum::task::{BuiltIn, LabelTable, ModularAddition, Operation};
 use pathsum::train::{Recipe, Trained, TrainingData, snapshots, training_curve};
 use pathsum::{Model, Par, Precision, TensorFile, Tokens};
@@ -23,13 +28,14 @@ use std::process::ExitCode;
 /// The report, report.html, opens in any browser without a network; results.json has every number in it.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  pathsum study palindrome\n  pathsum study brackets --model fixture:brackets --out report"
+    after_help = "Examples:\n  pathsum study palindrome\n  pathsum study brackets --model fixture:brackets --out report\n  pathsum study induction"
 )]
 pub struct Args {
     /// The analysis
     #[arg(value_name = "STUDY")]
     study: Study,
-    /// Another model of the same task than the embedded one, as other subcommands take it
+    /// Another model of the same task than the embedded one, as other subcommands take it; of ioi, which has none, the folder
+    /// of a language model with its tokenizer
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
     /// The config.json of a .pt (the one beside it unless given)
@@ -48,6 +54,8 @@ pub struct Args {
     /// model, else found by which pairs are answered best)
     #[arg(long, value_name = "SEED")]
     split: Option<u32>,
+    #[command(flatten)]
+    drawn: Drawn,
     /// The folder for report.html and results.json (named after the study unless given)
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -69,6 +77,10 @@ enum Study {
     TwoInteger,
     /// How is addition modulo a number learned? ("Progress measures for grokking", "A Toy Model of Universality")
     ModularAddition,
+    /// Who was given a drink? A language model's indirect objects ("Interpretability in the Wild")
+    Ioi,
+    /// What came after the same token before? A language model's induction heads
+    Induction,
 }
 
 /// What a study looks at.
@@ -105,7 +117,14 @@ impl Study {
             Study::Brackets => brackets::PARTS,
             Study::TwoInteger => two_integer::PARTS,
             Study::ModularAddition => modular_addition::PARTS,
+            Study::Ioi => ioi::PARTS,
+            Study::Induction => induction::PARTS,
         }
+    }
+
+    /// Whether it is of a language model, whose prompts are drawn for it.
+    fn of_language(self) -> bool {
+        matches!(self, Study::Ioi | Study::Induction)
     }
 
     /// Carries it out on a model and tells it. `name` is the model's.
@@ -169,6 +188,7 @@ impl Study {
                     None => study.story(name),
                 }
             }
+            Study::Ioi | Study::Induction => unreachable!("their prompts are drawn for the model"),
         })
     }
 }
@@ -248,6 +268,41 @@ fn training_of(
 }
 
 pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
+    let story = match args.study.of_language() {
+        true => of_language(args, common)?,
+        false => of_task(args, common)?,
+    };
+    finish(args, common, &story)
+}
+
+/// A study of a language model.
+fn of_language(args: &Args, common: &Common) -> Result<Story> {
+    let study = args.study.name();
+    let other = args.sequences.given() || args.data.is_some() || common.limited_to().is_some();
+    if other || args.labels.is_some() || args.split.is_some() {
+        bail!(
+            "{study} draws its own prompts, expected none of --tokens, --data, --limit, --labels and --split"
+        );
+    }
+    let model = match (&args.model, args.study) {
+        (Some(model), _) => model.clone(),
+        (None, Study::Induction) => args.study.fixture(),
+        (None, _) => {
+            bail!("{study}: expected --model DIR, a language model's folder with its tokenizer")
+        }
+    };
+    let from = ModelArg::of(model, args.config.clone());
+    language::story(args.study, args.drawn, common, &from)
+}
+
+/// A study of a model of a task.
+fn of_task(args: &Args, common: &Common) -> Result<Story> {
+    if let Some(given) = args.drawn.given() {
+        bail!(
+            "{given}: {} draws no prompts, expected none",
+            args.study.name()
+        );
+    }
     if common.dtype() == Precision::F32 {
         bail!("--dtype f32: studies compute in f64");
     }
@@ -294,12 +349,15 @@ pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
     let bar = progress(common, &args.study.name(), args.study.parts());
     let story = args.study.story(&from.model, &model, of, &bar);
     bar.finish_and_clear();
-    let story = story?;
+    story
+}
 
+/// Writes and prints what was asked for.
+fn finish(args: &Args, common: &Common, story: &Story) -> Result<ExitCode> {
     let json = args.json.as_ref().unwrap_or(&common.json);
     let mut written = Vec::new();
     if let Json::To(file) = json {
-        write_json(&story, file)?;
+        write_json(story, file)?;
         written.push(file.clone());
     }
     let folder = match &args.out {
@@ -307,15 +365,15 @@ pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
         None => (*json == Json::No).then(|| args.study.name().into()),
     };
     if let Some(folder) = folder {
-        written.extend(write_folder(&story, &folder)?);
+        written.extend(write_folder(story, &folder)?);
     }
     if *json == Json::Print {
-        print(&format!("{}\n", serde_json::to_string(&story)?))?;
+        print(&format!("{}\n", serde_json::to_string(story)?))?;
     } else if !common.quiet {
         let names: Vec<String> = written.iter().map(|p| p.display().to_string()).collect();
         print(&format!(
             "{}\nwrote {}\n",
-            summary(&story),
+            summary(story),
             names.join(" and ")
         ))?;
     }
