@@ -131,7 +131,8 @@ fn study_draws_prompts_in_a_language_models_own_tokens() {
     });
     let model = llama(&format!(
         r#"{{"model_type": "llama", "vocab_size": {}, "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 2,
-            "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 32, "rope_theta": 100.0}}"#,
+            "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 32, "attention_bias": true,
+            "mlp_bias": true, "rope_theta": 100.0}}"#,
         words.len()
     ));
     model

@@ -30,7 +30,7 @@ use std::time::Instant;
 /// runs that were stopped, are put together by `pathsum merge`. docs/certificates.md says what a certificate says.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  pathsum certify fixture:max_of_k --space tokens=0-9\n  pathsum certify fixture:brackets --space length=0-6\n  pathsum certify fixture:sorted_list --space tokens=0-12 --cutoff 1e-3 --out certificate --report certificate.html\n  pathsum certify --check certificate fixture:sorted_list"
+    after_help = "Examples:\n  pathsum certify fixture:max_of_k --space tokens=0-9\n  pathsum certify fixture:brackets --space length=0-6\n  pathsum certify fixture:sorted_list --space tokens=0-12 --cutoff 1e-3 --out cert --report a.html\n  pathsum certify --check cert fixture:sorted_list"
 )]
 pub struct Args {
     #[command(flatten)]
