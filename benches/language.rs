@@ -3,31 +3,19 @@
 //!
 //! `machine/` is what the processor gives at best, in the same run: a large product on each core at once, and reading memory.
 
+mod random;
+
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use faer::Mat;
+use pathsum::Tokens;
 use pathsum::linalg::product;
-use pathsum::{Config, Model, Tensor, Tokens, Weights};
+use random::{GPT2, model};
 use rayon::prelude::*;
 
-const GPT2: &str = r#"{"n_layers": 12, "d_model": 768, "n_ctx": 1024, "d_head": 64, "d_vocab": 50257,
-    "act_fn": "gelu_new"}"#;
 const SMOLLM2: &str = r#"{"n_layers": 30, "d_model": 576, "n_ctx": 8192, "d_head": 64, "n_heads": 9,
     "n_key_value_heads": 3, "d_vocab": 49152, "d_mlp": 1536, "act_fn": "silu", "gated_mlp": true,
     "normalization_type": "RMS", "eps": 1e-5, "positional_embedding_type": "rotary", "rotary_dim": 64,
     "rotary_base": 100000}"#;
-
-fn model(config: &str) -> Model<f32> {
-    let config = Config::from_json(config).unwrap();
-    let mut state = 1u64;
-    let mut random = || {
-        state = state
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
-        ((state >> 40) as f32 / (1u64 << 24) as f32 - 0.5) * 0.07
-    };
-    let weights = Weights::build(&config, |_, shape| Ok(Tensor::from_fn(shape, |_| random())));
-    Model::new(config, weights.unwrap()).unwrap()
-}
 
 fn tokens(batch: usize, pos: usize) -> Tokens {
     let ids = (0..batch * pos).map(|i| (i as i64 * 7919) % 49152);

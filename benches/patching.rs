@@ -1,31 +1,18 @@
 //! Attribution and exact patching at GPT-2 small's sizes, in f32, with random weights: `benches/peer/` runs the same in
 //! PyTorch and TransformerLens.
 
+mod random;
+
 use criterion::{Criterion, criterion_group, criterion_main};
 use pathsum::edges::{Attribution, Edges};
 use pathsum::gradient::{attribution_patching, sum_to};
 use pathsum::intervene::{Change, Each, Grid, Scope, Site, Sweep};
 use pathsum::metric::{Answers, Standard};
-use pathsum::{Config, Hook, Model, Par, Run, Tensor, Tokens, Weights};
-
-const GPT2: &str = r#"{"n_layers": 12, "d_model": 768, "n_ctx": 1024, "d_head": 64, "d_vocab": 50257,
-    "act_fn": "gelu_new"}"#;
+use pathsum::{Hook, Par, Run, Tokens};
+use random::{GPT2, model};
 
 /// The logits that are compared.
 const METRIC: Standard = Standard::Difference(5, 11);
-
-fn model() -> Model<f32> {
-    let config = Config::from_json(GPT2).unwrap();
-    let mut state = 1u64;
-    let mut random = || {
-        state = state
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
-        ((state >> 40) as f32 / (1u64 << 24) as f32 - 0.5) * 0.07
-    };
-    let weights = Weights::build(&config, |_, shape| Ok(Tensor::from_fn(shape, |_| random())));
-    Model::new(config, weights.unwrap()).unwrap()
-}
 
 /// Two batches that differ from the fifth token on, and where they are read.
 fn pairs(batch: usize, pos: usize) -> (Tokens, Tokens, Answers) {
@@ -45,7 +32,7 @@ fn pairs(batch: usize, pos: usize) -> (Tokens, Tokens, Answers) {
 }
 
 fn patching(c: &mut Criterion) {
-    let model = model();
+    let model = model(GPT2);
     let mut group = c.benchmark_group("patching");
     let (clean, corrupt, answers) = pairs(8, 16);
     group.bench_function("attribution", |b| {
