@@ -130,8 +130,9 @@ fn circuit<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
         &task.answers,
         &*task.metric,
     )?;
-    let graph = edges.graph();
     let json = read_json(&args.edges)?;
+    let edges = edges.neurons(&Scored::layers_of_neurons(&json))?;
+    let graph = edges.graph();
     let name = || args.edges.display().to_string();
     let scored = Scored::from_json(&json, graph, model.config()).with_context(name)?;
     if EdgeFile::is(&json) && EdgeFile::of(json)?.found.work.is_some() {

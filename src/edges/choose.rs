@@ -1,6 +1,6 @@
 //! Circuits from scores, and how good they are.
 
-use super::graph::{EdgeGraph, Sender, writes_as};
+use super::graph::EdgeGraph;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -44,19 +44,20 @@ impl EdgeGraph {
     pub fn greedy(&self, scores: &[f64], n: usize, order: ScoreOrder) -> Vec<bool> {
         let in_order = self.in_order(scores, n, order);
         let mut inside = vec![false; self.len()];
-        let mut known: Vec<Sender> = Vec::new();
+        let receivers = self.receivers().len();
+        // What is read there leads on to what is inside: at first the logits.
+        let mut leads_on: Vec<bool> = (0..receivers)
+            .map(|r| self.written_by(r).is_empty())
+            .collect();
         for _ in 0..n {
-            let open = |&&i: &&usize| {
-                let read_by = writes_as(self.edge(i).to);
-                !inside[i] && read_by.is_none_or(|sender| known.contains(&sender))
-            };
+            let open = |&&i: &&usize| !inside[i] && leads_on[self.receiver_of(i)];
             let Some(&next) = in_order.iter().find(open) else {
                 break;
             };
             inside[next] = true;
-            let from = self.edge(next).from;
-            if !known.contains(&from) {
-                known.push(from);
+            let from = next - self.edges_to(self.receiver_of(next)).start;
+            for (r, leads_on) in leads_on.iter_mut().enumerate() {
+                *leads_on |= self.written_by(r).contains(&from);
             }
         }
         self.connected(&mut inside);
@@ -66,35 +67,43 @@ impl EdgeGraph {
     /// Leaves out edges that lie on no way from the embeddings to the logits.
     pub fn connected(&self, inside: &mut [bool]) {
         loop {
-            let (mut fed, mut read) = (vec![Sender::Input], Vec::new());
-            let own = |inside: &[bool]| (0..self.len()).filter(|&i| inside[i]).collect::<Vec<_>>();
-            for i in own(inside) {
-                let edge = self.edge(i);
-                fed.extend(writes_as(edge.to));
-                read.push(edge.from);
-            }
-            let (mut is_fed, mut is_read) = (vec![false; self.senders().len()], Vec::new());
-            is_read.resize(self.senders().len(), false);
-            for sender in fed {
-                is_fed[self.sender(sender).expect("a sender of the graph")] = true;
-            }
-            for sender in read {
-                is_read[self.sender(sender).expect("a sender of the graph")] = true;
-            }
+            let (fed, read) = self.fed_and_read(inside);
             let mut left_out = false;
-            for i in own(inside) {
-                let edge = self.edge(i);
-                let from = self.sender(edge.from).expect("a sender of the graph");
-                let to = writes_as(edge.to).map(|s| self.sender(s).expect("a sender of the graph"));
-                if !is_fed[from] || to.is_some_and(|to| !is_read[to]) {
-                    inside[i] = false;
-                    left_out = true;
+            for r in 0..self.receivers().len() {
+                let leads_on = self.leads_on(r, &read);
+                for (sender, i) in self.edges_to(r).enumerate() {
+                    if inside[i] && !(fed[sender] && leads_on) {
+                        inside[i] = false;
+                        left_out = true;
+                    }
                 }
             }
             if !left_out {
                 return;
             }
         }
+    }
+
+    /// Of each sender whether it is fed by an edge inside, as the embeddings are by the tokens, and whether one reads it.
+    pub(super) fn fed_and_read(&self, inside: &[bool]) -> (Vec<bool>, Vec<bool>) {
+        let senders = self.senders().len();
+        let (mut fed, mut read) = (vec![false; senders], vec![false; senders]);
+        fed[0] = true;
+        for r in 0..self.receivers().len() {
+            let own = &inside[self.edges_to(r)];
+            if own.contains(&true) {
+                fed[self.written_by(r)].fill(true);
+            }
+            let of = read.iter_mut().zip(own);
+            of.for_each(|(read, inside)| *read |= inside);
+        }
+        (fed, read)
+    }
+
+    /// Whether something inside reads what the component writes that reads at the `r`-th receiver.
+    pub(super) fn leads_on(&self, r: usize, read: &[bool]) -> bool {
+        let written = self.written_by(r);
+        written.is_empty() || read[written].contains(&true)
     }
 
     #[track_caller]

@@ -2,12 +2,12 @@
 
 use super::graph::Sender;
 use super::pairs::{Edges, pads};
-use super::reads::{HeadInput, mix_head};
+use super::reads::{HeadInput, mix_head, through_norm};
 use crate::error::{Error, Result};
 use crate::intervene::Receiver;
 use crate::linalg::{Par, product_with};
 use crate::metric::{mean, values};
-use crate::model::Tokens;
+use crate::model::{Cache, Tokens};
 use crate::names::{Head, Hook, NormSite};
 use crate::op;
 use crate::tensor::{Scalar, Tensor, check_room};
@@ -166,8 +166,19 @@ impl<T: Scalar> Edges<'_, T> {
                 let r = self.graph.receiver(receiver).expect("a layer with neurons");
                 let x = self.inputs(&[r], &state, inside).pop().expect("one");
                 let out = model.made_of((from, &x), Hook::MlpOut(l));
-                let s = self.graph.sender(Sender::Mlp(l)).expect("the same");
-                state.wrote(s, piece, out.data());
+                let own = self.graph.written_by(r);
+                match self.graph.senders()[own.start] {
+                    Sender::Neuron { .. } => {
+                        let run = self.neurons_met(l, (from, &x));
+                        let mut written = vec![T::ZERO; rows];
+                        for (neuron, s) in own.enumerate() {
+                            let at = (l, neuron);
+                            self.neuron_writes(&run, at, &self.all_positions(), &mut written);
+                            state.wrote(s, piece, &written);
+                        }
+                    }
+                    _ => state.wrote(own.start, piece, out.data()),
+                }
                 op::add(op::Layout::ROWS, &mut state.stream, &out);
             }
             if !sequential {
@@ -189,6 +200,20 @@ impl<T: Scalar> Edges<'_, T> {
             logits.data(),
             c.d_vocab_out,
         ))
+    }
+
+    /// What a layer's neurons make of the stream that they read: their outputs, and the scale of a norm over what they write.
+    fn neurons_met(&self, l: usize, from: (Hook, &Tensor<T>)) -> Cache<T> {
+        let made = |hook| self.model.made_of(from, hook);
+        let mut met = vec![(Hook::Post(l), made(Hook::Post(l)))];
+        let site = NormSite::Ln2Post(l);
+        if self.model.config().norm_at(site).is_some() {
+            let (scale, out) = through_norm(self.model, site, &made(Hook::MlpSum(l)));
+            let rows = [out.shape()[0], out.shape()[1], 1];
+            let scale = scale.map(|scale| Tensor::from_vec(&rows, scale.into_data()));
+            met.extend(scale.map(|scale| (Hook::Scale(site), scale)));
+        }
+        Cache::new(met)
     }
 
     /// What each head of a layer writes, before a norm over it.

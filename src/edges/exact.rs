@@ -10,13 +10,10 @@ use crate::metric::values;
 use crate::model::{Cache, Run, Tokens};
 use crate::names::{Head, Hook};
 use crate::op::{self, Scratch};
-use crate::resume::{Clean, Reach, Resume, Rows, Stretch};
+use crate::resume::{Clean, POSITIONS, Reach, Resume, Rows, Stretch};
 use crate::tensor::{Scalar, Tensor, check_room};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-
-/// About how many positions are run on together.
-const POSITIONS: usize = 512;
 
 /// How far exact effects are: those of which receivers, and of each of them of how many pairs.
 ///

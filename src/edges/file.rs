@@ -1,10 +1,11 @@
 //! Circuit files of the Mechanistic Interpretability Benchmark: every edge by its name, with its score, inside or not.
 
-use super::graph::{Edge, EdgeGraph, Sender, writes_as};
+use super::graph::{Edge, EdgeGraph, Sender};
 use crate::diagram::{Config, Order};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
 
 /// The edges of a model with their scores, and which of them are in a circuit.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,18 +33,12 @@ impl Scored {
 
     /// As the benchmark's code writes and reads it: `cfg`, `nodes` and `edges`.
     pub fn to_json(&self, graph: &EdgeGraph, config: &Config) -> Value {
-        let inside = graph
-            .edges()
-            .zip(&self.inside)
-            .filter(|(_, inside)| **inside);
-        let inside: Vec<Edge> = inside.map(|(edge, _)| edge).collect();
-        let in_graph = |sender: Sender| {
-            let read = inside.iter().any(|edge| edge.from == sender);
-            read && (sender == Sender::Input
-                || inside.iter().any(|edge| writes_as(edge.to) == Some(sender)))
+        let (fed, read) = graph.fed_and_read(&self.inside);
+        let node = |(sender, (fed, read)): (&Sender, (&bool, &bool))| {
+            (sender.to_string(), json!({ "in_graph": *fed && *read }))
         };
-        let node = |&sender: &Sender| (sender.to_string(), json!({ "in_graph": in_graph(sender) }));
-        let mut nodes: Map<String, Value> = graph.senders().iter().map(node).collect();
+        let ends = fed.iter().zip(&read);
+        let mut nodes: Map<String, Value> = graph.senders().iter().zip(ends).map(node).collect();
         nodes.insert("logits".into(), json!({ "in_graph": true }));
         let edge = |(edge, (&score, &in_graph)): (Edge, (&Option<f64>, &bool))| {
             let entry = EdgeEntry { score, in_graph };
@@ -61,6 +56,18 @@ impl Scored {
             "nodes": nodes,
             "edges": edges.collect::<Map<String, Value>>(),
         })
+    }
+
+    /// The layers of which a file has each neuron as a node of its own ([`EdgeGraph::with_neurons`]).
+    pub fn layers_of_neurons(file: &Value) -> Vec<usize> {
+        let nodes = file.get("nodes").and_then(Value::as_object);
+        let layer = |name: &String| match name.parse() {
+            Ok(Sender::Neuron { layer, .. }) => Some(layer),
+            _ => None,
+        };
+        let layers = nodes.iter().flat_map(|nodes| nodes.keys());
+        let layers: BTreeSet<usize> = layers.filter_map(layer).collect();
+        layers.into_iter().collect()
     }
 
     /// Read for a model. Edges that the file does not have are outside, and have no score.

@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::intervene::Receiver;
 use crate::names::Head;
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 
 /// Something that writes into the residual stream.
@@ -14,8 +15,15 @@ pub enum Sender {
     Input,
     /// A head. `a1.h0`
     Head(Head),
-    /// A layer's neurons. `m1`
+    /// A layer's neurons, all of them together. `m1`
     Mlp(usize),
+    /// One neuron, in a layer whose neurons are asked for one by one. `m1.n5`
+    Neuron {
+        /// Its layer.
+        layer: usize,
+        /// Its number in it.
+        neuron: usize,
+    },
 }
 
 /// What one component writes, as another reads it.
@@ -59,6 +67,8 @@ pub struct Edge {
 pub struct EdgeGraph {
     senders: Vec<Sender>,
     receivers: Vec<Receiver>,
+    /// Of each receiver, the numbers of the senders that the component is that reads there.
+    written: Vec<Range<usize>>,
     /// Of each receiver, the number of its first edge; and of all of them.
     first: Vec<usize>,
 }
@@ -69,15 +79,48 @@ impl EdgeGraph {
     /// # Errors
     /// When norms stand over the stream itself (BERT): what a part adds to it depends there on all the rest.
     pub fn of(config: &Config) -> Result<Self> {
+        Self::with_neurons(config, &[])
+    }
+
+    /// A model's, in which of these layers each neuron is a sender of its own, in place of all of them together. They read
+    /// together: into neurons there are as many edges as before for each sender.
+    ///
+    /// ```
+    /// use pathsum::edges::EdgeGraph;
+    /// let config = pathsum::Config::from_json(
+    ///     r#"{"n_layers": 2, "n_heads": 1, "d_model": 4, "d_head": 4, "d_mlp": 8, "act_fn": "gelu", "d_vocab": 5, "n_ctx": 8}"#,
+    /// )?;
+    /// let whole = EdgeGraph::of(&config)?;
+    /// let graph = EdgeGraph::with_neurons(&config, &[0])?;
+    /// assert_eq!(graph.senders().len(), whole.senders().len() - 1 + 8);
+    /// assert_eq!(graph.len(), whole.len() + 7 * 5); // into head 1.0 three times, neurons of layer 1, logits
+    /// assert!(graph.number("m0.n7->m1".parse()?).is_some());
+    /// # Ok::<(), pathsum::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`EdgeGraph::of`]; and when there is no such layer, or it has no neurons.
+    pub fn with_neurons(config: &Config, layers: &[usize]) -> Result<Self> {
+        let d_mlp = config.d_mlp().unwrap_or(0);
+        for &l in layers {
+            if l >= config.n_layers {
+                let there = 0..config.n_layers;
+                return Err(Error::out_of_range("layer", l, "", "there", there));
+            }
+            if config.mlp.is_none() {
+                return Err(Error::NotInModel(format!("neurons of layer {l}")));
+            }
+        }
         if config.norm.is_some() && config.norm_place == NormPlace::Stream {
             return Err(Error::NotCovered(
                 "a norm comes over the stream itself, which is no sum of what components write",
             ));
         }
         let (mut senders, mut receivers, mut first) = (vec![Sender::Input], Vec::new(), vec![0]);
-        let mut count = 0;
-        let mut reads = |receiver, senders: usize| {
+        let (mut written, mut count) = (Vec::new(), 0);
+        let mut reads = |receiver, senders: usize, own: Range<usize>| {
             receivers.push(receiver);
+            written.push(own);
             count += senders;
             first.push(count);
         };
@@ -85,7 +128,10 @@ impl EdgeGraph {
             let heads = (0..config.n_heads).map(|head| Head { layer, head });
             let before = senders.len();
             for of in [Receiver::Q, Receiver::K, Receiver::V] {
-                heads.clone().for_each(|head| reads(of(head), before));
+                heads.clone().for_each(|head| {
+                    let own = before + head.head;
+                    reads(of(head), before, own..own + 1);
+                });
             }
             senders.extend(heads.map(Sender::Head));
             if config.mlp.is_some() {
@@ -93,14 +139,21 @@ impl EdgeGraph {
                     Order::Sequential => senders.len(),
                     Order::Parallel | Order::SharedNorm => before,
                 };
-                reads(Receiver::Mlp(layer), before);
-                senders.push(Sender::Mlp(layer));
+                let start = senders.len();
+                match layers.contains(&layer) {
+                    true => {
+                        senders.extend((0..d_mlp).map(|neuron| Sender::Neuron { layer, neuron }))
+                    }
+                    false => senders.push(Sender::Mlp(layer)),
+                }
+                reads(Receiver::Mlp(layer), before, start..senders.len());
             }
         }
-        reads(Receiver::Logits, senders.len());
+        reads(Receiver::Logits, senders.len(), 0..0);
         Ok(EdgeGraph {
             senders,
             receivers,
+            written,
             first,
         })
     }
@@ -130,8 +183,18 @@ impl EdgeGraph {
     /// # Panics
     /// When there is no such receiver.
     #[track_caller]
-    pub fn edges_to(&self, r: usize) -> std::ops::Range<usize> {
+    pub fn edges_to(&self, r: usize) -> Range<usize> {
         self.first[r]..self.first[r + 1]
+    }
+
+    /// The numbers of the senders that the component is that reads at the `r`-th receiver; none of the logits.
+    pub(super) fn written_by(&self, r: usize) -> Range<usize> {
+        self.written[r].clone()
+    }
+
+    /// The number of the receiver that the `i`-th edge goes to.
+    pub(super) fn receiver_of(&self, i: usize) -> usize {
+        self.first.partition_point(|&first| first <= i) - 1
     }
 
     /// The `i`-th edge.
@@ -141,7 +204,7 @@ impl EdgeGraph {
     #[track_caller]
     pub fn edge(&self, i: usize) -> Edge {
         assert!(i < self.len(), "edge {i} of {}", self.len());
-        let r = self.first.partition_point(|&first| first <= i) - 1;
+        let r = self.receiver_of(i);
         Edge {
             from: self.senders[i - self.first[r]],
             to: self.receivers[r],
@@ -172,15 +235,6 @@ impl EdgeGraph {
     }
 }
 
-/// The component that reads there, where it writes too.
-pub(super) fn writes_as(receiver: Receiver) -> Option<Sender> {
-    match receiver {
-        Receiver::Q(head) | Receiver::K(head) | Receiver::V(head) => Some(Sender::Head(head)),
-        Receiver::Mlp(l) => Some(Sender::Mlp(l)),
-        Receiver::Logits => None,
-    }
-}
-
 /// The layer in which something reads; none past the last.
 pub(super) fn layer_of(receiver: Receiver) -> Option<usize> {
     match receiver {
@@ -196,6 +250,7 @@ impl fmt::Display for Sender {
             Sender::Input => f.write_str("input"),
             Sender::Head(h) => write!(f, "a{}.h{}", h.layer, h.head),
             Sender::Mlp(l) => write!(f, "m{l}"),
+            Sender::Neuron { layer, neuron } => write!(f, "m{layer}.n{neuron}"),
         }
     }
 }
@@ -215,8 +270,14 @@ impl FromStr for Sender {
             if s == "input" {
                 return Some(Sender::Input);
             }
-            if let Some(layer) = s.strip_prefix('m') {
-                return Some(Sender::Mlp(number(layer)?));
+            if let Some(mlp) = s.strip_prefix('m') {
+                return Some(match mlp.split_once(".n") {
+                    None => Sender::Mlp(number(mlp)?),
+                    Some((layer, neuron)) => Sender::Neuron {
+                        layer: number(layer)?,
+                        neuron: number(neuron)?,
+                    },
+                });
             }
             let (layer, head) = s.strip_prefix('a')?.split_once(".h")?;
             let (layer, head) = (number(layer)?, number(head)?);
@@ -225,7 +286,7 @@ impl FromStr for Sender {
         parse().ok_or_else(|| Error::Malformed {
             kind: "sender",
             text: s.into(),
-            expected: "input, aL.hH or mL",
+            expected: "input, aL.hH, mL or mL.nN",
         })
     }
 }
@@ -296,6 +357,9 @@ mod tests {
             "m0->a1.h0<z>",
             "logits->m0",
             "m0->m1<q>",
+            "m0.n->m1",
+            "m0.n01->m1",
+            "m0->m1.n2",
         ] {
             assert!(wrong.parse::<Edge>().is_err(), "{wrong}");
         }

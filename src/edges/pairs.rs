@@ -92,6 +92,26 @@ impl<'a, T: Scalar> Edges<'a, T> {
         })
     }
 
+    /// With each neuron of these layers as a sender of its own ([`EdgeGraph::with_neurons`]): it writes its output times its
+    /// row of `W_out`; where a norm stands over what neurons write its part of that norm's output at the run's own scale.
+    ///
+    /// # Errors
+    /// When there is no such layer or it has no neurons, or they have a bias under a norm.
+    pub fn neurons(mut self, layers: &[usize]) -> Result<Self> {
+        let c = self.model.config();
+        self.graph = EdgeGraph::with_neurons(c, layers)?;
+        let biased = |&l: &usize| {
+            let b_out = &self.model.weights().mlp(l).b_out;
+            c.norm_at(NormSite::Ln2Post(l)).is_some() && b_out.max_abs() != T::ZERO
+        };
+        match layers.iter().any(biased) {
+            false => Ok(self),
+            true => Err(Error::NotCovered(
+                "a norm comes over what the neurons of a layer and a bias write, which no neuron's part is",
+            )),
+        }
+    }
+
     /// Whether to split the work over threads; over the current rayon pool unless said otherwise.
     pub fn par(mut self, par: Par) -> Self {
         self.par = par;
@@ -170,8 +190,8 @@ impl<'a, T: Scalar> Edges<'a, T> {
             let scale = c
                 .norm_at(NormSite::Ln1Post(l))
                 .map(|_| Hook::Scale(NormSite::Ln1Post(l)));
-            let mlp = c.mlp.map(|_| Hook::MlpOut(l));
-            [Some(Hook::Z(l)), scale, mlp].into_iter().flatten()
+            let mlp = c.mlp.map(|_| self.neurons_hooks(l)).into_iter().flatten();
+            [Some(Hook::Z(l)), scale].into_iter().flatten().chain(mlp)
         };
         [Hook::ResidPre(0)]
             .into_iter()
@@ -179,8 +199,23 @@ impl<'a, T: Scalar> Edges<'a, T> {
             .collect()
     }
 
-    /// What every sender writes in a run, at some positions, `[sender, batch, positions, d_model]`; of a head without the
-    /// bias of its layer, and without the `b` of a norm over it.
+    /// Of what a layer's neurons write.
+    pub(super) fn neurons_hooks(&self, l: usize) -> Vec<Hook> {
+        let one = Sender::Neuron {
+            layer: l,
+            neuron: 0,
+        };
+        if self.graph.sender(one).is_none() {
+            return vec![Hook::MlpOut(l)];
+        }
+        let site = NormSite::Ln2Post(l);
+        let scale = self.model.config().norm_at(site);
+        let scale = scale.map(|_| Hook::Scale(site));
+        std::iter::once(Hook::Post(l)).chain(scale).collect()
+    }
+
+    /// What every sender writes in a run, at some positions, `[sender, batch, positions, d_model]`; of a head or a neuron
+    /// without the bias of its layer, and without the `b` of a norm over it.
     pub(super) fn written(&self, run: &Cache<T>, positions: &[usize]) -> Tensor<T> {
         let senders = self.graph.senders();
         let batch = run[Hook::ResidPre(0)].shape()[0];
@@ -194,6 +229,9 @@ impl<'a, T: Scalar> Edges<'a, T> {
             Sender::Input => gather(&run[Hook::ResidPre(0)], positions, to),
             Sender::Mlp(l) => gather(&run[Hook::MlpOut(l)], positions, to),
             Sender::Head(head) => self.head_writes(run, head, positions, to),
+            Sender::Neuron { layer, neuron } => {
+                self.neuron_writes(run, (layer, neuron), positions, to);
+            }
         };
         let tasks = senders.iter().zip(out.data_mut().chunks_exact_mut(each));
         match self.par {
@@ -216,13 +254,38 @@ impl<'a, T: Scalar> Edges<'a, T> {
         let z: Vec<T> = places.flat_map(|at| z.slice(&at)).copied().collect();
         debug_assert_eq!(z.len(), batch * positions.len() * d_head);
         crate::op::head_result(&z, self.model.weights().W_O(head), to);
-        if let Some(norm) = self.model.norm_at(NormSite::Ln1Post(l)) {
-            let scale = &run[Hook::Scale(NormSite::Ln1Post(l))];
-            let rows = to.chunks_exact_mut(self.model.config().d_model);
-            let places = (0..batch).flat_map(|b| positions.iter().map(move |&p| [b, p]));
-            for (row, at) in rows.zip(places) {
-                norm.at_scale(row, scale.slice(&at)[0]);
-            }
+        self.through_norm_over(NormSite::Ln1Post(l), run, positions, to);
+    }
+
+    /// What one neuron of a layer writes.
+    pub(super) fn neuron_writes(
+        &self,
+        run: &Cache<T>,
+        (l, neuron): (usize, usize),
+        positions: &[usize],
+        to: &mut [T],
+    ) {
+        let post = &run[Hook::Post(l)];
+        let row = self.model.weights().mlp(l).W_out.slice(&[neuron]);
+        let places =
+            (0..post.shape()[0]).flat_map(|b| positions.iter().map(move |&p| [b, p, neuron]));
+        for (to, at) in to.chunks_exact_mut(row.len()).zip(places) {
+            let x = post[at];
+            to.iter_mut().zip(row).for_each(|(to, &w)| *to = x * w);
+        }
+        self.through_norm_over(NormSite::Ln2Post(l), run, positions, to);
+    }
+
+    /// A part of what a layer's heads or neurons write, through the norm over it at the run's own scale, where there is one.
+    fn through_norm_over(&self, site: NormSite, run: &Cache<T>, positions: &[usize], to: &mut [T]) {
+        let Some(norm) = self.model.norm_at(site) else {
+            return;
+        };
+        let scale = &run[Hook::Scale(site)];
+        let rows = to.chunks_exact_mut(self.model.config().d_model);
+        let places = (0..scale.shape()[0]).flat_map(|b| positions.iter().map(move |&p| [b, p]));
+        for (row, at) in rows.zip(places) {
+            norm.at_scale(row, scale.slice(&at)[0]);
         }
     }
 

@@ -1,7 +1,6 @@
 //! Circuits by pruning: an edge after the other is taken out, and stays out if that hardly matters.
 
 use super::circuit::Ablation;
-use super::graph::writes_as;
 use super::pairs::Edges;
 use crate::error::Result;
 use crate::tensor::Scalar;
@@ -33,13 +32,7 @@ impl<T: Scalar> Edges<'_, T> {
         let mut metric = self.circuit(&inside, ablation)?;
         for r in (0..self.graph.receivers().len()).rev() {
             let own = self.graph.edges_to(r);
-            let reads = writes_as(self.graph.receivers()[r]);
-            let read = reads.is_none_or(|sender| {
-                let edges = self.graph.edges().zip(&inside);
-                edges
-                    .into_iter()
-                    .any(|(edge, inside)| *inside && edge.from == sender)
-            });
+            let read = self.graph.leads_on(r, &self.graph.fed_and_read(&inside).1);
             for i in own.rev().filter(|&i| start[i]) {
                 inside[i] = false;
                 if read {

@@ -207,7 +207,7 @@ pub(super) fn neurons_back<T: Scalar>(
 }
 
 /// The norm at a place, and by what it divides; the value itself where there is none.
-fn through_norm<T: Scalar>(
+pub(super) fn through_norm<T: Scalar>(
     model: &Model<T>,
     site: NormSite,
     x: &Tensor<T>,

@@ -5,7 +5,7 @@ use super::part::Window;
 use crate::model::Model;
 use crate::names::Hook;
 use crate::resume::{Reach, Resume};
-use crate::tensor::{Scalar, Tensor};
+use crate::tensor::Scalar;
 use std::borrow::Cow;
 
 /// Whether a run can go on from a change of this hook's value.
@@ -77,15 +77,17 @@ pub(super) fn may_show_pads(hook: Hook) -> bool {
     matches!(hook, Hook::AttnScores(_) | Hook::Pattern(_))
 }
 
-/// The answers' logits of a run's sequences, which are these of the whole batch, after the changes, all of which are
-/// of one hook; if the run has them.
+/// The answers' logits after each cell's changes, `[cell, sequence, answer, d_vocab_out]`, if the run has them.
+///
+/// The changes are all of one hook, and every cell's at the same positions. The run is of these sequences of the whole
+/// batch, once for each cell.
 pub(super) fn logits<T: Scalar>(
     mut run: Resume<'_, T>,
     hook: Hook,
-    changes: &[&Prepared<'_, T>],
+    cells: &[Vec<Prepared<'_, T>>],
     sequences: &[usize],
 ) -> Option<Vec<T>> {
-    let mut positions: Vec<usize> = changes
+    let mut positions: Vec<usize> = cells[0]
         .iter()
         .flat_map(|c| c.positions())
         .copied()
@@ -107,28 +109,38 @@ pub(super) fn logits<T: Scalar>(
     };
     if let Hook::Result(l) = hook {
         let mut written = run.clean_rows(from, &positions);
-        let mut heads: Vec<usize> =
-            (changes.iter().filter_map(|c| c.heads()).flatten().copied()).collect();
-        heads.sort_unstable();
-        heads.dedup();
-        for head in heads {
-            let clean = run.head_result(l, head, &positions);
-            let mut changed = clean.clone();
-            let window = Window {
-                heads: Some(&[head]),
-                ..window.clone()
-            };
-            changes
-                .iter()
-                .for_each(|c| c.apply(&window, changed.data_mut()));
-            add_difference(&mut written.values, &changed, &clean);
+        let each = written.values.len() / cells.len();
+        for (changes, to) in cells
+            .iter()
+            .zip(written.values.data_mut().chunks_exact_mut(each))
+        {
+            let mut heads: Vec<usize> =
+                (changes.iter().filter_map(|c| c.heads()).flatten().copied()).collect();
+            heads.sort_unstable();
+            heads.dedup();
+            for head in heads {
+                let clean = run.head_result(l, head, sequences.len(), &positions);
+                let mut changed = clean.clone();
+                let window = Window {
+                    heads: Some(&[head]),
+                    ..window.clone()
+                };
+                changes
+                    .iter()
+                    .for_each(|c| c.apply(&window, changed.data_mut()));
+                add_difference(to, changed.data(), clean.data());
+            }
         }
         return run.run_on(from, written);
     }
     let mut rows = run.clean_rows(hook, &positions);
-    changes
+    let each = rows.values.len() / cells.len();
+    for (changes, to) in cells
         .iter()
-        .for_each(|c| c.apply(&window, rows.values.data_mut()));
+        .zip(rows.values.data_mut().chunks_exact_mut(each))
+    {
+        changes.iter().for_each(|c| c.apply(&window, to));
+    }
     // Where nothing has changed, neither have the logits.
     let places = run.keep_changed(hook, &mut rows);
     if places.is_empty() {
@@ -140,7 +152,7 @@ pub(super) fn logits<T: Scalar>(
         run.add_neurons(l, &mut written, &rows.values, &clean);
         rows = written;
     }
-    let each = logits.len() / sequences.len();
+    let each = logits.len() / (cells.len() * sequences.len());
     let found = run.run_on(from, rows)?;
     for (place, found) in places.into_iter().zip(found.chunks_exact(each)) {
         logits[place * each..(place + 1) * each].copy_from_slice(found);
@@ -149,9 +161,8 @@ pub(super) fn logits<T: Scalar>(
 }
 
 /// `to += changed - clean`
-fn add_difference<T: Scalar>(to: &mut Tensor<T>, changed: &Tensor<T>, clean: &Tensor<T>) {
-    let values = changed.data().iter().zip(clean.data());
-    for (to, (&changed, &clean)) in to.data_mut().iter_mut().zip(values) {
+fn add_difference<T: Scalar>(to: &mut [T], changed: &[T], clean: &[T]) {
+    for (to, (&changed, &clean)) in to.iter_mut().zip(changed.iter().zip(clean)) {
         *to += changed - clean;
     }
 }

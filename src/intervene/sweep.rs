@@ -13,10 +13,11 @@ use crate::metric::{Answers, Metric, mean, per_sequence, values};
 use crate::model::{Cache, Model, Run, Tokens};
 use crate::names::Hook;
 use crate::op::Scratch;
-use crate::resume::{Clean, Resume, Stretch};
+use crate::resume::{Clean, POSITIONS, Resume, Stretch};
 use crate::tensor::Scalar;
 use rayon::prelude::*;
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A metric to be read after each of many interventions, one at a time.
@@ -48,10 +49,10 @@ pub struct Sweep<'a, T: Scalar> {
     source: Option<&'a Cache<T>>,
     shard: (usize, usize),
     par: Par,
-    progress: Option<&'a (dyn Fn(usize) + Sync)>,
+    progress: Option<&'a (dyn Fn(usize, usize) + Sync)>,
 }
 
-/// What a sweep keeps of the clean run.
+/// What a sweep keeps of the clean run, and which of its cells are run on together.
 #[derive(Default)]
 struct Kept {
     /// What its cells go on from.
@@ -60,6 +61,14 @@ struct Kept {
     looked_at: Vec<Hook>,
     /// The first layer with a change that may leave out pads.
     first_layer: Option<usize>,
+    /// Cells of one hook, changed at the same positions: weights are read once for all of them.
+    groups: Vec<Vec<usize>>,
+}
+
+/// Cells that are run on together: all changes are of one hook, and every cell's at the same positions.
+struct Group<'a, T: Scalar> {
+    hook: Hook,
+    cells: Vec<Vec<Prepared<'a, T>>>,
 }
 
 /// How much memory the clean run's values may take, in bytes; with longer batches it is made piece by piece.
@@ -91,7 +100,9 @@ impl<'a, T: Scalar> Sweep<'a, T> {
         self
     }
 
-    /// Every `n`-th cell only, from the `i`-th on: see [`SweepResult::merge`].
+    /// The `i`-th of `n` parts of the cells only: see [`SweepResult::merge`].
+    ///
+    /// Cells that are run on together are all in one part, so that every part computes the same to the bit.
     ///
     /// # Panics
     /// Unless `i < n`.
@@ -108,8 +119,8 @@ impl<'a, T: Scalar> Sweep<'a, T> {
         self
     }
 
-    /// Called with the number of cells done, as they are.
-    pub fn progress(mut self, f: &'a (dyn Fn(usize) + Sync)) -> Self {
+    /// Called with the number of cells that have just been done, and with how many this shard has.
+    pub fn progress(mut self, f: &'a (dyn Fn(usize, usize) + Sync)) -> Self {
         self.progress = Some(f);
         self
     }
@@ -150,21 +161,25 @@ impl<'a, T: Scalar> Sweep<'a, T> {
         for intervention in grid.cells().iter().flatten() {
             intervention.check(config, batch, pos, self.source)?;
         }
-        let own = |i: &usize| i % self.shard.1 == self.shard.0;
         let (resumed, whole): (Vec<usize>, Vec<usize>) =
             (0..grid.cells().len()).partition(|&i| resumes(&grid.cells()[i]));
         // Which values the clean run keeps can change its roundings: it keeps what every shard's needs.
-        let kept = self.needed(resumed.iter().map(|&i| &grid.cells()[i][..]))?;
-        let resumed: Vec<usize> = resumed.into_iter().filter(own).collect();
+        let kept = self.kept(grid, &resumed)?;
+        let (i, n) = self.shard;
+        let groups: Vec<&[usize]> = (kept.groups.iter().skip(i).step_by(n))
+            .map(|group| &group[..])
+            .collect();
+
+        let whole: Vec<usize> = whole.into_iter().skip(i).step_by(n).collect();
+        let of = groups.iter().map(|group| group.len()).sum::<usize>() + whole.len();
+        let done = |n: usize| self.progress.iter().for_each(|f| f(n, of));
 
         let mut cells = vec![None; grid.cells().len()];
-        let interventions: Vec<&[Intervention]> =
-            resumed.iter().map(|&i| &grid.cells()[i][..]).collect();
-        let (clean, found) = self.resumed(&interventions, &kept)?;
-        for (i, values) in resumed.into_iter().zip(found) {
+        let (clean, found) = self.resumed(grid, &groups, &kept, &done)?;
+        for (&i, values) in groups.into_iter().flatten().zip(found) {
             cells[i] = Some(values);
         }
-        for i in whole.into_iter().filter(own) {
+        for i in whole {
             let run = intervene(
                 Run::new().par(self.par),
                 self.model,
@@ -176,17 +191,22 @@ impl<'a, T: Scalar> Sweep<'a, T> {
                 .answers
                 .rows_of(&self.model.run(self.tokens, run)?.logits);
             cells[i] = Some(per_sequence(self.metric, self.answers, &logits));
-            self.progress.iter().for_each(|f| f(1));
+            done(1);
         }
         Ok((clean, cells))
     }
 
-    /// The values of the clean run that these cells need, and those of the whole batch that their changes look at.
-    fn needed<'c>(&self, cells: impl Iterator<Item = &'c [Intervention]>) -> Result<Kept> {
+    /// The values of the clean run that these cells need, those of the whole batch that their changes look at, and which
+    /// cells are run on together.
+    fn kept(&self, grid: &Grid, cells: &[usize]) -> Result<Kept> {
         let config = self.model.config();
         let (batch, pos) = (self.tokens.batch(), self.tokens.pos());
         let mut kept = Kept::default();
-        for cell in cells {
+        let mut alike: HashMap<(Hook, Vec<usize>), Vec<usize>> = HashMap::new();
+        // A longer batch fills a run on by itself.
+        let together = (POSITIONS / (batch * pos).max(1)).max(1);
+        for &i in cells {
+            let cell = &grid.cells()[i][..];
             let mut positions = Vec::new();
             for intervention in cell {
                 let selection = intervention.check(config, batch, pos, self.source)?;
@@ -205,7 +225,15 @@ impl<'a, T: Scalar> Sweep<'a, T> {
                 self.answers.positions(),
                 pos,
             ));
+            let group = alike.entry((hook, positions)).or_default();
+            group.push(i);
+            if group.len() == together {
+                kept.groups.push(std::mem::take(group));
+            }
         }
+        kept.groups
+            .extend(alike.into_values().filter(|group| !group.is_empty()));
+        kept.groups.sort_unstable();
         let stretches_from = kept.first_layer.filter(|_| config.pad_token.is_some());
         kept.needed.extend(stretches_from.map(Hook::ResidPre));
         for hooks in [&mut kept.needed, &mut kept.looked_at] {
@@ -215,13 +243,21 @@ impl<'a, T: Scalar> Sweep<'a, T> {
         Ok(kept)
     }
 
-    /// The clean run's metric, and that of every cell, whose changes are each of one hook.
-    fn resumed(&self, cells: &[&[Intervention]], kept: &Kept) -> Result<(Vec<f64>, Vec<Vec<f64>>)> {
+    /// The clean run's metric, and that of every cell of these groups, whose changes are each of one hook.
+    fn resumed(
+        &self,
+        grid: &Grid,
+        groups: &[&[usize]],
+        kept: &Kept,
+        done: &(dyn Fn(usize) + Sync),
+    ) -> Result<(Vec<f64>, Vec<Vec<f64>>)> {
         let config = self.model.config();
         let (batch, pos) = (self.tokens.batch(), self.tokens.pos());
         let Kept {
             needed, looked_at, ..
         } = kept;
+        let cells = groups.iter().copied().flatten();
+        let cells: Vec<&[Intervention]> = cells.map(|&i| &grid.cells()[i][..]).collect();
         let checked: Vec<Selection> = (cells.iter().copied().flatten())
             .map(|intervention| intervention.check(config, batch, pos, self.source))
             .collect::<Result<_>>()?;
@@ -259,16 +295,22 @@ impl<'a, T: Scalar> Sweep<'a, T> {
             let whole = apart.as_ref().map_or(&run.cache, |run| &run.cache);
             let means = Means::of(self.model, whole, cells.iter().copied().flatten(), self.par);
             let mut selections = checked.iter();
-            let prepared: Vec<Vec<Prepared<'_, T>>> = cells
+            let mut prepare = |i: &Intervention| {
+                let selection = selections.next().expect("one for each").clone();
+                let mean = |over| Cow::Borrowed(means.get(i.hook, over));
+                let arriving = || Cow::Borrowed(&whole[i.hook]);
+                Prepared::new(i, selection, mean, arriving, self.source)
+            };
+            let prepared: Vec<Group<'_, T>> = groups
                 .iter()
-                .map(|cell| {
-                    let prepare = |i: &Intervention| {
-                        let selection = selections.next().expect("one for each").clone();
-                        let mean = |over| Cow::Borrowed(means.get(i.hook, over));
-                        let arriving = || Cow::Borrowed(&whole[i.hook]);
-                        Prepared::new(i, selection, mean, arriving, self.source)
-                    };
-                    cell.iter().map(prepare).collect()
+                .map(|group| {
+                    let cells = group.iter().map(|&i| &grid.cells()[i]);
+                    Group {
+                        hook: grid.cells()[group[0]][0].hook,
+                        cells: cells
+                            .map(|cell| cell.iter().map(&mut prepare).collect())
+                            .collect(),
+                    }
                 })
                 .collect();
             let piece = Clean {
@@ -279,7 +321,7 @@ impl<'a, T: Scalar> Sweep<'a, T> {
                 logits: &logits,
             };
             let stretches = piece.stretches(kept.first_layer, self.par);
-            let values = self.piece(cells, &prepared, &piece, &stretches, first);
+            let values = self.piece(&prepared, &piece, &stretches, first, done);
             found
                 .iter_mut()
                 .zip(values)
@@ -291,44 +333,47 @@ impl<'a, T: Scalar> Sweep<'a, T> {
     /// Every cell's metric for the sequences of one piece of the batch, which begins at `first`.
     fn piece(
         &self,
-        cells: &[&[Intervention]],
-        prepared: &[Vec<Prepared<'_, T>>],
+        groups: &[Group<'_, T>],
         clean: &Clean<'_, T>,
         stretches: &[Stretch],
         first: usize,
+        done: &(dyn Fn(usize) + Sync),
     ) -> Vec<Vec<f64>> {
         let (batch, pos) = (clean.tokens.batch(), clean.tokens.pos());
-        let left: Vec<AtomicUsize> = cells
+        let left: Vec<AtomicUsize> = groups
             .iter()
             .map(|_| AtomicUsize::new(stretches.len()))
             .collect();
         let d_vocab_out = self.model.config().d_vocab_out;
+        let of_batch = |stretch: &Stretch| -> Vec<usize> {
+            stretch.sequences.iter().map(|s| first + s).collect()
+        };
         let work = |scratch: &mut Scratch<T>, task: usize| {
-            let (cell, stretch) = (task / stretches.len(), &stretches[task % stretches.len()]);
-            let changes: Vec<&Prepared<'_, T>> = prepared[cell].iter().collect();
-            let hook = cells[cell][0].hook;
-            let mut logits_of = |stretch: &Stretch| {
-                let of_batch: Vec<usize> = stretch.sequences.iter().map(|s| first + s).collect();
-                let resume = Resume::new(clean, stretch, scratch);
-                downstream::logits(resume, hook, &changes, &of_batch)
+            let (group, stretch) = (task / stretches.len(), &stretches[task % stretches.len()]);
+            let Group { hook, cells } = &groups[group];
+            let mut logits_of = |cells: &[Vec<Prepared<'_, T>>], stretch: &Stretch| {
+                let resume = Resume::new(clean, &stretch.times(cells.len()), scratch);
+                downstream::logits(resume, *hook, cells, &of_batch(stretch))
             };
-            let leaves_out = !downstream::may_show_pads(hook);
-            let found = leaves_out.then(|| logits_of(stretch)).flatten();
+            let leaves_out = !downstream::may_show_pads(*hook);
+            let found = leaves_out.then(|| logits_of(cells, stretch)).flatten();
             let logits = found.unwrap_or_else(|| {
                 let whole = stretch.whole(pos);
-                let of = |stretch| logits_of(stretch).expect("nothing is left out");
-                whole.iter().flat_map(of).collect()
+                let pieces = (cells.chunks(1))
+                    .flat_map(|cell| whole.iter().map(move |stretch| (cell, stretch)));
+                let of = |(cell, stretch)| logits_of(cell, stretch).expect("nothing is left out");
+                pieces.flat_map(of).collect()
             });
-            let sequences = stretch.sequences.iter().map(|s| first + s);
+            let sequences = of_batch(&stretch.times(cells.len())).into_iter();
             let values = values(self.metric, self.answers, sequences, &logits, d_vocab_out);
-            if left[cell].fetch_sub(1, Ordering::Relaxed) == 1
+            if left[group].fetch_sub(1, Ordering::Relaxed) == 1
                 && first + batch == self.tokens.batch()
             {
-                self.progress.iter().for_each(|f| f(1));
+                done(cells.len());
             }
             values
         };
-        let tasks = 0..cells.len() * stretches.len();
+        let tasks = 0..groups.len() * stretches.len();
         let values: Vec<Vec<f64>> = match self.par {
             Par::Rayon => tasks
                 .into_par_iter()
@@ -340,15 +385,19 @@ impl<'a, T: Scalar> Sweep<'a, T> {
             }
         };
         let mut values = values.into_iter();
-        let mut in_order = |_| {
-            let mut cell = vec![0.0; batch];
+        let mut found = Vec::new();
+        for group in groups {
+            let mut own = vec![vec![0.0; batch]; group.cells.len()];
             for (stretch, values) in stretches.iter().zip(&mut values) {
-                let to = stretch.sequences.iter().zip(values);
-                to.for_each(|(&sequence, value)| cell[sequence] = value);
+                let each = values.chunks_exact(stretch.sequences.len());
+                for (to, values) in own.iter_mut().zip(each) {
+                    let to_sequence = stretch.sequences.iter().zip(values);
+                    to_sequence.for_each(|(&sequence, &value)| to[sequence] = value);
+                }
             }
-            cell
-        };
-        cells.iter().map(&mut in_order).collect()
+            found.extend(own);
+        }
+        found
     }
 }
 

@@ -180,6 +180,13 @@ impl<'r, T: Scalar> Sites<'r, '_, T> {
 /// for the stretch's values to stay in a core's own cache between one operation and the next.
 pub(crate) const STRETCH: usize = 256;
 
+/// Where the weights of a layer fill a core's cache by themselves, they are read once for more positions: 4 x 256 tokens of
+/// GPT-2 small take 6% less time than with [`STRETCH`].
+const WIDE_STRETCH: usize = 512;
+
+/// From which width of the stream on that is so.
+const WIDE: usize = 512;
+
 /// Below this many operations, waking another thread costs more than it gains.
 const WORTH_A_THREAD: usize = 1 << 21;
 
@@ -240,6 +247,10 @@ impl<T: Scalar> Model<T> {
         let mut logits = memory.next().expect("the logits' memory");
 
         let threads = run.par.threads();
+        let stretch = match self.config.d_model < WIDE {
+            true => STRETCH,
+            false => WIDE_STRETCH,
+        };
         let done = |n: usize| run.progress.iter().for_each(|f| f(n));
         // Closures want the whole batch; what single heads write is not made abreast.
         let abreast = hooks.is_empty()
@@ -248,7 +259,7 @@ impl<T: Scalar> Model<T> {
             && Layout::abreast_pays::<T>(&self.config, batch, pos);
         if !abreast
             && (!hooks.is_empty()
-                || threads == 1 && batch * pos <= STRETCH
+                || threads == 1 && batch * pos <= stretch
                 || batch < threads.max(2))
         {
             let par = self.worth(run.par, batch * pos);
@@ -277,7 +288,7 @@ impl<T: Scalar> Model<T> {
             done(batch);
         } else {
             let stretches = (batch * pos)
-                .div_ceil(STRETCH)
+                .div_ceil(stretch)
                 .next_multiple_of(threads)
                 .min(batch);
             let (layout, each) = if abreast {

@@ -13,7 +13,7 @@ mod stretch;
 
 pub(crate) use reach::Reach;
 pub(crate) use rows::Rows;
-pub(crate) use stretch::Stretch;
+pub(crate) use stretch::{POSITIONS, Stretch};
 
 use crate::diagram::{Op, Step, Value};
 use crate::model::{Cache, Model, Tokens, places_of};
@@ -280,7 +280,7 @@ impl<'a, T: Scalar> Resume<'a, T> {
             let at = |t: &Tensor<T>, row: usize| t.data()[row * d_mlp + u];
             (0..clean.len() / d_mlp).any(|row| at(changed, row) != at(clean, row))
         };
-        // Mostly one neuron, of many.
+        // Mostly one neuron, of many; in each sequence another, where several cells are run on together.
         let units: Vec<usize> = (0..d_mlp).filter(differs).collect();
         let rows = clean
             .data()
@@ -292,7 +292,7 @@ impl<'a, T: Scalar> Resume<'a, T> {
             .chunks_exact_mut(d_model)
             .zip(rows)
         {
-            for &u in &units {
+            for &u in units.iter().filter(|&&u| changed[u] != clean[u]) {
                 let by = changed[u] - clean[u];
                 let writes = W_out.slice(&[u]);
                 to.iter_mut().zip(writes).for_each(|(x, &w)| *x += by * w);

@@ -112,14 +112,20 @@ impl<T: Scalar> Resume<'_, T> {
         out
     }
 
-    /// What one head of layer `l` writes, `[batch, positions, d_model]`, from the clean run's `z`.
-    pub fn head_result(&mut self, l: usize, head: usize, positions: &[usize]) -> Tensor<T> {
+    /// What one head of layer `l` writes in the first `count` sequences, `[count, positions, d_model]`, from the clean
+    /// run's `z`.
+    pub fn head_result(
+        &mut self,
+        l: usize,
+        head: usize,
+        count: usize,
+        positions: &[usize],
+    ) -> Tensor<T> {
         let z = &self.clean.cache[Hook::Z(l)];
         let d_head = z.shape()[3];
-        let count = self.count();
         let mut of_head = self.scratch.take(&[count, positions.len(), d_head]);
         let mut to = of_head.data_mut().chunks_exact_mut(d_head);
-        for &sequence in &self.stretch.sequences {
+        for &sequence in &self.stretch.sequences[..count] {
             for (&p, to) in positions.iter().zip(&mut to) {
                 to.copy_from_slice(z.slice(&[sequence, p, head]));
             }

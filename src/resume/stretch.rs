@@ -11,10 +11,10 @@ use rayon::prelude::*;
 
 /// About how many positions are run on together: more than a forward pass takes, since of some layers only a few
 /// positions are computed.
-const POSITIONS: usize = 512;
+pub(crate) const POSITIONS: usize = 512;
 
 /// Some sequences of a batch, and how many of their positions are computed: what comes later is pads, which nobody
-/// looks at.
+/// looks at. A sequence may be there several times, to be changed in several ways.
 #[derive(Clone)]
 pub(crate) struct Stretch {
     pub sequences: Vec<usize>,
@@ -30,6 +30,14 @@ impl Stretch {
             length: pos,
         };
         pieces.map(whole).collect()
+    }
+
+    /// Its sequences so many times, one after the other.
+    pub fn times(&self, n: usize) -> Stretch {
+        Stretch {
+            sequences: self.sequences.repeat(n),
+            length: self.length,
+        }
     }
 }
 

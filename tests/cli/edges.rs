@@ -1,6 +1,6 @@
 //! `edges`, `circuit` and the shards of their work.
 
-use crate::program::{Scratch, tokens_file};
+use crate::program::{Scratch, small_model, tokens_file};
 use pathsum::{Tokens, fixture};
 use serde_json::Value;
 
@@ -107,6 +107,33 @@ fn shards_merged_are_the_whole_and_a_circuit_is_run_from_it() {
 }
 
 #[test]
+fn neurons_are_senders_where_asked() {
+    let s = Scratch::new();
+    let config = small_model().config().clone();
+    s.write("clean", &tokens_file(&Tokens::random(&config, 3, 1)));
+    s.write("corrupt", &tokens_file(&Tokens::random(&config, 3, 2)));
+    let task = "--clean clean --corrupt corrupt --metric logit_diff:1-0";
+    let whole = s.json(&format!("edges model {task}"));
+    let found = s.json(&format!("edges model {task} --neurons last --out e.json"));
+    let (d_mlp, last) = (config.d_mlp().unwrap(), config.n_layers - 1);
+    let all = |found: &Value| found["edges"].as_object().unwrap().len();
+    // Past them are the logits alone.
+    assert_eq!(all(&found), all(&whole) - 1 + d_mlp);
+    assert!(found["edges"][format!("m{last}.n0->logits")]["score"].is_number());
+    assert!(found["edges"].get(format!("m{last}->logits")).is_none());
+    let circuit = s.json(&format!(
+        "circuit model e.json {task} --top {}",
+        all(&found)
+    ));
+    assert_eq!(circuit["circuit"]["edges"], all(&found));
+    assert_eq!(circuit["circuit"]["faithfulness"], 1.0);
+    s.bad(
+        &format!("edges model {task} --neurons {}", last + 1),
+        "layer",
+    );
+}
+
+#[test]
 fn what_edges_cannot_do_is_said() {
     let s = Scratch::new();
     let task = induction(&s);
@@ -123,6 +150,10 @@ fn what_edges_cannot_do_is_said() {
         (
             format!("edges induction {task} --method eap-ig --steps 0"),
             "0 steps",
+        ),
+        (
+            format!("edges induction {task} --neurons 0"),
+            "neurons of layer 0",
         ),
         (
             format!("edges induction {task} --beside nowhere.json"),

@@ -169,7 +169,7 @@ fn merge_refuses_what_does_not_belong_together() {
     );
     s.ok(&format!("{probability} --shard 2/2 --out b"));
     for (line, said) in table(
-        "merge one          => cell 1 of 4 is in none of these shards
+        "merge one          => cell 2 of 4 is in none of these shards
          merge one zero     => one and zero are of different requests: `how` is \"mean\" in one and \"zero\" in the other
          merge one a        => one and a are of different requests: `metric`
          merge a b          => a and b are of different models, tokens or labels: without a change the probability:1 is

@@ -90,27 +90,37 @@ impl Task {
 /// What a sender adds to the stream, from a run that kept everything: by hand, with a norm over what attention writes at
 /// its own scale.
 fn written(model: &Model<f64>, run: &Cache<f64>, sender: Sender) -> Tensor<f64> {
-    let Head { layer, head } = match sender {
+    let &[batch, pos, d] = run[Hook::ResidPre(0)].shape() else {
+        panic!("a stream has three axes")
+    };
+    type Part<'a> = Box<dyn Fn(&[usize]) -> f64 + 'a>;
+    let (site, part): (NormSite, Part<'_>) = match sender {
         Sender::Input => return run[Hook::ResidPre(0)].clone(),
         Sender::Mlp(l) => return run[Hook::MlpOut(l)].clone(),
-        Sender::Head(head) => head,
+        Sender::Head(Head { layer, head }) => {
+            let results = &run[Hook::Result(layer)];
+            let of = move |at: &[usize]| results[[at[0], at[1], head, at[2]]];
+            (NormSite::Ln1Post(layer), Box::new(of))
+        }
+        Sender::Neuron { layer, neuron } => {
+            let post = &run[Hook::Post(layer)];
+            let W_out = &model.weights().blocks[layer].mlp.as_ref().unwrap().W_out;
+            let of = move |at: &[usize]| post[[at[0], at[1], neuron]] * W_out[[neuron, at[2]]];
+            (NormSite::Ln2Post(layer), Box::new(of))
+        }
     };
-    let results = &run[Hook::Result(layer)];
-    let &[batch, pos, _, d] = results.shape() else {
-        panic!("results have four axes")
-    };
-    let norm = model.weights().norms.get(&NormSite::Ln1Post(layer));
+    let norm = model.weights().norms.get(&site);
     let one_plus = model
         .config()
         .norm
         .is_some_and(|kind| kind.weight == NormWeight::OnePlus);
     Tensor::from_fn(&[batch, pos, d], |at| {
-        let x = results[[at[0], at[1], head, at[2]]];
+        let x = part(at);
         match norm {
             None => x,
             Some(norm) => {
                 let w = norm.w.data()[at[2]] + if one_plus { 1.0 } else { 0.0 };
-                w * x / run[Hook::Scale(NormSite::Ln1Post(layer))][[at[0], at[1], 0]]
+                w * x / run[Hook::Scale(site)][[at[0], at[1], 0]]
             }
         }
     })
@@ -322,34 +332,52 @@ fn exact_effects_are_those_of_whole_runs_with_closures() {
             return;
         };
         let task = Task::of(&model);
-        let edges = task.edges(&model);
-        let found = edges.exact().unwrap();
-        let (clean, corrupt) = (
-            everything(&model, &task.clean),
-            everything(&model, &task.corrupt),
-        );
-        let whole = task.read(&model.logits(&task.clean).unwrap());
-        let bound = task.rounding(&model);
-        let (mut largest, mut farthest) = (0f64, 0f64);
-        for (edge, effect) in edges.graph().edges().zip(&found) {
-            let ends = (&clean, &corrupt);
-            let expected = with_closures(&model, &task, ends, (edge.from, edge.to)) - whole;
-            let off = (effect - expected).abs();
-            assert!(
-                off <= bound,
-                "{name} {edge}: {effect} {expected}, {off:e} > {bound:e}"
-            );
-            (largest, farthest) = (largest.max(effect.abs()), farthest.max(off));
-        }
-        eprintln!(
-            "{name}: {} edges, {farthest:.1e} off, of {largest:.2}",
-            found.len()
-        );
-        assert!(
-            largest > 1e6 * bound,
-            "{name}: nothing is seen of {largest:e}"
-        );
+        exact_beside_closures(name, &model, &task, task.edges(&model));
     }
+}
+
+/// Sequential and parallel blocks, gates, norms over what neurons write.
+const NEURONS: [&str; 4] = ["gpt2", "pythia", "llama3", "gemma2"];
+
+#[test]
+fn exact_effects_of_neurons_are_those_of_whole_runs_with_closures() {
+    for name in NEURONS {
+        let Some(model) = two_layers(name) else {
+            return;
+        };
+        let task = Task::of(&model);
+        let edges = task.edges(&model).neurons(&[0]).unwrap();
+        exact_beside_closures(name, &model, &task, edges);
+    }
+}
+
+fn exact_beside_closures(name: &str, model: &Model<f64>, task: &Task, edges: Edges<'_, f64>) {
+    let found = edges.exact().unwrap();
+    let (clean, corrupt) = (
+        everything(model, &task.clean),
+        everything(model, &task.corrupt),
+    );
+    let whole = task.read(&model.logits(&task.clean).unwrap());
+    let bound = task.rounding(model);
+    let (mut largest, mut farthest) = (0f64, 0f64);
+    for (edge, effect) in edges.graph().edges().zip(&found) {
+        let ends = (&clean, &corrupt);
+        let expected = with_closures(model, task, ends, (edge.from, edge.to)) - whole;
+        let off = (effect - expected).abs();
+        assert!(
+            off <= bound,
+            "{name} {edge}: {effect} {expected}, {off:e} > {bound:e}"
+        );
+        (largest, farthest) = (largest.max(effect.abs()), farthest.max(off));
+    }
+    eprintln!(
+        "{name}: {} edges, {farthest:.1e} off, of {largest:.2}",
+        found.len()
+    );
+    assert!(
+        largest > 1e6 * bound,
+        "{name}: nothing is seen of {largest:e}"
+    );
 }
 
 #[test]
@@ -359,30 +387,88 @@ fn circuits_of_all_edges_none_and_all_but_one_are_runs_that_are_known() {
             return;
         };
         let task = Task::of(&model);
-        let edges = task.edges(&model);
-        let bound = task.rounding(&model);
-        let n = edges.graph().len();
-        let [clean, corrupt] = edges.ends().unwrap();
-        let of = |inside: &[bool]| edges.circuit(inside, Ablation::Corrupt).unwrap();
-        let near = |a: f64, b: f64, what: &str| {
-            assert!((a - b).abs() <= bound, "{name}, {what}: {a} {b}, {bound:e}");
+        // Every seventh edge, so that each kind comes by.
+        circuits_that_are_known(name, &model, &task, task.edges(&model), 7);
+    }
+}
+
+#[test]
+fn circuits_of_neurons_are_runs_that_are_known() {
+    for name in NEURONS {
+        let Some(model) = two_layers(name) else {
+            return;
         };
-        near(of(&vec![true; n]), clean, "all edges");
-        near(of(&vec![false; n]), corrupt, "no edge");
-        assert!(
-            (clean - corrupt).abs() > 1e6 * bound,
-            "{name}: {clean} {corrupt}"
+        let task = Task::of(&model);
+        let edges = task.edges(&model).neurons(&[0, 1]).unwrap();
+        circuits_that_are_known(name, &model, &task, edges, 37);
+    }
+}
+
+fn circuits_that_are_known(
+    name: &str,
+    model: &Model<f64>,
+    task: &Task,
+    edges: Edges<'_, f64>,
+    every: usize,
+) {
+    let bound = task.rounding(model);
+    let n = edges.graph().len();
+    let [clean, corrupt] = edges.ends().unwrap();
+    let of = |inside: &[bool]| edges.circuit(inside, Ablation::Corrupt).unwrap();
+    let near = |a: f64, b: f64, what: &str| {
+        assert!((a - b).abs() <= bound, "{name}, {what}: {a} {b}, {bound:e}");
+    };
+    near(of(&vec![true; n]), clean, "all edges");
+    near(of(&vec![false; n]), corrupt, "no edge");
+    assert!(
+        (clean - corrupt).abs() > 1e6 * bound,
+        "{name}: {clean} {corrupt}"
+    );
+    let effects = edges.exact().unwrap();
+    for i in (0..n).step_by(every) {
+        let mut inside = vec![true; n];
+        inside[i] = false;
+        near(
+            of(&inside) - clean,
+            effects[i],
+            &edges.graph().edge(i).to_string(),
         );
-        let effects = edges.exact().unwrap();
-        // Every seventh, so that each kind comes by.
-        for i in (0..n).step_by(7) {
-            let mut inside = vec![true; n];
-            inside[i] = false;
-            near(
-                of(&inside) - clean,
-                effects[i],
-                &edges.graph().edge(i).to_string(),
+    }
+}
+
+/// A layer's neurons taken together are what their senders are one by one: the derivative is the same, and linear.
+#[test]
+fn attributions_of_neurons_add_up_to_those_of_their_layer() {
+    for name in NEURONS {
+        let Some(model) = two_layers(name) else {
+            return;
+        };
+        let task = Task::of(&model);
+        let whole = task.edges(&model);
+        let each = task.edges(&model).neurons(&[0]).unwrap();
+        for at in [Attribution::Eap, Attribution::Inputs { steps: 2 }] {
+            let (all, parts) = (
+                whole.attribution(at).unwrap(),
+                each.attribution(at).unwrap(),
             );
+            let mut sums: HashMap<(Receiver, bool), (f64, f64)> = HashMap::new();
+            for (edge, score) in whole.graph().edges().zip(all) {
+                let own = edge.from == Sender::Mlp(0);
+                sums.entry((edge.to, own)).or_default().0 += score;
+            }
+            for (edge, score) in each.graph().edges().zip(parts) {
+                let own = matches!(edge.from, Sender::Neuron { layer: 0, .. });
+                sums.entry((edge.to, own)).or_default().1 += score;
+            }
+            let bound = task.rounding(&model);
+            let largest = sums.values().fold(0f64, |most, sum| most.max(sum.0.abs()));
+            assert!(largest > 1e6 * bound, "{name}: nothing is seen");
+            for ((to, _), (whole, parts)) in sums {
+                assert!(
+                    (whole - parts).abs() <= bound,
+                    "{name} {to}: {whole} {parts}, {bound:e}"
+                );
+            }
         }
     }
 }

@@ -39,6 +39,9 @@ pub struct Request {
     /// Of integrated gradients, how many.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steps: Option<usize>,
+    /// Layers whose neurons are senders one by one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub neurons: Vec<usize>,
     #[serde(flatten)]
     pub task: TaskRequest,
 }

@@ -9,6 +9,7 @@ pub use task::TaskArgs;
 
 use super::args::{Common, ModelArg};
 use super::output::progress;
+use super::places::Places;
 use super::sweep::Shard;
 use anyhow::{Result, bail};
 use file::{Found, Method, Request};
@@ -21,8 +22,8 @@ use std::time::{Duration, Instant};
 /// The effect of every edge between components: what the metric changes by when one reads another's corrupted output
 ///
 /// An edge joins the embeddings, a head or a layer's neurons with the queries, keys or values of a later head, with later
-/// neurons, or with the logits: `a0.h3->a2.h1<k>`, as the Mechanistic Interpretability Benchmark writes them. Where heads
-/// share keys and values each reads its own copy. The metric is averaged over the pairs; an effect is its change when the
+/// neurons, or with the logits: `a0.h3->a2.h1<k>`, as the Mechanistic Interpretability Benchmark writes them; with --neurons
+/// each neuron of these layers is a sender of its own, `m2.n17`. Where heads share keys and values each reads its own copy. The metric is averaged over the pairs; an effect is its change when the
 /// receiver sees what the sender writes in the corrupted run. --out writes a circuit file of the benchmark, with what was
 /// asked beside it; of exact effects it is written while the work goes on, and --resume goes on from there.
 #[derive(clap::Args)]
@@ -34,6 +35,10 @@ pub struct Args {
     model: ModelArg,
     #[command(flatten)]
     task: TaskArgs,
+    /// Layers of which each neuron is a sender, in place of all of the layer's together: all, first, last, N, N-M, or
+    /// several of these with commas
+    #[arg(long, value_name = "LAYERS")]
+    neurons: Option<Places>,
     /// By what effects are found
     #[arg(long, value_enum, default_value = "exact")]
     method: Method,
@@ -85,7 +90,11 @@ fn edges<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
         &task.answers,
         &*task.metric,
     )?;
-    let edges = edges.progress(&advance);
+    let neurons = match &args.neurons {
+        None => Vec::new(),
+        Some(layers) => layers.of("layer", model.config().n_layers)?,
+    };
+    let edges = edges.neurons(&neurons)?.progress(&advance);
     let graph = edges.graph();
     let (at, steps) = match (args.method, args.steps) {
         (Method::Exact, _) => (None, None),
@@ -109,6 +118,7 @@ fn edges<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
         request: Request {
             method: args.method,
             steps,
+            neurons,
             task: task.request,
         },
         shard: args.shard,

@@ -207,13 +207,14 @@ impl Grids {
         mut sweep: Sweep<'_, T>,
         grid: &Grid,
     ) -> Result<SweepResult> {
-        let mut cells = grid.cells().len();
         if let Some((i, n)) = self.shard.map(Shard::part) {
             sweep = sweep.shard(i, n);
-            cells = (i..cells).step_by(n).len();
         }
-        let bar = progress(common, "sweeping", cells);
-        let advance = |n: usize| bar.inc(n as u64);
+        let bar = progress(common, "sweeping", grid.cells().len());
+        let advance = |n: usize, of: usize| {
+            bar.set_length(of as u64);
+            bar.inc(n as u64);
+        };
         let result = sweep.progress(&advance).run(grid)?;
         bar.finish_and_clear();
         Ok(result)

@@ -265,7 +265,7 @@ impl ByRoles {
             let restores = |is_in: &dyn Fn(Head) -> bool| -> Result<f64> {
                 let inside = graph.edges().map(|edge| match edge.from {
                     Sender::Head(head) => is_in(head),
-                    Sender::Input | Sender::Mlp(_) => true,
+                    Sender::Input | Sender::Mlp(_) | Sender::Neuron { .. } => true,
                 });
                 let inside: Vec<bool> = inside.collect();
                 let metric = edges.circuit(&inside, Ablation::Corrupt)?;

@@ -219,7 +219,7 @@ impl IoiStudy {
         for (edge, score) in self.circuits.graph.edges().zip(&self.circuits.scores) {
             let from = match edge.from {
                 Sender::Head(head) => role(head).map(place),
-                Sender::Input | Sender::Mlp(_) => None,
+                Sender::Input | Sender::Mlp(_) | Sender::Neuron { .. } => None,
             };
             let to = match edge.to {
                 Receiver::Q(head) | Receiver::K(head) | Receiver::V(head) => role(head).map(place),
