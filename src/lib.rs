@@ -43,6 +43,11 @@
 //! - Head results exclude `b_O` and include `b_V`.
 //! - Everything is generic over f32 and f64 ([`Scalar`]); no step silently drops to f32.
 //!
+//! # Where to begin
+//! [From a checkpoint to a circuit](guide::checkpoint), [from a prompt to a circuit](guide::prompt),
+//! [identities in your tests](guide::identities), [sweeps](guide::sweeps), [training a task and taking it
+//! apart](guide::training), [certificates](guide::certificates): pages whose code runs.
+//!
 //! # What do you want to do?
 //! | | with |
 //! |---|---|
@@ -105,6 +110,8 @@ pub mod fixture;
 pub mod format;
 pub mod frequency;
 pub mod gradient;
+#[cfg(any(doc, doctest))]
+pub mod guide;
 pub mod intervene;
 mod kernel;
 pub mod linalg;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// The rooms, from the ground up. Each imports only from those before it in the list.
-const LAYERS: [&str; 31] = [
+const LAYERS: [&str; 32] = [
     "error",
     "names",
     "diagram",
@@ -33,6 +33,7 @@ const LAYERS: [&str; 31] = [
     "train",
     "study",
     "report",
+    "guide",
     "cli",
     "main",
 ];
