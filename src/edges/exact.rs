@@ -351,7 +351,8 @@ impl<T: Scalar> Edges<'_, T> {
             .diagram
             .value(written)
             .expect("a hook of this model");
-        let reached = run.reach(written, pair.positions).positions[value].clone();
+        let reach = run.reach(written, pair.positions);
+        let reached = reach.positions[value].clone();
         if reached.is_empty() {
             return logits;
         }
@@ -373,7 +374,8 @@ impl<T: Scalar> Edges<'_, T> {
             positions: reached,
             values,
         };
-        run.run_on(written, rows).expect("nothing is left out")
+        run.run_on(written, rows, &reach)
+            .expect("nothing is left out")
     }
 
     /// The stream as a receiver sees it, with each of these senders patched, `[sender, positions, d_model]`.

@@ -131,7 +131,7 @@ pub(super) fn logits<T: Scalar>(
                 add_difference(to, changed.data(), clean.data());
             }
         }
-        return run.run_on(from, written);
+        return run.run_on(from, written, &reach);
     }
     let mut rows = run.clean_rows(hook, &positions);
     let each = rows.values.len() / cells.len();
@@ -153,7 +153,7 @@ pub(super) fn logits<T: Scalar>(
         rows = written;
     }
     let each = logits.len() / (cells.len() * sequences.len());
-    let found = run.run_on(from, rows)?;
+    let found = run.run_on(from, rows, &reach)?;
     for (place, found) in places.into_iter().zip(found.chunks_exact(each)) {
         logits[place * each..(place + 1) * each].copy_from_slice(found);
     }

@@ -145,10 +145,9 @@ impl<'a, T: Scalar> Resume<'a, T> {
         places
     }
 
-    /// The answers' logits, from a hook's value where it has changed.
-    pub fn run_on(mut self, hook: Hook, rows: Rows<T>) -> Option<Vec<T>> {
+    /// The answers' logits, from a hook's value where it has changed, by what that reaches.
+    pub fn run_on(mut self, hook: Hook, rows: Rows<T>, reach: &Reach<'_>) -> Option<Vec<T>> {
         let diagram = &self.model().diagram;
-        let reach = self.reach(hook, &rows.positions);
         let value = diagram.value(hook).expect("a hook of this model");
         let first = diagram.made_by(value);
         self.changed[value] = Some(rows);

@@ -81,7 +81,8 @@ impl<T: Scalar> Clean<'_, T> {
         let finite = run.clean_logits().iter().all(|x| x.is_finite());
         let all: Vec<usize> = (0..stretch.length).collect();
         let stream = run.clean_rows(Hook::ResidPre(l), &all);
-        run.run_on(Hook::ResidPre(l), stream).is_some() && finite
+        let reach = run.reach(Hook::ResidPre(l), &all);
+        run.run_on(Hook::ResidPre(l), stream, &reach).is_some() && finite
     }
 }
 
