@@ -264,7 +264,7 @@ impl Naive<'_> {
 }
 
 /// Small models of every norm and mask, their weights eighths so that they are short.
-fn models(n_layers: usize, mlp: Option<usize>) -> Vec<Model<f64>> {
+fn models(n_layers: usize, mlp: Option<usize>, widths: (usize, usize)) -> Vec<Model<f64>> {
     let mut rng = ChaCha8Rng::seed_from_u64(11);
     let norms = [
         None,
@@ -282,8 +282,8 @@ fn models(n_layers: usize, mlp: Option<usize>) -> Vec<Model<f64>> {
             n_layers,
             n_heads: 2,
             groups: 1 + i % 2,
-            d_model: 3,
-            d_head: 2,
+            d_model: widths.0,
+            d_head: widths.1,
             n_ctx: 2,
             d_vocab: 2,
             d_vocab_out: 3,
@@ -311,7 +311,7 @@ fn models(n_layers: usize, mlp: Option<usize>) -> Vec<Model<f64>> {
 
 #[test]
 fn tables_are_what_the_definition_says() {
-    for model in models(1, None) {
+    for model in models(1, None, (3, 2)) {
         let (naive, tables, c) = (
             Naive(&model),
             OneLayer::new(&model, 2).unwrap(),
@@ -428,17 +428,98 @@ fn tables_are_what_the_definition_says() {
 
 #[test]
 fn the_checkers_runs_are_what_the_definition_says() {
-    for (n_layers, mlp) in [(1, None), (1, Some(3)), (2, Some(2))] {
-        for model in models(n_layers, mlp) {
+    // Narrower than what is summed in one pass, and not a multiple of it.
+    let (narrow, wide) = ((3, 2), (9, 11));
+    for (n_layers, mlp, widths) in [
+        (1, None, narrow),
+        (1, Some(3), narrow),
+        (2, Some(2), narrow),
+        (1, Some(10), wide),
+    ] {
+        for model in models(n_layers, mlp, widths) {
             let naive = Naive(&model);
-            for tokens in [[0, 1], [1, 1]] {
-                let found = checker::logits(&model, &tokens);
-                for (x, balls) in naive.stream(&tokens).iter().zip(found) {
+            // Each lane has an input of its own.
+            let inputs = [[0, 1], [1, 1], [1, 0], [0, 0], [1, 1]];
+            let found = checker::logits(&model, &inputs.map(Vec::from));
+            assert_eq!(found.len(), inputs.len());
+            for (tokens, found) in inputs.iter().zip(found) {
+                for (x, balls) in naive.stream(tokens).iter().zip(found) {
                     for (exact, (lo, hi)) in naive.logits(x).iter().zip(balls) {
                         assert!(exact.agrees(lo, hi), "{tokens:?}: {lo} {hi} {exact:?}");
                     }
                 }
             }
         }
+    }
+}
+
+#[test]
+fn the_checkers_exponentials_are_what_the_definition_says() {
+    let near = [
+        0.0, 1e-300, 0.1, 0.3465, 0.3466, 1.0, 2.5, 20.0, 133.7, 699.9,
+    ];
+    for x in near.into_iter().flat_map(|x| [x, -x]) {
+        for off in [0.0, 1e-9, 0.5] {
+            let (lo, hi) = checker::exp(x, off);
+            for x in [x - off, x, x + off] {
+                // Of a number below zero as one over that of its size, so that no digits are cut off.
+                let size = Exact::of(x.abs()).exp();
+                let exact = match x < 0.0 {
+                    true => Exact(Q::one() / &size.1, Q::one() / &size.0),
+                    false => size,
+                };
+                assert!(exact.is_within(lo, hi), "e^{x}: {lo} {hi}");
+            }
+            let width = 2.0 * (off + off * off) + 4.0 * (40.0 + x.abs()) * f64::EPSILON;
+            assert!(hi - lo <= width * hi, "e^{x}: {lo} {hi}");
+        }
+    }
+    let (lo, hi) = checker::exp(-800.0, 10.0);
+    assert!(lo <= 0.0 && hi > 0.0 && hi < 1e-300);
+    // Nothing is known of what is too large, too far off, or no number.
+    for (x, off) in [
+        (701.0, 0.0),
+        (f64::NAN, 0.0),
+        (0.0, f64::NAN),
+        (-690.0, 20.0),
+        (0.0, 1.5),
+        (f64::INFINITY, 0.0),
+    ] {
+        assert_eq!(
+            checker::exp(x, off),
+            (f64::NEG_INFINITY, f64::INFINITY),
+            "{x} {off}"
+        );
+    }
+}
+
+/// What a matrix lengthens a vector by: no less than it is, and no more than entries' number to the 1/32 above it.
+#[test]
+fn the_checkers_norms_are_no_less_than_they_are() {
+    let mut rng = ChaCha8Rng::seed_from_u64(12);
+    for (rows, columns) in [(1, 1), (3, 7), (7, 3), (8, 8)] {
+        let (a, b): (Vec<f64>, Vec<f64>) = (
+            (0..rows).map(|_| rng.random_range(-2.0..2.0)).collect(),
+            (0..columns).map(|_| rng.random_range(-2.0..2.0)).collect(),
+        );
+        let squares = |x: &[f64]| x.iter().map(|&x| Exact::of(x).times(&Exact::of(x)));
+        let length = |x: &[f64]| sum(squares(x)).root();
+        // Of one rank both are the product of the lengths; the entries' roundings are of that, too.
+        let product = length(&a).times(&length(&b));
+        let entries: Vec<f64> = a
+            .iter()
+            .flat_map(|a| b.iter().map(move |b| a * b))
+            .collect();
+        for bound in checker::norm(MatRef::from_row_major_slice(&entries, rows, columns)) {
+            let bound = Q::from_float(bound * (1.0 + 2.0 * f64::EPSILON)).unwrap();
+            let most = Q::from_float(1.0 + 1e3 * f64::EPSILON).unwrap();
+            assert!(bound >= product.0 && bound <= &product.1 * &most);
+        }
+        // Three times the identity, with no more columns or rows than needed.
+        let unit = |i: usize| if i / columns == i % columns { 3.0 } else { 0.0 };
+        let unit: Vec<f64> = (0..rows * columns).map(unit).collect();
+        let [most, _] = checker::norm(MatRef::from_row_major_slice(&unit, rows, columns));
+        let above = (rows.min(columns) as f64).powf(1.0 / 32.0) * (1.0 + 1e3 * f64::EPSILON);
+        assert!((3.0..=3.0 * above).contains(&most), "{most}");
     }
 }

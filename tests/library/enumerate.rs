@@ -4,7 +4,10 @@
 use crate::common::reference;
 use crate::naive::forward::forward;
 use crate::naive::{Rounding, params};
-use pathsum::certify::{Part, Restriction, Seek, Space, Values, Walked, seek, walk};
+use pathsum::certify::{
+    Certificate, Certified, Checked, Claim, Count, Part, Restriction, Seek, Space, Values, Walked,
+    check, hash, seek, walk,
+};
 use pathsum::fixture::Fixture;
 use pathsum::model::{ActFn, Mask, MlpKind, NormKind, NormWeight, Positions, Weights};
 use pathsum::task::{BuiltIn, MaxOfK, Task, Vocabulary};
@@ -224,6 +227,148 @@ fn every_input_is_what_the_naive_pass_finds() {
         }
     }
     assert!(wrong > 1000, "only {wrong} answers were wrong");
+}
+
+/// A certificate of an enumeration that says so.
+fn said(
+    model: &Model<f64>,
+    task: &dyn Task,
+    margin: f64,
+    (positions, all): &(Vec<[u128; 2]>, [u128; 2]),
+) -> Certificate {
+    let count = |&[right, wrong]: &[u128; 2]| Count { right, wrong };
+    let claim = Claim {
+        task: task.name(),
+        space: String::new(),
+        margin,
+    };
+    let certified = Certified {
+        size: task.space().unwrap().size(),
+        positions: task
+            .read_at()
+            .into_iter()
+            .zip(positions.iter().map(count))
+            .collect(),
+        all: count(all),
+    };
+    Certificate::enumeration(model, claim, certified)
+}
+
+/// The checker's own count is what is true: that is accepted, and one answer more of any kind is refused.
+fn the_checker_counts(model: &Model<f64>, task: &dyn Task, by: f64) -> u128 {
+    let (positions, all, _) = naive(model, task, by);
+    let mut counts = (positions, all);
+    let accepted = |counts: &(Vec<[u128; 2]>, [u128; 2])| {
+        let found = check(&said(model, task, by, counts), model, task).unwrap();
+        matches!(found, Checked::Accepted(_))
+    };
+    assert!(accepted(&counts), "{counts:?} {:?}", model.config());
+    for i in 0..=counts.0.len() {
+        for kind in 0..2 {
+            let mut more = counts.clone();
+            more.0.get_mut(i).unwrap_or(&mut more.1)[kind] += 1;
+            assert!(!accepted(&more), "{more:?} {:?}", model.config());
+        }
+    }
+    counts.0.push(counts.1);
+    counts.0.iter().map(|[_, wrong]| wrong).sum()
+}
+
+#[test]
+fn the_checker_finds_what_the_naive_pass_finds() {
+    let mut wrong = 0;
+    for (seed, mut config) in configs().into_iter().enumerate() {
+        // Rows narrower than what is summed in one pass, and others.
+        if seed % 3 == 0 {
+            (config.d_model, config.d_head) = (9, 11);
+        }
+        let task = task(&config);
+        let model = model(config, seed as u64);
+        for by in [0.0, 0.25] {
+            wrong += the_checker_counts(&model, &task, by);
+        }
+    }
+    assert!(wrong > 1000, "only {wrong} answers were wrong");
+}
+
+/// Models of one head and nothing else, asked at the end of a product of sets: what the checker sums up.
+fn bare(classes: usize, seed: u64) -> (Model<f64>, Arbitrary) {
+    let config = Config {
+        d_vocab_out: classes,
+        n_ctx: 4,
+        mask: if seed % 2 == 0 {
+            Mask::Causal
+        } else {
+            Mask::All
+        },
+        ..configs()
+            .into_iter()
+            .find(|c| c.n_layers == 1 && c.norm.is_none())
+            .unwrap()
+    };
+    let sets = vec![vec![0, 2, 4], vec![1, 3], vec![0, 1, 2, 3], vec![4, 1, 2]];
+    let values = Values::Product(sets);
+    let task = Arbitrary {
+        vocabulary: Vocabulary::numbers(config.d_vocab, &[]),
+        classes,
+        read_at: vec![3],
+        positions: 4,
+        space: Space::new(values, vec![Part::All], None).unwrap(),
+    };
+    (model(config, seed), task)
+}
+
+#[test]
+fn the_checkers_sums_are_what_the_naive_pass_finds() {
+    let mut wrong = 0;
+    for (seed, classes) in [2, 3, 7, 8, 9, 17].into_iter().enumerate() {
+        let (model, task) = bare(classes, seed as u64);
+        for by in [0.0, 0.25] {
+            wrong += the_checker_counts(&model, &task, by);
+        }
+    }
+    assert!(wrong > 100, "only {wrong} answers were wrong");
+}
+
+/// What was counted of one model, said of another: of what is accepted all is true.
+#[test]
+fn counts_of_other_weights_are_accepted_only_where_they_are_true() {
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    let deep = configs()
+        .into_iter()
+        .find(|c| c.n_layers == 2 && c.norm.is_some())
+        .unwrap();
+    let deep = (model(deep.clone(), 3), task(&deep));
+    let mut refused = 0;
+    for (model, task) in [bare(3, 4), deep] {
+        let (positions, all, _) = naive(&model, &task, 0.0);
+        let counts = (positions, all);
+        for _ in 0..20 {
+            let mut weights = model.weights().clone();
+            let mut tensors = weights.tensors_mut();
+            let which = rng.random_range(0..tensors.len());
+            let values = tensors[which].1.data_mut();
+            values[rng.random_range(0..values.len())] += 1.5;
+            let changed = Model::new(model.config().clone(), weights).unwrap();
+            let mut forged = said(&model, &task, 0.0, &counts);
+            assert!(matches!(
+                check(&forged, &changed, &task).unwrap(),
+                Checked::Refused(_)
+            ));
+            forged.header.weights = hash(&changed);
+            let (positions, all, _) = naive(&changed, &task, 0.0);
+            let true_of = |(a, b): (&[u128; 2], &[u128; 2])| a[0] <= b[0] && a[1] <= b[1];
+            let all_true =
+                counts.0.iter().zip(&positions).all(true_of) && true_of((&counts.1, &all));
+            let accepted = matches!(
+                check(&forged, &changed, &task).unwrap(),
+                Checked::Accepted(_)
+            );
+            assert_eq!(accepted, all_true, "{counts:?} {positions:?} {all:?}");
+            refused += usize::from(!accepted);
+        }
+    }
+    assert!(refused > 10, "{refused} of 40 were refused");
 }
 
 /// A margin of exactly zero is neither right nor wrong, in whatever precision.

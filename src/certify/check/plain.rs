@@ -1,14 +1,13 @@
 //! The model by its plain definition, in balls.
 
 use super::ball::{Ball, Row, dot, each, exact, scaled, through, total};
-use crate::kernel::PAD_SCORE;
-use crate::model::{Config, Mask, Model, NormWeight, Weights};
+use crate::model::{Config, Model, NormWeight, Weights};
 use crate::names::{Head, NormSite};
 
 /// A model, and all that its first layer reads.
 pub(super) struct Plain<'a> {
     pub c: &'a Config,
-    w: &'a Weights<f64>,
+    pub w: &'a Weights<f64>,
     /// By position and token the embedding,
     pub embedded: Vec<Row>,
     /// and by head the first layer's queries, keys and values.
@@ -124,68 +123,5 @@ impl<'a> Plain<'a> {
             scale = scale.times(Ball::of((l + 1) as f64));
         }
         dot(query, key.iter().copied()).times(scale.inverse())
-    }
-
-    /// The logits of a sequence at some places.
-    pub fn logits(&self, sequence: &[i64], places: &[usize]) -> Vec<Row> {
-        let (c, n) = (self.c, sequence.len());
-        let at = |j: usize| j * c.d_vocab + sequence[j] as usize;
-        let is_pad = |j: usize| c.pad_token.is_some_and(|pad| sequence[j] == pad as i64);
-        // A pad weighs so little that it may have any value that a norm lets through: |x| / σ is no more than √d.
-        let left_out = |j: &usize| is_pad(*j) && !places.contains(j) && c.norm.is_some();
-        let any = vec![Ball(0.0, (c.d_model as f64).sqrt().next_up()); c.d_model];
-        let mut x: Vec<Row> = (0..n).map(|j| self.embedded[at(j)].clone()).collect();
-        for l in 0..c.n_layers {
-            let asked = |p: &usize| l + 1 < c.n_layers && !left_out(p) || places.contains(p);
-            let asked: Vec<usize> = (0..n).filter(asked).collect();
-            let [w, b] = self.of_norm(NormSite::Ln1(l));
-            let any = each(&each(&any, Ball::times, &w), Ball::plus, &b);
-            let read = |j: usize| match left_out(&j) {
-                true => any.clone(),
-                false => self.norm(NormSite::Ln1(l), &x[j]),
-            };
-            let read: Vec<Row> = (0..n).map(read).collect();
-            for h in (0..c.n_heads).map(|head| Head { layer: l, head }) {
-                let any = self.projected(h, &any);
-                let own = |j: usize| match (l, left_out(&j)) {
-                    (0, _) => self.first[h.head][at(j)].clone(),
-                    (_, true) => any.clone(),
-                    (_, false) => self.projected(h, &read[j]),
-                };
-                let own: Vec<[Row; 3]> = (0..n).map(own).collect();
-                for &p in &asked {
-                    let sees = |&j: &usize| is_pad(j) || c.mask == Mask::All || j <= p;
-                    let seen: Vec<usize> = (0..n).filter(sees).collect();
-                    let score = |&j: &usize| match is_pad(j) {
-                        true => Ball::of(PAD_SCORE),
-                        false => self.score(l, &own[p][0], &own[j][1]),
-                    };
-                    let e = exponentials(&seen.iter().map(score).collect::<Row>());
-                    let mixed = |i| dot(&e, seen.iter().map(|&j| own[j][2][i]));
-                    let z: Row = (0..c.d_head).map(mixed).collect();
-                    let z = scaled(&z, total(&e).inverse());
-                    x[p] = each(&x[p], Ball::plus, &self.written(h, &z));
-                }
-            }
-            for p in asked {
-                x[p] = self.with_b_O(l, &x[p]);
-                if let Some(mlp) = &self.w.blocks[l].mlp {
-                    let read = self.norm(NormSite::Ln2(l), &x[p]);
-                    let pre = through(&read, mlp.W_in.rows());
-                    let mut post = each(&pre, Ball::plus, &exact(mlp.b_in.data()));
-                    // max(x, 0) moves two numbers no further apart.
-                    post.iter_mut().for_each(|x| x.0 = x.0.max(0.0));
-                    let out = through(&post, mlp.W_out.rows());
-                    let out = each(&out, Ball::plus, &exact(mlp.b_out.data()));
-                    x[p] = each(&x[p], Ball::plus, &out);
-                }
-            }
-        }
-        let unembed = |&p: &usize| {
-            let n = self.norm(NormSite::Final, &x[p]);
-            let logits = through(&n, self.w.W_U.rows());
-            each(&logits, Ball::plus, &exact(self.w.b_U.data()))
-        };
-        places.iter().map(unembed).collect()
     }
 }

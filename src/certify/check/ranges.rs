@@ -2,8 +2,10 @@
 
 use super::ball::{Ball, Row};
 use super::plain::Plain;
+use super::run::Run;
 use super::tables::Tables;
 use crate::model::Model;
+use faer::MatRef;
 
 pub(in crate::certify) struct Own<'a>(Plain<'a>);
 
@@ -17,12 +19,24 @@ pub(in crate::certify) fn tables(model: &Model<f64>, positions: usize) -> Own<'_
     Own(Plain::new(model, positions))
 }
 
-/// By position and class.
-pub(in crate::certify) fn logits(model: &Model<f64>, tokens: &[i64]) -> Vec<Vec<Range>> {
-    let places: Vec<usize> = (0..tokens.len()).collect();
-    let all = Plain::new(model, tokens.len()).logits(tokens, &places);
+/// `e` to what is no further than so much from a number.
+pub(in crate::certify) fn exp(x: f64, off: f64) -> Range {
+    range(Ball(x, off).exp())
+}
+
+/// No less than what a matrix lengthens a vector by, and than its entries' length.
+pub(in crate::certify) fn norm(W: MatRef<'_, f64>) -> [f64; 2] {
+    super::run::norm(W)
+}
+
+/// By sequence, position and class, of sequences that are run abreast.
+pub(in crate::certify) fn logits(model: &Model<f64>, tokens: &[Vec<i64>]) -> Vec<Vec<Vec<Range>>> {
+    let places: Vec<usize> = (0..tokens[0].len()).collect();
+    let plain = Plain::new(model, tokens[0].len());
+    let all = Run::new(&plain).logits(tokens, &places);
     let ranges = |row: Row| row.into_iter().map(range).collect();
-    all.into_iter().map(ranges).collect()
+    let each = |rows: Vec<Row>| rows.into_iter().map(ranges).collect();
+    all.into_iter().map(each).collect()
 }
 
 impl Own<'_> {
