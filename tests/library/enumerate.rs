@@ -279,7 +279,7 @@ fn the_checker_finds_what_the_naive_pass_finds() {
     let mut wrong = 0;
     for (seed, mut config) in configs().into_iter().enumerate() {
         // Rows narrower than what is summed in one pass, and others.
-        if seed % 3 == 0 {
+        if config.n_layers == 1 && seed % 2 == 0 {
             (config.d_model, config.d_head) = (9, 11);
         }
         let task = task(&config);
