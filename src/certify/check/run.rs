@@ -13,6 +13,9 @@
 //!   weight times both lengths, over the sum of the weights.
 //! - *Neurons*, `max(x, 0)`: two rows come no further apart.
 
+// Lanes by their number: so the compiler makes vectors of them.
+#![allow(clippy::needless_range_loop)]
+
 use super::ball::{Ball, dot, exact, exp, total};
 use super::plain::Plain;
 use crate::kernel::PAD_SCORE;

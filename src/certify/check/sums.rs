@@ -5,6 +5,9 @@
 //! `S_c = Σ e_j (ov_j[c] + d_c)`: a sum of one row a key. What any entry of such a sum is off by is no more than the rows'
 //! largest radii, and what the additions round.
 
+// Lanes by their number: so the compiler makes vectors of them.
+#![allow(clippy::needless_range_loop)]
+
 use super::ball::{Ball, each};
 use super::tables::Tables;
 use crate::certify::Count;
