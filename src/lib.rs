@@ -84,12 +84,14 @@
 //! - `text`: the tokenizers of models' folders, [`text`].
 //! - `fixtures`: the trained models that [`fixture`] embeds, 2 MB.
 //! - `cli` (default): the program, with `train`, `report`, `text` and `fixtures`.
+//! - `blas`: large products by the BLAS that the program links, [`linalg::check_blas`].
 //! - `proptest`: strategies for random configurations, models and tokens, for property tests.
 //! - `nalgebra`: conversions between [`Tensor`] and nalgebra's matrices.
 
 // Without a feature there is nothing to link to.
 #![cfg_attr(
     not(all(
+        feature = "blas",
         feature = "certify",
         feature = "studies",
         feature = "text",

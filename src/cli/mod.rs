@@ -9,6 +9,7 @@ mod cache;
 mod certify;
 mod check;
 mod circuit;
+mod completions;
 mod compose;
 mod convert;
 mod diff;
@@ -21,9 +22,11 @@ mod heads;
 mod info;
 mod lens;
 mod loss;
+mod man;
 mod merge;
 mod output;
 mod pairs;
+mod panic;
 mod patch;
 mod paths;
 mod places;
@@ -37,6 +40,7 @@ mod study;
 mod sweep;
 mod task;
 mod train;
+mod version;
 mod weights;
 mod words;
 
@@ -52,6 +56,7 @@ const BAD_INPUT: u8 = 2;
 #[command(
     name = "pathsum",
     version,
+    long_version = version::long(),
     about = "Reverse-engineer transformers, exactly and fast.",
     after_help = "MODEL is a folder with config.json and weights (TransformerLens's or Hugging Face's), a .pt state dict (with --config, or a config.json beside it), or fixture:NAME.\n\nExample:\n  pathsum check fixture:induction",
     arg_required_else_help = true
@@ -96,10 +101,13 @@ enum Command {
     Score(score::Args),
     Study(study::Args),
     Train(train::Args),
+    Completions(completions::Args),
+    Man(man::Args),
 }
 
 /// Runs the program: 0 when all is well, 1 when a check is refuted, 2 on bad input.
 pub fn main() -> ExitCode {
+    panic::say_where_to_report();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e)
@@ -142,6 +150,9 @@ pub fn main() -> ExitCode {
 }
 
 fn dispatch(cli: &Cli) -> Result<ExitCode> {
+    // Before anything is computed with it.
+    #[cfg(feature = "blas")]
+    pathsum::linalg::check_blas()?;
     let common = &cli.common;
     common.in_pool(|| match &cli.command {
         Command::Info(args) => info::run(args, common),
@@ -175,5 +186,7 @@ fn dispatch(cli: &Cli) -> Result<ExitCode> {
         Command::Score(args) => score::run(args, common),
         Command::Study(args) => study::run(args, common),
         Command::Train(args) => train::run(args, common),
+        Command::Completions(args) => completions::run(args, common),
+        Command::Man(args) => man::run(args, common),
     })
 }

@@ -7,7 +7,7 @@ use super::transformer_lens::{from_file, shape_in_file, shared_name, to_file};
 use crate::diagram::Config;
 use crate::error::{Error, Result, nearest_hint};
 use crate::model::{self, Model, Weights};
-use crate::tensor::{Scalar, Staged, Tensor, TensorFile, stage_safetensors};
+use crate::tensor::{Scalar, Staged, Tensor, TensorFile, fill_folder, stage_safetensors};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -147,33 +147,17 @@ impl<T: Scalar> Model<T> {
     }
 }
 
-/// Writes both files of a folder, or none.
+/// Writes both files of a folder, or none: no disk that fills up leaves one model's weights beside another's
+/// configuration.
 fn write<'t, T: Scalar>(
     folder: &Path,
     config: &str,
     tensors: impl Iterator<Item = (String, &'t Tensor<T>)>,
 ) -> Result<()> {
-    if folder.exists() && !folder.is_dir() {
-        let reason = "is a file, expected a folder to write";
-        return Err(Error::format(folder, reason));
-    }
-    // "" is where a relative path starts, and is said not to exist.
-    let missing = |p: &&Path| !p.as_os_str().is_empty() && !p.exists();
-    let made = folder.ancestors().take_while(missing).last();
-    let write = || {
-        std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
-        // Both files are whole before either takes its place: no disk that fills up leaves one
-        // model's weights beside another's configuration.
+    fill_folder(folder, || {
         let weights = stage_safetensors(&folder.join(WEIGHTS), tensors)?;
         let config = Staged::new(&folder.join(CONFIG), config.as_bytes())?;
-        weights.commit()?;
-        config.commit()
-    };
-    write().inspect_err(|_| {
-        if let Some(made) = made {
-            // The first error is the one to report.
-            let _ = std::fs::remove_dir_all(made);
-        }
+        Ok(vec![weights, config])
     })
 }
 

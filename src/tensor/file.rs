@@ -352,6 +352,49 @@ pub fn write_file(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
     Staged::new(path.as_ref(), bytes)?.commit()
 }
 
+/// Writes files into a folder by their names, all of them or none; the folder is made where there is none.
+///
+/// # Errors
+/// When the folder or a file cannot be written. Folders made here are removed again then, and what an existing one held
+/// is still there.
+pub fn write_files(
+    folder: impl AsRef<Path>,
+    files: impl IntoIterator<Item = (String, Vec<u8>)>,
+) -> Result<()> {
+    let folder = folder.as_ref();
+    fill_folder(folder, || {
+        let files = files.into_iter();
+        files
+            .map(|(name, bytes)| Staged::new(&folder.join(name), &bytes))
+            .collect()
+    })
+}
+
+/// Makes a folder where there is none, and puts the files there that are then made for it: all of them are whole before any
+/// takes its place.
+pub(crate) fn fill_folder(
+    folder: &Path,
+    stage: impl FnOnce() -> Result<Vec<Staged>>,
+) -> Result<()> {
+    if folder.exists() && !folder.is_dir() {
+        let reason = "is a file, expected a folder to write";
+        return Err(Error::format(folder, reason));
+    }
+    // "" is where a relative path starts, and is said not to exist.
+    let missing = |p: &&Path| !p.as_os_str().is_empty() && !p.exists();
+    let made = folder.ancestors().take_while(missing).last();
+    let fill = || {
+        std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+        stage()?.into_iter().try_for_each(Staged::commit)
+    };
+    fill().inspect_err(|_| {
+        if let Some(made) = made {
+            // The first error is the one to report.
+            let _ = std::fs::remove_dir_all(made);
+        }
+    })
+}
+
 /// Writes named tensors as a safetensors file: floating-point ones in the precision they have, integers as
 /// I64.
 ///

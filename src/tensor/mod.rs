@@ -14,8 +14,8 @@ mod simd;
 
 pub(crate) use buffer::Memory;
 pub(crate) use columns::Columns;
-pub use file::{Dtype, Saved, TensorFile, write_file, write_safetensors};
-pub(crate) use file::{Staged, stage_safetensors};
+pub use file::{Dtype, Saved, TensorFile, write_file, write_files, write_safetensors};
+pub(crate) use file::{Staged, fill_folder, stage_safetensors};
 #[cfg(feature = "certify")]
 pub(crate) use lanes::Lanes;
 pub(crate) use magnitude::{largest, without_subnormals};
@@ -23,6 +23,7 @@ pub(crate) use map::FileBytes;
 pub(crate) use narrow::Narrow;
 pub use room::check_room;
 pub use scalar::{Precision, Routines, Scalar};
+pub use simd::instructions;
 pub(crate) use simd::{
     add_assign, add_rows, gather_rows, lanes, load_over, map_in_place, map2_in_place, normalize,
     only, softmax_rows, softmax_rows_back, store_over, vectorize,

@@ -22,6 +22,19 @@ pub(crate) fn vectorize<F: FnOnce()>(f: F) {
     Arch::new().dispatch(Call(f))
 }
 
+/// The instructions that the vectorised passes and products use on this machine, by their name.
+pub fn instructions() -> &'static str {
+    match Arch::new() {
+        #[cfg(target_arch = "x86_64")]
+        Arch::V4(_) => "AVX-512",
+        #[cfg(target_arch = "x86_64")]
+        Arch::V3(_) => "AVX2",
+        #[cfg(target_arch = "aarch64")]
+        Arch::Neon(_) => "NEON",
+        _ => "no vectors",
+    }
+}
+
 /// How many values one of this machine's vectors holds.
 pub(crate) fn lanes<T: Scalar>() -> usize {
     struct CountLanes<T>(PhantomData<T>);

@@ -9,6 +9,7 @@ mod edges;
 mod interventions;
 mod language;
 mod manners;
+mod manual;
 mod models;
 mod outputs;
 mod program;

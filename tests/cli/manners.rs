@@ -57,8 +57,6 @@ fn every_help_has_an_example_that_runs() {
             }
         }
     }
-    let version = format!("pathsum {}\n", env!("CARGO_PKG_VERSION"));
-    assert_eq!(s.ok("--version"), version);
     // Without arguments there is help, but nothing was done.
     let (status, _, stderr) = texts(s.command(&[]).output());
     assert_eq!(status, Some(2));

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_pathsum");
-pub const SUBCOMMANDS: [&str; 31] = [
+pub const SUBCOMMANDS: [&str; 33] = [
     "info",
     "convert",
     "process",
@@ -43,6 +43,8 @@ pub const SUBCOMMANDS: [&str; 31] = [
     "score",
     "study",
     "train",
+    "completions",
+    "man",
 ];
 
 /// The one whose examples train models for a minute and more.
