@@ -1,7 +1,10 @@
-//! The one place that calls faer's routines: products, decompositions of products from their factors, and the fits
+//! The one place that calls faer's routines, and BLAS's where the feature `blas` is on: products, decompositions of products from their factors, and the fits
 //! that are made of them.
 
 mod affine;
+#[cfg(feature = "blas")]
+#[allow(unsafe_code)] // The one module that calls routines of another language.
+mod blas;
 mod cosine;
 mod eigen;
 mod jacobi;
@@ -20,6 +23,8 @@ mod top_k;
 mod vector;
 
 pub use affine::{AffineFit, affine_fit};
+#[cfg(feature = "blas")]
+pub use blas::check_blas;
 pub use cosine::cosines;
 pub use eigen::{eigenvalues, modulus};
 pub use faer::complex::Complex;

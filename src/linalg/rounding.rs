@@ -3,6 +3,11 @@
 //! The standard model `fl(a op b) = (a op b)(1 + δ)`, `|δ| <= u`, with `γ_n = n u / (1 - n u)`: a sum of
 //! products in which no term meets more than `n` roundings is within `γ_n` of the sum of its terms' moduli.
 //!
+//! Of products of matrices it is assumed that each entry is such a sum, in whatever order, with or without fused operations:
+//! faer's products and ours are. A BLAS (feature `blas`) is where it multiplies conventionally, not by Strassen's method or
+//! another that adds up before it multiplies, and each number in its own precision, not in bf16, TF32 or as a sum of a few
+//! numbers of fewer bits. `blas.rs` looks at one product before it is used.
+//!
 //! Source: Higham, "Accuracy and Stability of Numerical Algorithms" (2002), chapters 2 to 4.
 
 use super::product;

@@ -1,5 +1,7 @@
 //! The routines that are compiled for f32 and f64, here: faer's, and ours for what it is slow at.
 
+#[cfg(feature = "blas")]
+use super::blas::large_product;
 use super::outer::small_outer;
 use super::vector::vector_product;
 use crate::tensor::{Columns, Routines};
@@ -24,6 +26,10 @@ macro_rules! routines {
                 let Some(dst) = vector_product(dst, alpha, A, B) else {
                     return;
                 };
+                #[cfg(feature = "blas")]
+                let Some(dst) = large_product(dst, Accum::Replace, alpha, A, B) else {
+                    return;
+                };
                 // Whoever calls has split the work already; faer's own threads are slower than that, and
                 // nested ones slower still.
                 matmul(dst, Accum::Replace, A, B, alpha, Par::Seq);
@@ -35,9 +41,15 @@ macro_rules! routines {
                 A: Columns<'_, $t>,
                 B: Columns<'_, $t>,
             ) {
-                if let Some(dst) = small_outer(dst, alpha, A, B) {
-                    matmul(dst, Accum::Add, A.mat().transpose(), B.mat(), alpha, Par::Seq);
-                }
+                let Some(dst) = small_outer(dst, alpha, A, B) else {
+                    return;
+                };
+                let (A, B) = (A.mat().transpose(), B.mat());
+                #[cfg(feature = "blas")]
+                let Some(dst) = large_product(dst, Accum::Add, alpha, A, B) else {
+                    return;
+                };
+                matmul(dst, Accum::Add, A, B, alpha, Par::Seq);
             }
 
             fn qr_in_place(mut M: MatMut<'_, $t>) -> Mat<$t> {

@@ -2,7 +2,8 @@
 //!
 //! Running error analysis in the standard model `fl(a op b) = (a op b)(1 + δ)`, `|δ| <= u`, with
 //! `γ_n = n u / (1 - n u)`. A sum of products of length `k` in any order, with or without fused
-//! operations, is within `γ_k |A| |B|` of the exact one.
+//! operations, is within `γ_k |A| |B|` of the exact one. That products are such sums is assumed of a BLAS too, where one is
+//! linked, and looked at before it is used (`linalg/rounding.rs`).
 //!
 //! Source: Higham, "Accuracy and Stability of Numerical Algorithms" (2002), chapters 2 to 4.
 
