@@ -85,6 +85,7 @@
 //! - `fixtures`: the trained models that [`fixture`] embeds, 2 MB.
 //! - `cli` (default): the program, with `train`, `report`, `text` and `fixtures`.
 //! - `blas`: large products by the BLAS that the program links, [`linalg::check_blas`].
+//! - `browser`: what a report's WebAssembly module computes, [`browser`].
 //! - `proptest`: strategies for random configurations, models and tokens, for property tests.
 //! - `nalgebra`: conversions between [`Tensor`] and nalgebra's matrices.
 
@@ -92,6 +93,7 @@
 #![cfg_attr(
     not(all(
         feature = "blas",
+        feature = "browser",
         feature = "certify",
         feature = "studies",
         feature = "text",
@@ -100,6 +102,8 @@
     allow(rustdoc::broken_intra_doc_links)
 )]
 
+#[cfg(feature = "browser")]
+pub mod browser;
 #[cfg(feature = "certify")]
 pub mod certify;
 pub mod decompose;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// The rooms, from the ground up. Each imports only from those before it in the list.
-const LAYERS: [&str; 32] = [
+const LAYERS: [&str; 33] = [
     "error",
     "names",
     "diagram",
@@ -20,6 +20,7 @@ const LAYERS: [&str; 32] = [
     "text",
     "fixture",
     "strategies",
+    "browser",
     "eval",
     "decompose",
     "verify",

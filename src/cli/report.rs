@@ -1,7 +1,7 @@
 //! `pathsum report`: a study's page, from its numbers; or what a model makes of a prompt, as a page.
 
 use super::args::{Common, ModelArg};
-use super::batch::SequenceArgs;
+use super::batch::{SequenceArgs, task_of};
 use super::output::{progress, report, table, text};
 use super::words::Words;
 use anyhow::{Result, bail};
@@ -16,11 +16,12 @@ use std::process::ExitCode;
 /// Write a page: what a model makes of a prompt, or a study's report again
 ///
 /// With a prompt it is the page of one sequence: the likeliest next tokens, the attention of every head, what each head and
-/// layer adds to the answer, and what each layer would say. Without one it is a study's, from its results.json alone. A
+/// layer adds to the answer, and what each layer would say. A toy model's page carries the model: tokens are changed and heads
+/// ablated in the browser. Without a prompt it is a study's, from its results.json alone. A
 /// page is one file that any browser opens, and loads nothing.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  pathsum report gpt2/ --prompt \"The capital of France is\" --out france.html\n  pathsum report results.json --out report.html"
+    after_help = "Examples:\n  pathsum report gpt2/ --prompt \"The capital of France is\" --out france.html\n  pathsum report fixture:brackets --sequence \"(()())\" --out brackets.html\n  pathsum report results.json --out report.html"
 )]
 pub struct Args {
     /// With a prompt a model: a folder, a .pt state dict, or fixture:NAME; else a results.json that `pathsum study` wrote
@@ -35,7 +36,7 @@ pub struct Args {
     /// tokenizer (the one that the model finds likeliest, unless given)
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     answer: Option<String>,
-    /// The position after which it is asked what comes (the last, unless given)
+    /// The position after which it is asked what comes (unless given the last, or where a toy model's task reads its answer)
     #[arg(long, value_name = "P")]
     position: Option<usize>,
     /// The page to write
@@ -80,14 +81,24 @@ fn prompt<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
     let (tokens, _) = args.sequences.read_one(common, &from, model.config())?;
     let words = Words::of(&from)?;
     let answer = words.answer(args.answer.as_deref(), model.config())?;
-    let word = |token: usize| words.exact(token).unwrap_or_else(|| format!(" {token}"));
+    // A toy model's tokens are called what its task calls them, and it is asked where its task reads the answers.
+    let task = task_of(model.config()).filter(|_| !words.known());
+    let names = task.as_deref().map(|task| task.vocabulary().names());
+    let word = |token: usize| match names {
+        Some(names) => format!(" {}", names[token]),
+        None => words.exact(token).unwrap_or_else(|| format!(" {token}")),
+    };
+    let classes = task.as_deref().map(|task| task.classes());
+    let read_at = task.as_deref().and_then(|task| task.read_at().pop());
+    let read_at = read_at.filter(|&p| p < tokens.pos());
     let bar = progress(common, "reading", tokens.pos());
     let question = Question {
         model: &args.of,
         title: args.sequences.one_text(),
-        position: args.position,
+        position: args.position.or(read_at),
         answer,
         word: &word,
+        classes: &classes.unwrap_or_default(),
         progress: &|n| bar.inc(n as u64),
     };
     let story = Page::of_prompt(&model, &tokens, &question)?;

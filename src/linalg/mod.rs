@@ -85,6 +85,30 @@ impl Par {
     }
 }
 
+/// A matrix cut into blocks of so many columns; the last one has what is left.
+pub(crate) fn column_blocks<T>(mut matrix: MatMut<'_, T>, each: usize) -> Vec<MatMut<'_, T>> {
+    let mut blocks = Vec::with_capacity(matrix.ncols().div_ceil(each));
+    while matrix.ncols() > 0 {
+        let wide = each.min(matrix.ncols());
+        let (block, rest) = matrix.split_at_col_mut(wide);
+        blocks.push(block);
+        matrix = rest;
+    }
+    blocks
+}
+
+/// A matrix cut into blocks of so many rows; the last one has what is left.
+pub(crate) fn row_blocks<T>(mut matrix: MatMut<'_, T>, each: usize) -> Vec<MatMut<'_, T>> {
+    let mut blocks = Vec::with_capacity(matrix.nrows().div_ceil(each));
+    while matrix.nrows() > 0 {
+        let high = each.min(matrix.nrows());
+        let (block, rest) = matrix.split_at_row_mut(high);
+        blocks.push(block);
+        matrix = rest;
+    }
+    blocks
+}
+
 /// `A B`, of shape `[A's rows, B's columns]`, on the calling thread.
 ///
 /// # Panics
@@ -120,14 +144,14 @@ pub fn product_with<T: Scalar>(A: MatRef<'_, T>, B: MatRef<'_, T>, par: Par) -> 
     let pieces = 4 * par.threads();
     let chunk = m.max(n).div_ceil(pieces);
     if n >= m {
-        let columns = dst.as_mut().par_col_chunks_mut(chunk).enumerate();
-        columns.for_each(|(c, dst)| {
+        let columns = column_blocks(dst.as_mut(), chunk).into_par_iter();
+        columns.enumerate().for_each(|(c, dst)| {
             let B = B.subcols(c * chunk, dst.ncols());
             product_into(dst, T::ONE, A, B);
         });
     } else {
-        let rows = dst.as_mut().par_row_chunks_mut(chunk).enumerate();
-        rows.for_each(|(c, dst)| {
+        let rows = row_blocks(dst.as_mut(), chunk).into_par_iter();
+        rows.enumerate().for_each(|(c, dst)| {
             let A = A.subrows(c * chunk, dst.nrows());
             product_into(dst, T::ONE, A, B);
         });

@@ -4,7 +4,9 @@ use super::attend::capped;
 use super::embed::spread_back;
 use super::{Layout, Scratch, rows_of, split};
 use crate::kernel::abreast::{self, Linear};
-use crate::linalg::{Par, add_transposed_product, affine_into, product_into};
+use crate::linalg::{
+    Par, add_transposed_product, affine_into, column_blocks, product_into, row_blocks,
+};
 use crate::tensor::{Columns, Narrow, Scalar, Tensor, add_assign, map_in_place};
 use faer::{MatMut, MatRef};
 use pulp::Arch;
@@ -70,15 +72,15 @@ pub(crate) fn linear<T: Scalar>(layout: Layout, x: &[T], map: Affine<'_, T>, out
         affine_into(out, x, W, b);
     } else if rows >= d_out {
         let each = rows.div_ceil(parts);
-        let blocks = out.par_row_chunks_mut(each).enumerate();
-        blocks.for_each(|(i, out)| {
+        let blocks = row_blocks(out, each).into_par_iter();
+        blocks.enumerate().for_each(|(i, out)| {
             let n = out.nrows();
             affine_into(out, x.subrows(i * each, n), W, b)
         });
     } else {
         let each = d_out.div_ceil(parts);
-        let blocks = out.par_col_chunks_mut(each).enumerate();
-        blocks.for_each(|(i, out)| {
+        let blocks = column_blocks(out, each).into_par_iter();
+        blocks.enumerate().for_each(|(i, out)| {
             let (first, n) = (i * each, out.ncols());
             affine_into(out, x, W.subcols(first, n), &b[first..first + n]);
         });
@@ -113,8 +115,8 @@ fn linear_of_narrow<T: Scalar>(par: Par, x: &[T], W: &Narrow<T>, b: &[T], out: &
             }
         }
         Par::Rayon => {
-            let blocks = out.par_col_chunks_mut(each).enumerate();
-            blocks.for_each_init(Vec::new, block);
+            let blocks = column_blocks(out, each).into_par_iter();
+            blocks.enumerate().for_each_init(Vec::new, block);
         }
     }
 }

@@ -7,6 +7,7 @@ mod charts;
 mod diagram;
 mod heads;
 mod heat;
+mod model;
 mod page;
 mod picture;
 mod plane;

@@ -201,23 +201,34 @@
     return panel;
   };
   // A pattern as an image, however many tokens there are.
-  const drawImage = (title, tokens, weight, most, press) => {
-    const n = tokens.length, cell = Math.max(2, Math.min(26, 440 / n)), every = Math.ceil(11 / cell), longest = 14;
+  const drawImage = (title, tokens, weight, most, press, wide = 440) => {
+    const n = tokens.length, cell = Math.max(2, Math.min(26, wide / n)), every = Math.ceil(11 / cell), longest = 14;
     const labels = tokens.map((token, i) => `${i}: ${token.length > longest ? token.slice(0, longest - 1) + "…" : token}`);
     const left = 30 + 6.2 * Math.max(...labels.map(l => l.length)), top = 22, side = n * cell;
-    const width = left + side + 8, height = top + side + left - 10;
+    const width = left + side + 8, height = top + side + left - 10, what = side > 160 ? " (position: token)" : "";
     const panel = svg("svg", { class: "panel choice", width, height, viewBox: `0 0 ${width} ${height}` });
     panel.dataset.cells = [left, top, cell, cell].join(" ");
     panel.dataset.shape = `${n} ${n}`;
     // Many pixels a cell, so that no viewer blurs them.
-    const times = Math.ceil(800 / n), canvas = document.createElement("canvas"), pen = canvas.getContext("2d");
-    canvas.width = canvas.height = n * times;
-    pen.fillStyle = getComputedStyle(document.documentElement).getPropertyValue("--c0") || "#2f6fb7";
-    for (let query = 0; query < n; query++) for (let key = 0; key < n; key++) {
-      pen.globalAlpha = Math.min(1, (weight(query, key) ?? 0) / most);
-      pen.fillRect(key * times, query * times, times, times);
-    }
-    panel.append(svg("image", { x: left, y: top, width: side, height: side, preserveAspectRatio: "none", href: canvas.toDataURL() }));
+    const canvas = (size, draw) => {
+      const element = Object.assign(document.createElement("canvas"), { width: size, height: size });
+      draw(element.getContext("2d", { willReadFrequently: true }));
+      return element;
+    };
+    const cells = canvas(n, pen => {
+      const image = pen.createImageData(n, n);
+      for (let query = 0; query < n; query++) for (let key = 0; key < n; key++)
+        image.data[4 * (query * n + key) + 3] = 255 * Math.min(1, (weight(query, key) ?? 0) / most);
+      pen.putImageData(image, 0, 0);
+    });
+    const large = n * Math.ceil(2 * side / n), whole = canvas(large, pen => {
+      pen.imageSmoothingEnabled = false;
+      pen.drawImage(cells, 0, 0, large, large);
+      pen.globalCompositeOperation = "source-in";
+      pen.fillStyle = getComputedStyle(document.documentElement).getPropertyValue("--c0") || "#2f6fb7";
+      pen.fillRect(0, 0, large, large);
+    });
+    panel.append(svg("image", { x: left, y: top, width: side, height: side, preserveAspectRatio: "none", href: whole.toDataURL() }));
     panel.append(svg("rect", { class: "edge", x: left, y: top, width: side, height: side }));
     panel.append(svg("text", { class: "title", x: left + side / 2, y: 14 }, title));
     for (let i = 0; i < n; i += every) {
@@ -225,8 +236,8 @@
       panel.append(svg("text", { class: "end", x: left - 5, y: top + at }, labels[i]));
       panel.append(svg("text", { class: "end", transform: `translate(${left + at} ${top + side + 5}) rotate(-90)` }, labels[i]));
     }
-    panel.append(svg("text", { class: "middle", x: left + side / 2, y: height - 4 }, "is looked at (position: token)"));
-    panel.append(svg("text", { class: "middle", transform: `translate(12 ${top + side / 2}) rotate(-90)` }, "looks (position: token)"));
+    panel.append(svg("text", { class: "middle", x: left + side / 2, y: height - 4 }, `is looked at${what}`));
+    panel.append(svg("text", { class: "middle", transform: `translate(12 ${top + side / 2}) rotate(-90)` }, `looks${what}`));
     panel.append(svg("rect", { class: "mark", x: left, y: 0, width: side, height: cell }));
     panel.mark = query => panel.querySelector(".mark").setAttribute("y", top + query * cell);
     panel.wordsOf = (q, k) => weight(q, k) == null ? null : `${q}: ${tokens[q]}\nlooks at ${k}: ${tokens[k]}\n${rounded(weight(q, k))}`;
@@ -347,8 +358,9 @@
     rank: rank + 1, word: grid.words[word], share,
   })));
   const arrows = ({ nodes, edges }) => edges.map(e => ({ from: nodes[e.from].name, to: nodes[e.to].name, label: e.label }));
-  const csv = view => {
-    const rows = view.attention ? attentionRows(view.attention)
+  const csv = (view, figure) => {
+    const rows = figure.rows ? figure.rows()
+      : view.attention ? attentionRows(view.attention)
       : view.heads ? headRows(view.heads)
       : view.words ? wordRows(view.words)
       : view.diagram ? arrows(view.diagram)
@@ -361,7 +373,10 @@
   for (const button of all(document, "[data-save]")) button.addEventListener("click", () => {
     const figure = button.closest("figure"), name = figure.dataset.name, kind = button.dataset.save;
     if (kind === "svg") save(`${name}.svg`, "image/svg+xml", wholeSvg(figure));
-    if (kind === "csv") save(`${name}.csv`, "text/csv", csv(numbersOf(figure)));
+    if (kind === "csv") save(`${name}.csv`, "text/csv", csv(numbersOf(figure), figure));
     if (kind === "json") save(`${name}.json`, "application/json", figure.querySelector("script.numbers").textContent);
   });
+
+  // For the script of a model that is run in the page.
+  globalThis.pathsum = { all, numbersOf, drawImage };
 })();

@@ -1,5 +1,6 @@
 //! The page: heading, table of contents with verdicts, the steps, the figures.
 
+use super::model::{self, is_run};
 use super::picture;
 use crate::study::{
     Cell, Outcome, Page, Picture, Published, Section, Step, Story, Table, prose_parts,
@@ -32,7 +33,8 @@ pub fn html(story: &Story) -> String {
         @if !story.figures.is_empty() { (figures(story)) }
     };
     let made = html! { ", study " code { (story.study) } };
-    whole(&story.title, body, made)
+    let mut pictures = story.steps.iter().flat_map(|s| &s.pictures);
+    whole(&story.title, body, made, pictures.any(is_run))
 }
 
 /// What a model makes of a prompt as a page: one file, which loads nothing.
@@ -54,7 +56,8 @@ pub fn page_html(page: &Page) -> String {
         }
         main { @for s in &page.sections { (section(s)) } }
     };
-    whole(&title, body, html! {})
+    let mut pictures = page.sections.iter().flat_map(|s| &s.pictures);
+    whole(&title, body, html! {}, pictures.any(is_run))
 }
 
 /// A heading has room for so much of a text.
@@ -84,8 +87,10 @@ fn contained(text: &[String], tables: &[Table], pictures: &[Picture]) -> Markup 
     }
 }
 
-/// A page around its body, with who made it at its end.
-fn whole(title: &str, body: Markup, made: Markup) -> String {
+/// A page around its body, with who made it at its end, and where something is run in it what runs it.
+fn whole(title: &str, body: Markup, made: Markup, runs: bool) -> String {
+    // What the page holds itself may be compiled, and nothing else.
+    let compiles = if runs { " 'wasm-unsafe-eval'" } else { "" };
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -95,7 +100,7 @@ fn whole(title: &str, body: Markup, made: Markup) -> String {
                 meta name="color-scheme" content="light dark";
                 // Nothing may be loaded, whatever a story's text says.
                 meta http-equiv="Content-Security-Policy"
-                    content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:";
+                    content={ "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'" (compiles) "; img-src data:" };
                 link rel="icon" href="data:,";
                 title { (title) }
                 style { (PreEscaped(PAGE_STYLE)) }
@@ -106,6 +111,7 @@ fn whole(title: &str, body: Markup, made: Markup) -> String {
                 footer { "pathsum " (env!("CARGO_PKG_VERSION")) (made) }
                 div #tip hidden {}
                 script { (PreEscaped(SCRIPT)) }
+                @if runs { (model::module()) }
             }
         }
     };

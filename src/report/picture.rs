@@ -4,6 +4,7 @@ use super::attention;
 use super::charts::AcrossPanels;
 use super::diagram;
 use super::heads;
+use super::model;
 use super::page::prose;
 use super::words;
 use crate::study::{Frame, Picture, View};
@@ -29,6 +30,7 @@ pub fn figure(picture: &Picture) -> Markup {
                 View::Attention(view) => (attention::controls(view)),
                 View::Heads(view) => (heads::controls(view)),
                 View::Words(grid) => (words::draw(grid)),
+                View::Model(view) => (model::controls(view)),
                 View::Diagram(view) => (diagram::draw(view)),
             }
             @if !picture.caption.is_empty() { p.caption { (prose(&picture.caption)) } }
@@ -37,7 +39,7 @@ pub fn figure(picture: &Picture) -> Markup {
                 // A table of words is no drawing.
                 @if !matches!(picture.view, View::Words(_)) { button type="button" data-save="svg" { "SVG" } " " }
                 button type="button" data-save="csv" { "CSV" } " "
-                button type="button" data-save="json" { "JSON" }
+                @if !model::is_run(picture) { button type="button" data-save="json" { "JSON" } }
             }
             script.numbers type="application/json" { (PreEscaped(numbers(&picture.view))) }
         }

@@ -2,7 +2,7 @@
 
 use super::{
     AttentionView, Axis, BarChart, BoxPlot, Chart, Diagram, HeadsView, HeatMap, HistogramChart,
-    Number, Page, Picture, Scale, Story, Table, View, WordGrid, XyPlot,
+    ModelView, Number, Page, Picture, Scale, Story, Table, View, WordGrid, XyPlot,
 };
 use crate::error::{Error, Result};
 use std::collections::BTreeSet;
@@ -121,6 +121,7 @@ fn view(picture: &Picture) -> Checked {
         View::Heads(h) => heads(h),
         View::Words(w) => words(w),
         View::Diagram(d) => diagram(d),
+        View::Model(m) => model(m),
     }
 }
 
@@ -267,6 +268,22 @@ fn heads(view: &HeadsView) -> Checked {
     match view.bytes() {
         Some(_) => Ok(()),
         None => Err("the weights are not as many bytes as there should be, in base64".into()),
+    }
+}
+
+fn model(view: &ModelView) -> Checked {
+    if view.tokens.is_empty() || view.layers == 0 || view.heads == 0 {
+        return Err("no tokens, or no heads".into());
+    }
+    if view.position >= view.tokens.len() {
+        return Err(format!("there is no position {}", view.position));
+    }
+    if view.answers.is_empty() {
+        return Err("no logits".into());
+    }
+    match view.tokens.iter().find(|&&t| t >= view.words.len()) {
+        Some(token) => Err(format!("there is no token {token}")),
+        None => Ok(()),
     }
 }
 

@@ -13,6 +13,7 @@ mod diagram;
 mod heads_view;
 pub mod induction;
 pub mod ioi;
+mod model_view;
 pub mod modular_addition;
 mod one_layer;
 mod page;
@@ -37,6 +38,7 @@ pub use chart::{
 pub use data::{Provenance, Set};
 pub use diagram::{Diagram, DiagramNode, Edge};
 pub use heads_view::HeadsView;
+pub use model_view::ModelView;
 pub use page::{Page, Section};
 pub use picture::{AttentionView, Frame, Picture, Sequence, View, Weighting};
 pub use prompt::Question;

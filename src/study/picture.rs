@@ -1,6 +1,6 @@
 //! Pictures: a chart, charts in a row of steps, attention patterns to look through, or a diagram.
 
-use super::{Chart, Diagram, HeadsView, Number, WordGrid};
+use super::{Chart, Diagram, HeadsView, ModelView, Number, WordGrid};
 use serde::{Deserialize, Serialize};
 
 /// A picture, with the numbers behind it.
@@ -57,6 +57,8 @@ pub enum View {
     Words(WordGrid),
     /// Boxes and arrows.
     Diagram(Diagram),
+    /// A model to be run again in the page.
+    Model(ModelView),
 }
 
 impl From<Chart> for View {
@@ -80,6 +82,12 @@ impl From<HeadsView> for View {
 impl From<WordGrid> for View {
     fn from(words: WordGrid) -> Self {
         View::Words(words)
+    }
+}
+
+impl From<ModelView> for View {
+    fn from(model: ModelView) -> Self {
+        View::Model(model)
     }
 }
 

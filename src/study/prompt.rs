@@ -4,8 +4,8 @@ use super::page::line;
 use super::prose::quoted;
 use super::words::{number, percent};
 use super::{
-    Axis, Bar, BarChart, Chart, Draw, HeadsView, Page, Picture, Section, Series, Table, WordGrid,
-    XyPlot,
+    Axis, Bar, BarChart, Chart, Draw, HeadsView, ModelView, Page, Picture, Section, Series, Table,
+    WordGrid, XyPlot,
 };
 use crate::decompose::{
     By, Component, Logit, LogitLens, direct_logits_along, direct_logits_hooks, lens_everywhere,
@@ -30,6 +30,8 @@ pub struct Question<'a> {
     pub answer: Option<usize>,
     /// A token's word, with the blank before it.
     pub word: &'a (dyn Fn(usize) -> String + Sync),
+    /// What the logits are of, where they are not of tokens: a word for each. Else empty.
+    pub classes: &'a [String],
     /// Called with the number of positions read.
     pub progress: &'a (dyn Fn(usize) + Sync),
 }
@@ -57,6 +59,7 @@ impl Page {
     ///     position: None,
     ///     answer: None,
     ///     word: &|token| format!(" {token}"),
+    ///     classes: &[],
     ///     progress: &|_| {},
     /// };
     /// let story = Page::of_prompt(&model, &Tokens::from_rows(&[[3, 1, 4, 3]]), &question)?;
@@ -103,7 +106,16 @@ impl Page {
             None => None,
         };
         let at = sections.len().min(1);
-        sections.insert(at, asked.attention(c, &out, adds.as_ref())?);
+        let mut attention = asked.attention(c, &out, adds.as_ref())?;
+        match asked.carried(model)? {
+            Ok(change) => sections.insert(at, change),
+            Err(reason) => {
+                attention = attention.text(format!(
+                    "The model cannot be run again in this page with other tokens: {reason}."
+                ))
+            }
+        }
+        sections.insert(at, attention);
         if let (Some(adds), Some(answer)) = (&adds, answer) {
             sections.push(asked.writers(c, &out, adds, answer)?);
         }
@@ -150,6 +162,7 @@ struct Asked<'a> {
     tokens: &'a [i64],
     position: usize,
     word: &'a (dyn Fn(usize) -> String + Sync),
+    classes: &'a [String],
 }
 
 /// What each component adds to the answer's logit.
@@ -192,6 +205,7 @@ impl<'a> Asked<'a> {
             tokens: tokens.sequence(0),
             position,
             word: question.word,
+            classes: question.classes,
         })
     }
 
@@ -205,8 +219,12 @@ impl<'a> Asked<'a> {
         hooks
     }
 
-    fn word(&self, token: usize) -> String {
-        visible(&(self.word)(token))
+    /// What a logit is of.
+    fn word(&self, logit: usize) -> String {
+        match self.classes.get(logit) {
+            Some(class) => visible(class),
+            None => visible(&(self.word)(logit)),
+        }
     }
 
     /// How the answer stands.
@@ -242,7 +260,12 @@ impl<'a> Asked<'a> {
         let after = self.after();
         match given {
             false => format!(
-                "The likeliest next token {after} is {word}, with a probability of {share}."
+                "The likeliest {} {after} is {word}, with a probability of {share}.",
+                if self.classes.is_empty() {
+                    "next token"
+                } else {
+                    "answer"
+                }
             ),
             true => format!(
                 "The answer that is asked for {after} is {word}: probability {share}, rank {} of all tokens.",
@@ -253,7 +276,11 @@ impl<'a> Asked<'a> {
 
     fn next<T: Scalar>(&self, out: &RunOutput<T>) -> Section {
         let row = out.logits.slice(&[0, self.position]);
-        let mut table = Table::new("", ["token", "number", "logit", "probability"]);
+        let (title, what) = match self.classes.is_empty() {
+            true => ("What comes next", "token"),
+            false => ("What the model answers", "answer"),
+        };
+        let mut table = Table::new("", [what, "number", "logit", "probability"]);
         for next in Standing::likeliest(row, LIKELIEST) {
             table.row([
                 quoted(&self.word(next.token)).into(),
@@ -262,7 +289,7 @@ impl<'a> Asked<'a> {
                 next.probability.into(),
             ]);
         }
-        let mut section = Section::new("next", "What comes next");
+        let mut section = Section::new("next", title);
         section.tables.push(table);
         section
     }
@@ -304,6 +331,26 @@ impl<'a> Asked<'a> {
         let picture = Picture::new("attention", "Attention of one head", view);
         section.pictures.push(picture);
         Ok(section)
+    }
+
+    /// The model itself, where a page can carry it.
+    fn carried<T: Scalar>(&self, model: &Model<T>) -> Result<Result<Section, String>> {
+        let c = model.config();
+        let words = (0..c.d_vocab).map(|token| visible(&(self.word)(token)));
+        let answers = (0..c.d_vocab_out).map(|logit| self.word(logit));
+        let names = (words, answers);
+        let view = ModelView::of(model, self.tokens, self.position, names)?;
+        let section = |view| {
+            let mut section = Section::new("change", "Change a token, ablate a head").text(
+                "The page carries the model, and runs it again in f64 as soon as something is chosen: another token, or a head \
+                 that is to write nothing (its `z` is zero). Every head's pattern is of the tokens as they stand here, the framed \
+                 row is the position that is read. The page's address then says what was chosen, and opens it again.",
+            );
+            let picture = Picture::new("change", "The model, run in this page", view);
+            section.pictures.push(picture);
+            section
+        };
+        Ok(view.map(section))
     }
 
     fn writers<T: Scalar>(

@@ -3,8 +3,8 @@
 use super::{FileBytes, Narrow, Precision, Scalar, Tensor};
 use crate::error::{Error, Result};
 use half::{bf16, f16};
-use safetensors::SafeTensors;
 use safetensors::tensor::{TensorView, serialize};
+use safetensors::{SafeTensorError, SafeTensors};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
@@ -414,6 +414,14 @@ pub(crate) fn stage_safetensors<'a, S: Into<Saved<'a>>>(
     path: &Path,
     tensors: impl IntoIterator<Item = (String, S)>,
 ) -> Result<Staged> {
+    let bytes = safetensors_bytes(tensors).map_err(|e| Error::format(path, e))?;
+    Staged::new(path, &bytes)
+}
+
+/// The bytes of such a file.
+pub(crate) fn safetensors_bytes<'a, S: Into<Saved<'a>>>(
+    tensors: impl IntoIterator<Item = (String, S)>,
+) -> Result<Vec<u8>, SafeTensorError> {
     let views: Vec<(String, TensorView<'_>)> = tensors
         .into_iter()
         .map(|(name, saved)| {
@@ -426,8 +434,7 @@ pub(crate) fn stage_safetensors<'a, S: Into<Saved<'a>>>(
             (name, view.expect("a tensor's data fits its shape"))
         })
         .collect();
-    let bytes = serialize(views, None).map_err(|e| Error::format(path, e))?;
-    Staged::new(path, &bytes)
+    serialize(views, None)
 }
 
 /// A file that is written whole beside its place, and takes it when it is committed. Dropped before

@@ -14,6 +14,8 @@ mod simd;
 
 pub(crate) use buffer::Memory;
 pub(crate) use columns::Columns;
+#[cfg(any(feature = "studies", all(test, feature = "browser")))]
+pub(crate) use file::safetensors_bytes;
 pub use file::{Dtype, Saved, TensorFile, write_file, write_files, write_safetensors};
 pub(crate) use file::{Staged, fill_folder, stage_safetensors};
 #[cfg(feature = "certify")]

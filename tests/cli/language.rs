@@ -368,6 +368,12 @@ fn a_page_of_a_prompt_has_its_words_and_is_of_one() {
     s.ok("report model --tokens data --sequence 1 --answer 4 --out other.html");
     let page = String::from_utf8(s.read("other.html")).unwrap();
     assert!(page.contains("The answer that is asked for"));
+    // A model of a task is asked in its words, and where it answers; and the page carries it.
+    s.ok("report fixture:brackets --sequence (()) --out toy.html");
+    let page = String::from_utf8(s.read("toy.html")).unwrap();
+    let said = "The likeliest answer after <code> [start]</code> at position 0 in the text is <code>balanced</code>";
+    assert!(page.contains(said));
+    assert!(page.contains("<section id=\"change\">") && page.contains("'wasm-unsafe-eval'"));
 }
 
 #[test]

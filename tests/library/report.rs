@@ -1,8 +1,10 @@
 //! Reports: what a page holds, and what a browser makes of it.
 
 use crate::stories;
+use pathsum::diagram::Mask;
+use pathsum::fixture::Fixture;
 use pathsum::study::*;
-use pathsum::{Hook, Run, Tokens, fixture, report};
+use pathsum::{Head, Hook, Model, Run, Tokens, Weights, fixture, report};
 use std::fs::File;
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
@@ -27,6 +29,7 @@ fn prompt_page() -> String {
         position: None,
         answer: None,
         word: &word,
+        classes: &[],
         progress: &|_| {},
     };
     let tokens = Tokens::from_rows(&[[3, 1, 4, 3]]);
@@ -377,6 +380,140 @@ fn a_prompts_page_shows_every_head_to_within_its_bits() {
         csv.starts_with("head,query,key,from,to,weight\n0.0,0,0, 3, 3,1.0000\n"),
         "{csv}"
     );
+}
+
+/// The page of a model of the library's on one sequence, with its numbers as words.
+fn page_of(fixture: Fixture, tokens: &[i64]) -> String {
+    let name = format!("fixture:{fixture}");
+    let question = Question {
+        model: &name,
+        title: None,
+        position: None,
+        answer: None,
+        word: &|token| format!(" {token}"),
+        classes: &[],
+        progress: &|_| {},
+    };
+    let tokens = Tokens::from_rows(&[tokens]);
+    report::page_html(&Page::of_prompt(&fixture.load::<f64>(), &tokens, &question).unwrap())
+}
+
+/// What the page should have, by the program's own run: all logits, then the weights that each query sees.
+fn by_the_program(fixture: Fixture, tokens: &[i64], ablated: Option<Head>) -> Vec<f64> {
+    let model = fixture.load::<f64>();
+    let c = model.config();
+    let mut run = Run::new().cache("*.hook_pattern");
+    if let Some(Head { layer, head }) = ablated {
+        run = run.hook(Hook::Z(layer), move |z, _| {
+            for position in 0..z.shape()[1] {
+                z.slice_mut(&[0, position, head]).fill(0.0);
+            }
+        });
+    }
+    let out = model.run(&Tokens::from_rows(&[tokens]), run).unwrap();
+    let mut values = out.logits.data().to_vec();
+    for layer in 0..c.n_layers {
+        for (row, weights) in out.cache[Hook::Pattern(layer)]
+            .data()
+            .chunks_exact(tokens.len())
+            .enumerate()
+        {
+            let sees = match c.mask {
+                Mask::Causal => row % tokens.len() + 1,
+                Mask::All => tokens.len(),
+            };
+            values.extend_from_slice(&weights[..sees]);
+        }
+    }
+    values
+}
+
+#[test]
+fn a_page_runs_its_model_again_as_the_program_does() {
+    /// What such a page may weigh.
+    const PAGE: usize = 5_000_000;
+    let half: Vec<i64> = (1..=10).collect();
+    let mirror: Vec<i64> = half.iter().rev().copied().collect();
+    let palindrome = [vec![31], half, mirror, vec![32]].concat();
+    let brackets = [vec![0], [3, 4].repeat(20), vec![2]].concat();
+    for (fixture, tokens) in [
+        (Fixture::Induction, vec![3, 1, 4, 3]),
+        (Fixture::Palindrome, palindrome),
+        (Fixture::Brackets, brackets),
+        (Fixture::TwoInteger, vec![5, 80, 113]),
+    ] {
+        let page = page_of(fixture, &tokens);
+        assert!(page.len() < PAGE, "{fixture}: {} bytes", page.len());
+        let Some(browser) = Browser::open(&page) else {
+            return;
+        };
+        browser.check(&fixture.to_string());
+        let told = &browser.told["rerun"];
+        let c = fixture.load::<f64>().config().clone();
+        assert_eq!(told["patterns"], c.n_layers * c.n_heads, "{fixture}");
+        let mut changed = tokens.clone();
+        changed[0] = told["token"].as_i64().unwrap();
+        let head = Head {
+            layer: c.n_layers - 1,
+            head: c.n_heads - 1,
+        };
+        let (mut off, mut most, mut slowest) = (0f64, 0f64, 0f64);
+        for (state, tokens, ablated) in [
+            ("before", &tokens, None),
+            ("changed", &changed, None),
+            ("ablated", &changed, Some(head)),
+            ("reset", &tokens, None),
+        ] {
+            let expected = by_the_program(fixture, tokens, ablated);
+            let found = told[state]["values"].as_array().unwrap();
+            assert_eq!(found.len(), expected.len(), "{fixture}, {state}");
+            for (found, expected) in found.iter().zip(expected) {
+                off = off.max((found.as_f64().unwrap() - expected).abs());
+                most = most.max(expected.abs());
+            }
+            if state != "before" {
+                slowest = slowest.max(told[state]["took"].as_f64().unwrap());
+            }
+        }
+        println!(
+            "{fixture}: {} bytes, {slowest:.1} ms a click, off by {off:e} of {most:.1}",
+            page.len()
+        );
+        // As many roundings as a logit has products behind it, if every one went the same way.
+        let products = c.n_layers * (4 * c.d_model * tokens.len() + c.d_mlp().unwrap_or(0));
+        assert!(
+            off < products as f64 * f64::EPSILON * most,
+            "{fixture}: {off:e}"
+        );
+        assert_ne!(told["before"]["values"], told["changed"]["values"]);
+        assert_ne!(told["changed"]["values"], told["ablated"]["values"]);
+        // The address says what was chosen.
+        let list: Vec<String> = changed.iter().map(i64::to_string).collect();
+        let link = format!("#tokens={}&ablate={head}", list.join(","));
+        assert_eq!(told["ablated"]["link"], link);
+    }
+}
+
+#[test]
+fn a_model_that_a_page_has_no_room_for_is_not_carried() {
+    let mut config = fixture::induction::<f64>().config().clone();
+    config.d_vocab = 20_000;
+    config.d_vocab_out = 20_000;
+    let model = Model::new(config.clone(), Weights::<f64>::zeros(&config)).unwrap();
+    let question = Question {
+        model: "large",
+        title: None,
+        position: None,
+        answer: None,
+        word: &|token| format!(" {token}"),
+        classes: &[],
+        progress: &|_| {},
+    };
+    let page = Page::of_prompt(&model, &Tokens::from_rows(&[[3, 1, 4, 3]]), &question).unwrap();
+    assert!(page.sections.iter().all(|s| s.id != "change"));
+    let html = report::page_html(&page);
+    assert!(html.contains("cannot be run again in this page"));
+    assert!(!html.contains("wasm"));
 }
 
 fn first_line(mut stream: TcpStream) -> String {

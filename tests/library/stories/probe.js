@@ -80,8 +80,40 @@
   } catch (error) {
     told.errors.push(String(error));
   }
-  const pre = document.createElement("pre");
-  pre.id = "told";
-  pre.textContent = JSON.stringify(told);
-  document.body.append(pre);
+  const tell = () => {
+    const pre = document.createElement("pre");
+    pre.id = "told";
+    pre.textContent = JSON.stringify(told);
+    document.body.append(pre);
+  };
+  const rerun = document.querySelector(".rerun");
+  if (!rerun) return tell();
+  // The browser hands the page over once it is loaded: an image on its way holds that back until the model is ready.
+  const once = (ready, then, tries) => {
+    if (ready() || !tries) return then();
+    const image = new Image();
+    image.onload = image.onerror = () => once(ready, then, tries - 1);
+    image.src = `data:image/svg+xml,<svg xmlns="http://www.w3.org/2000/svg" width="1" height="${tries}"/>`;
+  };
+  once(() => "ready" in rerun.dataset, () => {
+    try {
+      const figure = rerun.closest("figure"), values = () => figure.rows().map(row => row.value);
+      const state = () => ({ values: values(), said: rerun.querySelector(".said").textContent, took: Number(rerun.dataset.took), link: location.hash });
+      told.rerun = { before: state(), patterns: rerun.querySelectorAll("svg.panel").length };
+      const select = rerun.querySelector(".tokens select"), buttons = rerun.querySelectorAll(".card button");
+      // The first token changed, then the last head ablated, then all as it was.
+      select.value = (Number(select.value) + 1) % select.length;
+      told.rerun.token = Number(select.value);
+      select.dispatchEvent(new Event("change"));
+      told.rerun.changed = state();
+      buttons[buttons.length - 1].click();
+      told.rerun.ablated = state();
+      told.rerun.table = [...rerun.querySelectorAll("tbody tr")].map(row => Number(row.cells[1].title));
+      rerun.querySelector("[data-reset]").click();
+      told.rerun.reset = state();
+    } catch (error) {
+      told.errors.push(String(error));
+    }
+    tell();
+  }, 20000);
 })();
