@@ -87,8 +87,14 @@ fn split<T: Scalar>(
         return multiply(C, B);
     }
     let chunk = B.ncols().div_ceil(4 * threads);
-    let pieces = C.par_col_chunks_mut(chunk).enumerate();
-    pieces.for_each(|(c, C)| {
+    let (mut pieces, mut rest) = (Vec::new(), C);
+    while rest.ncols() > 0 {
+        let wide = chunk.min(rest.ncols());
+        let (piece, more) = rest.split_at_col_mut(wide);
+        pieces.push(piece);
+        rest = more;
+    }
+    pieces.into_par_iter().enumerate().for_each(|(c, C)| {
         let B = B.subcols(c * chunk, C.ncols());
         multiply(C, B);
     });

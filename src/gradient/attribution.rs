@@ -37,15 +37,14 @@ pub fn attribution_patching<T: Scalar>(
         )));
     }
     let found = hook_gradients(model, tokens, metric, answers, hooks, par)?;
-    let values = |tokens: &Tokens| {
-        let run = hooks
-            .iter()
-            .fold(Run::new().par(par).without_logits(), |run, h| run.cache(h));
-        Ok(model.run(tokens, run)?.cache)
-    };
-    let (own, other) = (values(tokens)?, values(source)?);
+    // Both in one run: its products have more rows.
+    let run = hooks
+        .iter()
+        .fold(Run::new().par(par).without_logits(), |run, h| run.cache(h));
+    let both = model.run(&tokens.followed_by(source), run)?.cache;
     let effects = found.gradients.iter().map(|(hook, d)| {
-        let difference = other[hook].data().iter().zip(own[hook].data());
+        let (own, other) = both[hook].data().split_at(d.len());
+        let difference = other.iter().zip(own);
         // Scores that the mask hides are infinite in both.
         let effect = |(&d, (&to, &from)): (&T, (&T, &T))| match to == from {
             true => T::ZERO,

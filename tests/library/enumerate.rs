@@ -279,7 +279,7 @@ fn the_checker_finds_what_the_naive_pass_finds() {
     let mut wrong = 0;
     for (seed, mut config) in configs().into_iter().enumerate() {
         // Rows narrower than what is summed in one pass, and others.
-        if config.n_layers == 1 && seed % 2 == 0 {
+        if config.n_layers == 1 && seed.is_multiple_of(2) {
             (config.d_model, config.d_head) = (9, 11);
         }
         let task = task(&config);
@@ -296,7 +296,7 @@ fn bare(classes: usize, seed: u64) -> (Model<f64>, Arbitrary) {
     let config = Config {
         d_vocab_out: classes,
         n_ctx: 4,
-        mask: if seed % 2 == 0 {
+        mask: if seed.is_multiple_of(2) {
             Mask::Causal
         } else {
             Mask::All
