@@ -455,9 +455,7 @@ fn the_checkers_runs_are_what_the_definition_says() {
 
 #[test]
 fn the_checkers_exponentials_are_what_the_definition_says() {
-    let near = [
-        0.0, 1e-300, 0.1, 0.3465, 0.3466, 1.0, 2.5, 20.0, 133.7, 699.9,
-    ];
+    let near = [0.0, 0.1, 0.3465, 0.3466, 1.0, 2.5, 8.25];
     for x in near.into_iter().flat_map(|x| [x, -x]) {
         for off in [0.0, 0.5] {
             let (lo, hi) = checker::exp(x, off);
