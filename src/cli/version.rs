@@ -8,8 +8,8 @@ macro_rules! features {
 /// The version, the features with and without, and the instructions that the kernels use on this processor.
 pub fn long() -> String {
     let features = features!(
-        "blas", "certify", "cli", "fixtures", "nalgebra", "proptest", "report", "studies", "tasks",
-        "text", "torch", "train"
+        "blas", "browser", "certify", "cli", "fixtures", "nalgebra", "proptest", "report",
+        "studies", "tasks", "text", "torch", "train"
     );
     let names = |with: bool| {
         let names = features.iter().filter(|f| f.1 == with).map(|f| f.0);
