@@ -5,7 +5,9 @@
   addEventListener("error", event => told.errors.push(event.message));
   try {
     const marks = figure => figure.querySelectorAll("svg.panel :is(rect, path, image), .words td").length;
-    told.marks = Object.fromEntries([...document.querySelectorAll("figure")].map(f => [f.dataset.name, marks(f)]));
+    // A model that the page runs is drawn when it is ready.
+    const drawn = [...document.querySelectorAll("figure")].filter(f => !f.querySelector(".rerun"));
+    told.marks = Object.fromEntries(drawn.map(f => [f.dataset.name, marks(f)]));
     told.loaded = performance.getEntriesByType("resource").map(r => r.name);
 
     const view = document.querySelector(".attention");
@@ -99,6 +101,7 @@
     try {
       const figure = rerun.closest("figure"), values = () => figure.rows().map(row => row.value);
       const state = () => ({ values: values(), said: rerun.querySelector(".said").textContent, took: Number(rerun.dataset.took), link: location.hash });
+      told.marks[figure.dataset.name] = figure.querySelectorAll("svg.panel :is(rect, path, image)").length;
       told.rerun = { before: state(), patterns: rerun.querySelectorAll("svg.panel").length };
       const select = rerun.querySelector(".tokens select"), buttons = rerun.querySelectorAll(".card button");
       // The first token changed, then the last head ablated, then all as it was.
