@@ -98,15 +98,9 @@ pub(crate) fn column_blocks<T>(mut matrix: MatMut<'_, T>, each: usize) -> Vec<Ma
 }
 
 /// A matrix cut into blocks of so many rows; the last one has what is left.
-pub(crate) fn row_blocks<T>(mut matrix: MatMut<'_, T>, each: usize) -> Vec<MatMut<'_, T>> {
-    let mut blocks = Vec::with_capacity(matrix.nrows().div_ceil(each));
-    while matrix.nrows() > 0 {
-        let high = each.min(matrix.nrows());
-        let (block, rest) = matrix.split_at_row_mut(high);
-        blocks.push(block);
-        matrix = rest;
-    }
-    blocks
+pub(crate) fn row_blocks<T>(matrix: MatMut<'_, T>, each: usize) -> Vec<MatMut<'_, T>> {
+    let blocks = column_blocks(matrix.transpose_mut(), each).into_iter();
+    blocks.map(MatMut::transpose_mut).collect()
 }
 
 /// `A B`, of shape `[A's rows, B's columns]`, on the calling thread.

@@ -1,4 +1,4 @@
-//! A file's bytes, mapped into memory. The one unsafe place.
+//! A file's bytes, mapped into memory: unsafe, as only BLAS's routines are beside it.
 
 use crate::error::{Error, Result};
 use std::fs::File;

@@ -382,18 +382,23 @@ fn a_prompts_page_shows_every_head_to_within_its_bits() {
     );
 }
 
-/// The page of a model of the library's on one sequence, with its numbers as words.
-fn page_of(fixture: Fixture, tokens: &[i64]) -> String {
-    let name = format!("fixture:{fixture}");
-    let question = Question {
-        model: &name,
+/// What a model makes of a sequence, with tokens' numbers as words.
+fn asked(model: &str) -> Question<'_> {
+    Question {
+        model,
         title: None,
         position: None,
         answer: None,
         word: &|token| format!(" {token}"),
         classes: &[],
         progress: &|_| {},
-    };
+    }
+}
+
+/// The page of a model of the library's on one sequence, with its numbers as words.
+fn page_of(fixture: Fixture, tokens: &[i64]) -> String {
+    let name = format!("fixture:{fixture}");
+    let question = asked(&name);
     let tokens = Tokens::from_rows(&[tokens]);
     report::page_html(&Page::of_prompt(&fixture.load::<f64>(), &tokens, &question).unwrap())
 }
@@ -500,15 +505,7 @@ fn a_model_that_a_page_has_no_room_for_is_not_carried() {
     config.d_vocab = 20_000;
     config.d_vocab_out = 20_000;
     let model = Model::new(config.clone(), Weights::<f64>::zeros(&config)).unwrap();
-    let question = Question {
-        model: "large",
-        title: None,
-        position: None,
-        answer: None,
-        word: &|token| format!(" {token}"),
-        classes: &[],
-        progress: &|_| {},
-    };
+    let question = asked("large");
     let page = Page::of_prompt(&model, &Tokens::from_rows(&[[3, 1, 4, 3]]), &question).unwrap();
     assert!(page.sections.iter().all(|s| s.id != "change"));
     let html = report::page_html(&page);

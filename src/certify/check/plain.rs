@@ -56,7 +56,7 @@ impl<'a> Plain<'a> {
     }
 
     /// What a norm multiplies by, and what it adds.
-    fn of_norm(&self, site: NormSite) -> [Row; 2] {
+    pub fn of_norm(&self, site: NormSite) -> [Row; 2] {
         let [mut w, mut b] = [Ball::ONE, Ball::ZERO].map(|x| vec![x; self.c.d_model]);
         if let (Some(kind), Some(own)) = (self.c.norm, self.w.norms.get(&site)) {
             match kind.weight {

@@ -19,7 +19,7 @@
 use super::ball::{Ball, dot, exact, exp, total};
 use super::plain::Plain;
 use crate::kernel::PAD_SCORE;
-use crate::model::{Mask, NormKind, NormWeight};
+use crate::model::{Mask, NormKind};
 use crate::names::{Head, NormSite};
 use crate::tensor::vectorize;
 use faer::MatRef;
@@ -88,6 +88,12 @@ fn length(x: &[Lanes]) -> Lanes {
     product(x, x).map(|s| up((s * (1.0 + share(x.len())) + lost).sqrt()))
 }
 
+/// The same of one row.
+fn long(x: &[f64]) -> f64 {
+    let x = exact(x);
+    up(dot(&x, x.iter().copied()).hi().sqrt())
+}
+
 /// No less than how much longer a matrix makes a vector: `|W|` is `|G|` to the 1/2, 1/4, … of `G = W Wᵀ`, `G²`, …, which
 /// are symmetric, so that each is the last one's rows times each other. And its entries' length.
 pub(super) fn norm(W: MatRef<'_, f64>) -> [f64; 2] {
@@ -124,14 +130,13 @@ struct Map {
 impl Map {
     fn new(W: MatRef<'_, f64>, b: &[f64]) -> Map {
         let rows = W.row_iter().flat_map(|row| row.iter().copied());
-        let bias = dot(&exact(b), b.iter().copied().map(Ball::of)).hi();
         let [norm, entries] = norm(W);
         Map {
             W: rows.collect(),
             b: b.to_vec(),
             norm,
             entries,
-            bias: up(bias.sqrt()),
+            bias: long(b),
         }
     }
 
@@ -214,22 +219,14 @@ struct Norm {
 
 impl Norm {
     fn new(plain: &Plain<'_>, site: NormSite) -> Norm {
-        let (d, kind) = (plain.c.d_model, plain.c.norm);
-        let own = plain.w.norms.get(&site);
-        let weight = |i: usize| match (kind.map(|kind| kind.weight), own) {
-            (Some(NormWeight::Plain), Some(own)) => own.w.data()[i],
-            (Some(NormWeight::OnePlus), Some(own)) => 1.0 + own.w.data()[i],
-            _ => 1.0,
-        };
-        let b = own.and_then(|own| own.b.as_ref());
-        let w: Vec<f64> = (0..d).map(weight).collect();
-        let b = b.map_or(vec![0.0; d], |b| b.data().to_vec());
-        let bias = dot(&exact(&b), b.iter().copied().map(Ball::of)).hi();
+        // A weight of one and some more is rounded, as the row that it multiplies is.
+        let middles = |row: Vec<Ball>| row.iter().map(|x| x.0).collect::<Vec<f64>>();
+        let [w, b] = plain.of_norm(site).map(middles);
         Norm {
-            kind,
+            kind: plain.c.norm,
             eps: plain.c.eps,
             most: up(w.iter().fold(0.0, |most, w| f64::max(most, w.abs()))),
-            bias: up(bias.sqrt()),
+            bias: long(&b),
             w,
             b,
         }
@@ -309,9 +306,8 @@ pub(super) struct Run<'a> {
 
 fn known<'a>(rows: impl Iterator<Item = &'a Vec<Ball>>) -> Known {
     let one = |row: &Vec<Ball>| {
-        let off: Vec<Ball> = row.iter().map(|x| Ball::of(x.1)).collect();
-        let off = dot(&off, off.iter().copied()).hi().sqrt();
-        (row.iter().map(|x| x.0).collect(), up(off))
+        let radii: Vec<f64> = row.iter().map(|x| x.1).collect();
+        (row.iter().map(|x| x.0).collect(), long(&radii))
     };
     rows.map(one).collect()
 }
