@@ -11,18 +11,22 @@ use crate::tensor::{Scalar, lanes, load_over, normalize, store_over};
 use faer::MatRef;
 use pulp::{Simd, WithSimd};
 
-/// The longest sequence, in vectors: a few queries' scores must stay in registers.
-const MAX_VECTORS: usize = 4;
+/// The longest sequence, in vectors and in positions: a few queries' scores must stay in registers.
+const MAX_VECTORS: usize = 8;
+const MAX_POS: usize = 64;
 
 /// The widest head: a sequence's keys and values must stay in the first cache.
 const MAX_D_HEAD: usize = 64;
 
-/// How many queries are taken at a time, so that as many sums hide an addition's latency.
+/// How many queries are taken at a time, so that as many sums hide an addition's latency; and of scores that take more
+/// vectors than [`FEW_VECTORS`], each of which has a sum of its own.
 const QUERIES: usize = 8;
+const FEW_VECTORS: usize = 4;
+const FEW_QUERIES: usize = 2;
 
 /// Whether sequences of this length, with heads of this width, are short.
 pub(crate) fn is_short<T: Scalar>(pos: usize, d_head: usize) -> bool {
-    pos <= MAX_VECTORS * lanes::<T>() && d_head <= MAX_D_HEAD
+    pos <= MAX_POS.min(MAX_VECTORS * lanes::<T>()) && d_head <= MAX_D_HEAD
 }
 
 /// Some sequences' attention: what is read, and where the results go.
@@ -150,26 +154,44 @@ impl<T: Scalar, S: Simd> Head<'_, T, S> {
     /// Some queries at a time, with no more keys than these see.
     #[inline(always)]
     fn all(&mut self) {
-        for first in (0..self.queries.len()).step_by(QUERIES) {
+        let mut first = 0;
+        while first < self.queries.len() {
+            let vectors = self.seen(first).div_ceil(Self::LANES);
             // Often one position alone is read: as eight it takes half as long again.
-            match first + 1 == self.queries.len() {
-                true => self.of_keys_seen::<1>(first),
-                false => self.of_keys_seen::<QUERIES>(first),
+            first += match (first + 1 == self.queries.len(), vectors <= FEW_VECTORS) {
+                (true, true) => self.of_few_vectors::<1>(first, vectors),
+                (true, false) => self.of_more_vectors::<1>(first, vectors),
+                (false, true) => self.of_few_vectors::<QUERIES>(first, vectors),
+                (false, false) => self.of_more_vectors::<FEW_QUERIES>(first, vectors),
             }
         }
     }
 
+    /// `R` queries that see up to [`FEW_VECTORS`] of keys. Gives how many are done with.
     #[inline(always)]
-    fn of_keys_seen<const R: usize>(&mut self, first: usize) {
-        match self.seen(first).div_ceil(Self::LANES) {
+    fn of_few_vectors<const R: usize>(&mut self, first: usize, vectors: usize) -> usize {
+        match vectors {
             1 => self.queries::<R, 1>(first),
             2 => self.queries::<R, 2>(first),
             3 => self.queries::<R, 3>(first),
-            _ => self.queries::<R, MAX_VECTORS>(first),
+            _ => self.queries::<R, FEW_VECTORS>(first),
         }
+        R
     }
 
-    /// How many keys the queries at work see. A key at the pad token has a score even where the causal mask
+    /// `R` queries that see more. Gives how many are done with.
+    #[inline(always)]
+    fn of_more_vectors<const R: usize>(&mut self, first: usize, vectors: usize) -> usize {
+        match vectors {
+            5 => self.queries::<R, 5>(first),
+            6 => self.queries::<R, 6>(first),
+            7 => self.queries::<R, 7>(first),
+            _ => self.queries::<R, MAX_VECTORS>(first),
+        }
+        R
+    }
+
+    /// How many keys the next few queries see. A key at the pad token has a score even where the causal mask
     /// hides it.
     fn seen(&self, first: usize) -> usize {
         let end = self.queries.len().min(first + QUERIES);
@@ -383,8 +405,14 @@ mod tests {
                 }
             }
         }
-        check::<f32>(|a| Arch::new().dispatch(a), MAX_VECTORS * lanes::<f32>());
-        check::<f64>(|a| Arch::new().dispatch(a), MAX_VECTORS * lanes::<f64>());
+        check::<f32>(
+            |a| Arch::new().dispatch(a),
+            MAX_POS.min(MAX_VECTORS * lanes::<f32>()),
+        );
+        check::<f64>(
+            |a| Arch::new().dispatch(a),
+            MAX_POS.min(MAX_VECTORS * lanes::<f64>()),
+        );
         #[cfg(target_arch = "x86_64")]
         if let Some(simd) = pulp::x86::V3::try_new() {
             check::<f32>(|a| Simd::vectorize(simd, a), MAX_VECTORS * 8);
