@@ -18,7 +18,7 @@ pub(super) use forward::Workspace;
 pub use ranges::Ranges;
 
 use super::{Answered, Certified, Count, Space};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::Model;
 use crate::task::Task;
 use rayon::prelude::*;

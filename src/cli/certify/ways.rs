@@ -40,7 +40,7 @@ pub fn by_walk(args: &Args, common: &Common, asked: &Asked, claim: Claim) -> Res
         ))
     };
     let bar = progress(common, "inputs", left.count() as usize);
-    let mut written = Instant::now();
+    let mut written: Option<Instant> = None;
     let walked = walk(
         &asked.model,
         task,
@@ -48,10 +48,13 @@ pub fn by_walk(args: &Args, common: &Common, asked: &Asked, claim: Claim) -> Res
         args.margin,
         &left,
         &mut |so_far| {
-            bar.set_position(so_far.ranges.count());
-            if let Some(path) = args.out.as_ref().filter(|_| written.elapsed() >= EVERY) {
+            let n = so_far.ranges.count();
+            bar.set_position(n);
+            // The first as soon as there is something: what cannot be written is said early.
+            let due = n > 0 && written.is_none_or(|at| at.elapsed() >= EVERY);
+            if let Some(path) = args.out.as_ref().filter(|_| due) {
                 certificate(so_far)?.save(path)?;
-                written = Instant::now();
+                written = Some(Instant::now());
             }
             Ok(deadline.is_none_or(|deadline| Instant::now() < deadline))
         },
