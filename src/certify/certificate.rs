@@ -3,7 +3,7 @@
 //! The first line is a [`Header`], JSON. Behind it, where the method needs one, stands the proof's body: the bytes of a
 //! [`Forest`](super::sets::Forest).
 
-use super::{Certified, Claim, sets::Forest};
+use super::{Certified, Claim, Ranges, sets::Forest};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::tensor::write_file;
@@ -15,13 +15,23 @@ use std::path::Path;
 const FORMAT: &str = "certificate 1";
 
 /// By which method a claim was proved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Method {
-    /// Every input, one by one.
-    Enumeration,
+    /// Inputs one by one, these of them: of all others nothing is said.
+    Enumeration(Ranges),
     /// Sets of inputs ([`sets`](super::sets), [`cells`](super::sets) of words), divided until a bound decides.
     Sets,
+}
+
+impl Method {
+    /// Of an enumeration, which inputs were gone through.
+    pub fn ranges(&self) -> Option<&Ranges> {
+        match self {
+            Method::Enumeration(ranges) => Some(ranges),
+            Method::Sets => None,
+        }
+    }
 }
 
 /// What a certificate says, and of what.
@@ -79,16 +89,15 @@ pub fn hash(model: &Model<f64>) -> String {
 }
 
 impl Certificate {
-    /// Of an enumeration: the figures are all there is.
-    pub fn enumeration(model: &Model<f64>, claim: Claim, certified: Certified) -> Certificate {
-        Self::with_body(
-            model,
-            claim,
-            certified,
-            Method::Enumeration,
-            0.0,
-            Vec::new(),
-        )
+    /// Of an enumeration: the figures, and which inputs they are of, are all there is.
+    pub fn enumeration(
+        model: &Model<f64>,
+        claim: Claim,
+        certified: Certified,
+        ranges: Ranges,
+    ) -> Certificate {
+        let method = Method::Enumeration(ranges);
+        Self::with_body(model, claim, certified, method, 0.0, Vec::new())
     }
 
     /// Of sets: the figures, and the tree of what is proved.

@@ -21,7 +21,7 @@ mod tables;
 pub use crate::task::{Part, Restriction, Space, Values};
 pub use certificate::{Certificate, Header, Method, hash};
 pub use check::{Checked, check};
-pub use enumerate::{Case, Margin, Walked, answers, walk};
+pub use enumerate::{Case, Margin, Ranges, Walked, answers, walk};
 pub use interval::Interval;
 pub use seek::{Seek, seek};
 pub use tables::OneLayer;
@@ -107,6 +107,15 @@ impl Certified {
     /// A count as a share of the space, for people.
     pub fn share(&self, count: u128) -> f64 {
         count as f64 / self.size as f64
+    }
+}
+
+/// With what is counted of other inputs of the same space, at the same positions.
+impl std::ops::AddAssign<&Certified> for Certified {
+    fn add_assign(&mut self, other: &Certified) {
+        let pairs = self.positions.iter_mut().zip(&other.positions);
+        pairs.for_each(|(own, other)| own.1 += other.1);
+        self.all += other.all;
     }
 }
 

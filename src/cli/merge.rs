@@ -13,7 +13,7 @@ use std::process::ExitCode;
 ///
 /// What is printed and written is what the same command without --shard would have given. A file of a whole
 /// sweep is printed as it is. Certificates of sets, of one claim about one model, need not be shards: of each set the better
-/// proof is taken, and the whole is checked before it is written.
+/// proof is taken. Those of walks may be of any inputs, each of other ones. All is checked before it is written.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  pathsum merge 1.json 2.json\n  pathsum merge 1.cert 2.cert --model fixture:sorted_list --out cert"

@@ -58,11 +58,15 @@ fn sets_are_gone_on_with_once_they_are_checked() {
 #[test]
 fn what_would_be_ignored_is_refused() {
     let s = Scratch::new();
+    s.bad(
+        "certify fixture:brackets --space length=0-4 --cutoff 0.1",
+        "--cutoff: these inputs are not divided into sets, but are gone through one by one",
+    );
     for flag in ["--cutoff 0.1", "--shard 1/2", "--resume --out cert"] {
         let name = flag.split_whitespace().next().unwrap();
         s.bad(
-            &format!("certify fixture:brackets --space length=0-4 {flag}"),
-            &format!("{name}: these inputs are not divided into sets"),
+            &format!("certify fixture:palindrome --space mirrored {flag}"),
+            &format!("{name}: these inputs are not divided into sets, but are too many"),
         );
     }
     // What is walked of a model with neurons is checked by running it once more.
@@ -143,8 +147,8 @@ fn shards_are_put_together_and_shown_on_a_page() {
             "expected 52 for the task sorted_list",
         ),
         (
-            "merge walked --model fixture:max_of_k",
-            "is of an enumeration",
+            "merge part1 walked --model fixture:sorted_list",
+            "are of different models",
         ),
         (
             "merge part1 page.html --model fixture:sorted_list",
@@ -158,6 +162,104 @@ fn shards_are_put_together_and_shown_on_a_page() {
         s.bad(line, said);
     }
     assert!(!s.path("m").exists());
+}
+
+/// By tables, and one by one: shards, and what was stopped and gone on with, become what one run writes.
+#[test]
+fn walks_are_put_together_and_gone_on_with() {
+    let s = Scratch::new();
+    for (model, space) in [
+        ("fixture:max_of_k", "tokens=0-8"),
+        ("fixture:brackets", "length=0-11"),
+        ("fixture:two_integer", "tokens=0-60"),
+    ] {
+        let asked = format!("certify {model} --space {space}");
+        let whole = s.json(&format!("{asked} --out whole"));
+        assert_eq!(whole["method"], json!("enumeration"));
+        let end = whole["certified"]["size"].as_str().unwrap().parse::<u64>();
+        let all = json!([{"start": 0, "end": end.unwrap()}]);
+        assert_eq!(whole["ranges"], all);
+        for i in 1..=3 {
+            s.ok(&format!("{asked} --shard {i}/3 --out part{i}"));
+        }
+        let merge = format!("--model {model} --out merged");
+        let merged = s.json(&format!("merge part3 part1 part2 {merge}"));
+        assert_eq!(merged["certified"], whole["certified"]);
+        assert_eq!(s.read("merged"), s.read("whole"), "{model}");
+        let two = s.json(&format!("merge part3 part1 {merge}"));
+        assert_eq!(two["ranges"].as_array().unwrap().len(), 2);
+        let (status, text, _) = texts(s.command(&["certify", "--check", "merged", model]).output());
+        assert_eq!(status, Some(0), "{text}");
+
+        // What is missing of two shards; a shard of what another has begun; what was stopped before it began.
+        let resume = format!("{asked} --resume --out");
+        s.json(&format!("{resume} merged"));
+        assert_eq!(s.read("merged"), s.read("whole"), "{model}");
+        s.json(&format!("{resume} part2 --shard 1/2"));
+        assert_ne!(s.read("part2"), s.read("whole"), "{model}");
+        s.json(&format!("{resume} part2"));
+        assert_eq!(s.read("part2"), s.read("whole"), "{model}");
+        let stopped = s.json(&format!("{asked} --time 0 --out stopped"));
+        assert_eq!(stopped["certified"]["all"]["right"], json!("0"));
+        s.json(&format!("{resume} stopped"));
+        assert_eq!(s.read("stopped"), s.read("whole"), "{model}");
+
+        // An input twice; more than is proved, of a part; and another claim: one line each, and nothing is written.
+        let bytes = String::from_utf8(s.read("part3")).unwrap();
+        let right = bytes.split(r#""all":{"right":""#).nth(1).unwrap();
+        let right = right.split('"').next().unwrap();
+        let more = bytes.replace(
+            &format!(r#""all":{{"right":"{right}""#),
+            &format!(r#""all":{{"right":"1{right}""#),
+        );
+        assert_ne!(more, bytes);
+        s.write("more", more.as_bytes());
+        for (line, said) in [
+            ("merge part1 whole", "whole: inputs 0 to "),
+            (
+                "merge part1 part1",
+                "are counted already, expected each once",
+            ),
+            ("merge part1 more", "more does not hold: it says"),
+        ] {
+            s.bad(&format!("{line} --model {model} --out m"), said);
+        }
+        let message = "is of another model or claim";
+        s.bad(&format!("{asked} --margin 1 --resume --out part1"), message);
+        s.write("part1", more.as_bytes());
+        s.bad(&format!("{resume} part1"), "is what follows");
+        assert!(!s.path("m").exists());
+        assert_eq!(s.read("part1"), more.as_bytes());
+    }
+    // By another method than the first.
+    s.ok("certify fixture:sorted_list --space tokens=0-10 --cutoff 1 --out sets");
+    let line = "merge sets whole --model fixture:sorted_list";
+    s.bad(line, "are of different models");
+}
+
+/// A walk that is killed on its way has written what it had finished.
+#[test]
+fn a_killed_walk_is_gone_on_with() {
+    let s = Scratch::new();
+    let asked = "certify fixture:brackets --space length=0-13 --out cert --threads 2";
+    let args: Vec<&str> = asked.split_whitespace().collect();
+    let null = std::process::Stdio::null;
+    let mut command = s.command(&args);
+    let mut child = command.stdout(null()).stderr(null()).spawn().unwrap();
+    while !s.path("cert").exists() {
+        let ended = child.try_wait().unwrap();
+        assert!(ended.is_none() || s.path("cert").exists(), "{ended:?}");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let before = s.json("certify --check cert fixture:brackets");
+    assert_eq!(before["accepted"], json!(true));
+    assert_ne!(before["certified"]["all"]["right"], json!("0"));
+    let all = s.json("certify fixture:brackets --space length=0-13 --out whole");
+    let again = s.json(&format!("{asked} --resume"));
+    assert_eq!(again["certified"], all["certified"]);
+    assert_eq!(s.read("cert"), s.read("whole"));
 }
 
 #[test]

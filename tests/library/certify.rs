@@ -2,8 +2,8 @@
 
 use pathsum::certify::sets::{Forest, Node, Problem, Proof, Search, State, Stop, Verdict};
 use pathsum::certify::{
-    Certificate, Certified, Checked, Claim, Count, Interval, OneLayer, Part, Space, Values, check,
-    hash, walk,
+    Certificate, Certified, Checked, Claim, Count, Interval, Method, OneLayer, Part, Ranges, Space,
+    Values, check, hash, walk,
 };
 use pathsum::model::{Config, Norm, NormKind, Positions};
 use pathsum::names::NormSite;
@@ -212,8 +212,20 @@ pub(super) fn proved(model: &Model<f64>, task: &dyn Task) -> Proved {
 
 pub(super) fn enumerated(model: &Model<f64>, task: &dyn Task, margin: f64) -> Certified {
     let space = task.space().unwrap();
-    let walked = walk(model, task, &space, margin, &|_| true).unwrap();
-    walked.certified
+    let all = Ranges::part(&space, (0, 1)).unwrap();
+    found_in(model, task, margin, &all)
+}
+
+/// The figures of some inputs.
+fn found_in(model: &Model<f64>, task: &dyn Task, margin: f64, ranges: &Ranges) -> Certified {
+    let space = task.space().unwrap();
+    let walked = walk(model, task, &space, margin, ranges, &mut |_| Ok(true));
+    walked.unwrap().certified
+}
+
+pub(super) fn walked(model: &Model<f64>, task: &dyn Task, ranges: Ranges) -> Certificate {
+    let certified = found_in(model, task, 0.0, &ranges);
+    Certificate::enumeration(model, claim(task, 0.0), certified, ranges)
 }
 
 pub(super) fn checked(certificate: &Certificate, model: &Model<f64>, task: &dyn Task) -> Checked {
@@ -411,8 +423,9 @@ fn the_checker_accepts_what_was_produced() {
                 Checked::Accepted(sets.header.certified.clone()),
                 "{heads} heads, {norm:?}"
             );
-            let all =
-                Certificate::enumeration(model, claim(task, 0.25), enumerated(model, task, 0.25));
+            let ranges = Ranges::part(&task.space().unwrap(), (0, 1)).unwrap();
+            let certified = enumerated(model, task, 0.25);
+            let all = Certificate::enumeration(model, claim(task, 0.25), certified, ranges);
             let found = checked(&all, model, task);
             assert_eq!(
                 found,
@@ -605,10 +618,19 @@ fn mutations_are_accepted_only_where_they_are_true() {
     let score = |_: usize, t: usize| 2.0 * t as f64;
     let model = planted(&task, 1, None, 1.0, 7, score);
     let own = proved(&model, &task).certificate;
-    let bytes = own.write();
-    assert!(is_accepted(&checked(&own, &model, &task)));
+    // Of a walk the ranges are changed with all else: digits are an eighth of what it says.
+    let some = Ranges(vec![1..5, 7..12, 14..16]);
+    let walk = walked(&model, &task, some);
+    for certificate in [&own, &walk] {
+        assert!(is_accepted(&checked(certificate, &model, &task)));
+    }
     let (mut accepted, mut unreadable) = (0, 0);
-    for _ in 0..600 {
+    for i in 0..1200 {
+        let bytes = if i % 2 == 0 {
+            own.write()
+        } else {
+            walk.write()
+        };
         let mut changed = bytes.clone();
         for _ in 0..rng.random_range(1..3) {
             let at = rng.random_range(0..changed.len());
@@ -621,13 +643,17 @@ fn mutations_are_accepted_only_where_they_are_true() {
         if is_accepted(&checked(&certificate, &model, &task)) {
             accepted += 1;
             let header = &certificate.header;
-            let truth = enumerated(&model, &task, header.claim.margin);
+            let margin = header.claim.margin;
+            let truth = match &header.method {
+                Method::Enumeration(ranges) => found_in(&model, &task, margin, ranges),
+                Method::Sets => enumerated(&model, &task, margin),
+            };
             assert!(follows(&header.certified, &truth), "{header:?}");
             assert_eq!(header.weights, own.header.weights);
         }
     }
     assert!(
-        accepted + unreadable < 600,
+        accepted + unreadable < 1200,
         "{accepted} accepted, {unreadable} unreadable"
     );
     let mut other = 0;
@@ -656,6 +682,54 @@ fn mutations_are_accepted_only_where_they_are_true() {
         }
     }
     assert!(other > 20, "{other} of 400 were refused");
+}
+
+/// Ranges that are not what the figures are of: wider, elsewhere, twice, in disorder, or beyond the space.
+#[test]
+fn ranges_that_were_changed_are_refused() {
+    for (heads, norm, noise) in SHAPES {
+        let (task, model) = largest(heads, norm, noise, 60);
+        // Half of the inputs, of which some are wrong.
+        let own = walked(&model, &task, Ranges(vec![10..70, 80..128]));
+        let count = own.header.certified.all;
+        assert!(is_accepted(&checked(&own, &model, &task)));
+        assert!(count.right > 0, "{count:?}");
+        let with = |ranges: Vec<std::ops::Range<u64>>, right: u128| {
+            let mut changed = own.clone();
+            changed.header.method = Method::Enumeration(Ranges(ranges));
+            changed.header.certified.all.right = right;
+            changed.header.certified.positions[0].1.right = right;
+            checked(&changed, &model, &task)
+        };
+        // What touches is as good as what is one.
+        assert!(is_accepted(&with(
+            vec![10..30, 30..70, 80..128],
+            count.right
+        )));
+        let refused = |ranges: Vec<std::ops::Range<u64>>, right: u128, why: &str| {
+            let said = format!("{ranges:?}");
+            match with(ranges, right) {
+                Checked::Refused(reason) => assert!(reason.contains(why), "{said}: {reason}"),
+                accepted => panic!("{said}: {accepted:?}"),
+            }
+        };
+        for ranges in [
+            vec![10..70, 69..128],
+            vec![10..70, 10..70],
+            vec![80..128, 10..70],
+            vec![10..70, 80..80],
+            vec![10..70, 128..80],
+            vec![10..70, 80..217],
+            vec![10..70, 80..u64::MAX],
+        ] {
+            refused(ranges, count.right, "its ranges are not");
+        }
+        // Of none there is nothing, of fewer than are said to be right no so many.
+        refused(vec![], 1, "is what follows");
+        let few = u64::try_from(count.right).unwrap() - 1;
+        refused(vec![0..few], count.right, "is what follows");
+        refused(vec![10..70, 80..128], count.right + 1, "is what follows");
+    }
 }
 
 #[test]

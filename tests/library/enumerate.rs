@@ -5,8 +5,8 @@ use crate::common::reference;
 use crate::naive::forward::forward;
 use crate::naive::{Rounding, params};
 use pathsum::certify::{
-    Certificate, Certified, Checked, Claim, Count, Part, Restriction, Seek, Space, Values, Walked,
-    check, hash, seek, walk,
+    Certificate, Certified, Checked, Claim, Count, Part, Ranges, Restriction, Seek, Space, Values,
+    Walked, check, hash, seek, walk,
 };
 use pathsum::fixture::Fixture;
 use pathsum::model::{ActFn, Mask, MlpKind, NormKind, NormWeight, Positions, Weights};
@@ -155,7 +155,15 @@ fn task(c: &Config) -> Arbitrary {
 }
 
 fn everything(model: &Model<f64>, task: &dyn Task, by: f64) -> Walked {
-    walk(model, task, &task.space().unwrap(), by, &|_| true).unwrap()
+    all_of(model, task, &task.space().unwrap(), by)
+}
+
+fn all_of(model: &Model<f64>, task: &dyn Task, space: &Space, by: f64) -> Walked {
+    walk(model, task, space, by, &whole(space), &mut |_| Ok(true)).unwrap()
+}
+
+fn whole(space: &Space) -> Ranges {
+    Ranges::part(space, (0, 1)).unwrap()
 }
 
 /// By position, and all together: right, wrong, and the least margin that is right.
@@ -212,7 +220,7 @@ fn every_input_is_what_the_naive_pass_finds() {
                 .collect();
             assert_eq!(counts, positions, "{seed}: {:?}", model.config());
             assert_eq!([certified.all.right, certified.all.wrong], all, "{seed}");
-            assert_eq!(found.seen, certified.size);
+            assert_eq!(u128::from(found.ranges.count()), certified.size);
             match &found.closest {
                 Some(case) => {
                     let bound = case.margin.error + 1e3 * f64::EPSILON;
@@ -251,7 +259,8 @@ fn said(
             .collect(),
         all: count(all),
     };
-    Certificate::enumeration(model, claim, certified)
+    let ranges = whole(&task.space().unwrap());
+    Certificate::enumeration(model, claim, certified, ranges)
 }
 
 /// The checker's own count is what is true: that is accepted, and one answer more of any kind is refused.
@@ -391,14 +400,166 @@ fn a_tie_is_open() {
     assert!(!found.open.is_empty());
 }
 
+/// What is finished when it is stopped, and nothing else, is what it has found.
 #[test]
 fn it_stops_when_it_is_told_to() {
-    let model = Fixture::MaxOfK.load::<f64>();
-    let task = MaxOfK::default();
-    let space = task.space().unwrap();
-    let found = walk(&model, &task, &space, 0.0, &|_| false).unwrap();
-    assert!(found.seen < found.certified.size);
-    assert!(found.certified.all.right <= found.seen);
+    // By tables, and one by one.
+    let max = (Fixture::MaxOfK.load::<f64>(), BuiltIn::MaxOfK, "tokens=0-9");
+    let brackets = (Fixture::Brackets.load(), BuiltIn::Brackets, "length=0-11");
+    for (model, task, spec) in [max, brackets] {
+        let task = task.task();
+        let task = task.as_ref();
+        let asked = Restriction::parse(spec, task.vocabulary()).unwrap();
+        let space = task.space().unwrap().restricted(&asked).unwrap();
+        for after in [0, 1, 2, 3] {
+            let mut asked = 0;
+            let mut go_on = |_: &Walked| {
+                asked += 1;
+                Ok(asked <= after)
+            };
+            let found = walk(&model, task, &space, 0.0, &whole(&space), &mut go_on).unwrap();
+            assert!(u128::from(found.ranges.count()) < space.size(), "{after}");
+            let inputs: u128 = found.by_right[0].1.iter().map(|own| own.inputs).sum();
+            assert_eq!(inputs, u128::from(found.ranges.count()), "{after}");
+            let again = walk(&model, task, &space, 0.0, &found.ranges, &mut |_| Ok(true)).unwrap();
+            assert_eq!(again.certified, found.certified);
+        }
+        let fails = |_: &Walked| Err(pathsum::Error::Experiment("no room".into()));
+        let error = walk(&model, task, &space, 0.0, &whole(&space), &mut { fails }).unwrap_err();
+        assert!(error.to_string().contains("no room"), "{error}");
+    }
+}
+
+/// Spaces split at random: each part has the figures of its own inputs, of whichever the walk, and the checker, count; all
+/// of them together are the whole.
+#[test]
+fn any_parts_together_are_the_whole() {
+    let mut rng = ChaCha8Rng::seed_from_u64(11);
+    let mut cases: Vec<(Model<f64>, Arbitrary)> = (configs().into_iter().enumerate())
+        .map(|(seed, config)| (model(config.clone(), seed as u64), task(&config)))
+        .collect();
+    cases.extend((0..6).map(|seed| bare(3 + seed as usize, seed)));
+    for (seed, (model, task)) in cases.iter().enumerate() {
+        let space = task.space().unwrap();
+        let size = space.size() as u64;
+        let all = everything(model, task, 0.0);
+        let mut cuts: Vec<u64> = (0..5).map(|_| rng.random_range(0..=size)).collect();
+        cuts.extend([0, size]);
+        cuts.sort_unstable();
+        let ranges = cuts
+            .windows(2)
+            .map(|w| w[0]..w[1])
+            .filter(|r| !r.is_empty());
+        // Two parts, each of every other range.
+        let mut parts = [Ranges::default(), Ranges::default()];
+        for (i, range) in ranges.enumerate() {
+            parts[i % 2].0.push(range);
+        }
+        let mut sum: Option<(Ranges, Certified)> = None;
+        let mut closest = f64::INFINITY;
+        for part in &parts {
+            let found = walk(model, task, &space, 0.0, part, &mut |_| Ok(true)).unwrap();
+            assert_eq!(found.ranges, *part);
+            // What the inputs are alone.
+            let mut alone = Count::default();
+            for input in part.0.iter().cloned().flatten() {
+                let one = Ranges(vec![input..input + 1]);
+                let found = walk(model, task, &space, 0.0, &one, &mut |_| Ok(true)).unwrap();
+                alone += found.certified.all;
+                let sequence = space.sequence(input.into());
+                let right = pathsum::certify::answers(model, task, &sequence).unwrap();
+                let right = right
+                    .iter()
+                    .all(|case| case.margin.is_right(0.0) == Some(true));
+                assert_eq!(found.certified.all.right, u128::from(right), "{sequence:?}");
+            }
+            assert_eq!(found.certified.all, alone, "{seed}: {part:?}");
+            // The checker counts neither more nor less of them.
+            let claim = Claim {
+                task: task.name(),
+                space: String::new(),
+                margin: 0.0,
+            };
+            let certified = found.certified.clone();
+            let mut own = Certificate::enumeration(model, claim, certified, part.clone());
+            let proved = Checked::Accepted(found.certified.clone());
+            assert_eq!(
+                check(&own, model, task).unwrap(),
+                proved,
+                "{seed}: {part:?}"
+            );
+            own.header.certified.all.wrong += 1;
+            assert!(matches!(
+                check(&own, model, task).unwrap(),
+                Checked::Refused(_)
+            ));
+            closest = closest.min(found.closest.map_or(closest, |c| c.margin.at_least()));
+            match &mut sum {
+                None => sum = Some((found.ranges, found.certified)),
+                Some((ranges, certified)) => {
+                    ranges.add(&found.ranges).unwrap();
+                    *certified += &found.certified;
+                }
+            }
+        }
+        assert_eq!(sum, Some((whole(&space), all.certified.clone())), "{seed}");
+        let least = all.closest.map_or(f64::INFINITY, |c| c.margin.at_least());
+        assert_eq!(closest, least, "{seed}");
+    }
+}
+
+#[test]
+fn ranges_are_sets_of_numbers() {
+    let mut rng = ChaCha8Rng::seed_from_u64(12);
+    let space = Space::listed(Tokens::new(40, 1, vec![0; 40]));
+    let numbers = |ranges: &Ranges| -> Vec<u64> { ranges.0.iter().cloned().flatten().collect() };
+    for n in [1, 2, 3, 7, 40, 55] {
+        let mut all = Ranges::default();
+        for i in (0..n).rev() {
+            let part = Ranges::part(&space, (i, n)).unwrap();
+            let equal = [40 / n, 40usize.div_ceil(n)].map(|n| n as u64);
+            assert!(equal.contains(&part.count()));
+            all.add(&part).unwrap();
+        }
+        assert_eq!(all, Ranges(vec![0..40]));
+    }
+    let (mut together, mut both) = (0, 0);
+    for _ in 0..500 {
+        let mut any = |n| {
+            let mut all = Ranges::default();
+            for _ in 0..n {
+                let start = rng.random_range(0..39);
+                let range = start..rng.random_range(start + 1..=40);
+                let own = Ranges(vec![range]).without(&all);
+                all.add(&own).unwrap();
+            }
+            all
+        };
+        let (a, b) = (any(2), any(3));
+        let left = a.without(&b);
+        let expected: Vec<u64> = (numbers(&a).into_iter())
+            .filter(|n| !numbers(&b).contains(n))
+            .collect();
+        assert_eq!(numbers(&left), expected);
+        let mut sum = a.clone();
+        match sum.add(&b) {
+            Ok(()) => {
+                together += 1;
+                assert_eq!(left, a);
+                let mut expected = [numbers(&a), numbers(&b)].concat();
+                expected.sort_unstable();
+                assert_eq!(numbers(&sum), expected);
+                assert!(sum.0.windows(2).all(|w| w[0].end < w[1].start), "{sum:?}");
+            }
+            Err(error) => {
+                both += 1;
+                assert_ne!(left, a);
+                assert_eq!(sum, a);
+                assert!(error.to_string().contains("counted already"), "{error}");
+            }
+        }
+    }
+    assert!(together > 20 && both > 20, "{together} {both}");
 }
 
 #[test]
@@ -407,7 +568,11 @@ fn what_no_bound_is_known_for_is_refused() {
     config.score_cap = Some(2.0);
     let task = task(&config);
     let model = model(config, 0);
-    let error = walk(&model, &task, &task.space().unwrap(), 0.0, &|_| true).unwrap_err();
+    let space = task.space().unwrap();
+    let error = walk(&model, &task, &space, 0.0, &whole(&space), &mut |_| {
+        Ok(true)
+    })
+    .unwrap_err();
     assert!(error.to_string().contains("soft caps"), "{error}");
 }
 
@@ -426,21 +591,11 @@ fn the_embedded_models_are_as_good_as_they_are() {
         (task.space().unwrap().restricted(&asked).unwrap(), task)
     };
     let (space, task) = short(BuiltIn::Brackets, "length=0-9");
-    let found = walk(
-        &Fixture::Brackets.load(),
-        task.as_ref(),
-        &space,
-        0.0,
-        &|_| true,
-    )
-    .unwrap();
+    let found = all_of(&Fixture::Brackets.load(), task.as_ref(), &space, 0.0);
     let count = found.certified.all;
     assert_eq!(count.right + count.wrong, 1023);
     let (space, task) = short(BuiltIn::MaxOfK, "tokens=50-57");
-    let found = walk(&Fixture::MaxOfK.load(), task.as_ref(), &space, 0.0, &|_| {
-        true
-    })
-    .unwrap();
+    let found = all_of(&Fixture::MaxOfK.load(), task.as_ref(), &space, 0.0);
     let count = found.certified.all;
     assert_eq!(count.right + count.wrong, 4096);
 }

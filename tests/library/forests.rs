@@ -8,7 +8,7 @@ use crate::common::reference;
 use pathsum::certify::sets::{
     Curve, Forest, Found, Node, Problem, Root, Search, State, Stop, Verdict,
 };
-use pathsum::certify::{Certificate, Certified, Count, OneLayer, answers, walk};
+use pathsum::certify::{Certificate, Certified, Count, OneLayer, Ranges, answers, walk};
 use pathsum::fixture::Fixture;
 use pathsum::task::{SortedLists, Task};
 use pathsum::{Model, Par, Tokens};
@@ -225,7 +225,15 @@ fn a_proof_is_no_thicker_than_the_margins_are() {
 fn right_answers_are_told_apart() {
     for (task, model) in models() {
         let (task, space) = (task.as_ref(), task.space().unwrap());
-        let walked = walk(&model, task, &space, 0.0, &|_| true).unwrap();
+        let walked = walk(
+            &model,
+            task,
+            &space,
+            0.0,
+            &Ranges::part(&space, (0, 1)).unwrap(),
+            &mut |_| Ok(true),
+        )
+        .unwrap();
         let proved = searched(&model, task, 0.0, 1e-2, |_| {});
         let searched = Searched::new(&model, task);
         let by_sets = searched.search().by_right(&proved.forest);

@@ -3,7 +3,7 @@
 //! It searches nothing, and shares no arithmetic with what does: numbers are middles with radii (`ball.rs`), the model's
 //! first layer is the plain definition's (`plain.rs`) and its tables are formed of that (`tables.rs`), sets are made and
 //! counted anew (`sets.rs`), and of every proof in a tree the bound of `../sets/mod.rs` is evaluated once (`walk.rs`).
-//! Where inputs were enumerated all are run once more, several abreast (`run.rs`), or of one head summed up (`sums.rs`).
+//! Where inputs were enumerated they are run once more, several abreast (`run.rs`), or of one head summed up (`sums.rs`).
 //! What it takes as given: which inputs a space has and which answer is right ([`Space`], [`Task`]), how a tree is written
 //! ([`Forest::read`]), which models are covered, and how positions come together ([`Certified::from_positions`]).
 
@@ -25,11 +25,12 @@ use self::tables::Tables;
 use self::walk::Walk;
 use super::certificate::{Certificate, Method, hash};
 use super::sets::Forest;
-use super::{Certified, Count, OneLayer, enumerate};
+use super::{Certified, Count, OneLayer, Ranges, enumerate};
 use crate::error::Result;
 use crate::model::{Mask, Model};
 use crate::task::{Restriction, Space, Task};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// What was found.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,7 +43,8 @@ pub enum Checked {
 
 /// Checks a certificate of a model: that the model is the one it names, and that what it says follows.
 ///
-/// *Cost*: for an enumeration a run of every input, or of one bare head one sum of keys each; for sets one bound a proof.
+/// *Cost*: for an enumeration a run of each of its inputs, or of one bare head one sum of keys each; for sets one bound a
+/// proof.
 ///
 /// # Errors
 /// When the model does not fit the task.
@@ -80,16 +82,14 @@ fn proved(
         (0.0..f64::INFINITY).contains(&claim.margin),
         "its margin is no number of at least zero",
     )?;
-    let counted = header.method == Method::Sets || i64::try_from(space.size()).is_ok();
-    ensure(counted, "it has more inputs than can be run")?;
     let covered = match header.method {
-        Method::Enumeration => enumerate::covers(c),
+        Method::Enumeration(_) => enumerate::covers(c),
         Method::Sets => OneLayer::covers(c),
     };
     covered.map_err(|e| e.to_string())?;
     let plain = Plain::new(model, space.positions());
-    let proved = match header.method {
-        Method::Enumeration => enumerated(&plain, task, &space, claim.margin),
+    let proved = match &header.method {
+        Method::Enumeration(ranges) => enumerated(&plain, task, &space, ranges, claim.margin)?,
         Method::Sets => divided(&plain, certificate, task, &space)?,
     };
     let follows = |a: &Count, b: &Count| a.right <= b.right && a.wrong <= b.wrong;
@@ -111,20 +111,35 @@ fn sum(mut a: Count, b: Count) -> Count {
     a
 }
 
-/// Every input, marked.
-fn enumerated(plain: &Plain<'_>, task: &dyn Task, space: &Space, margin: f64) -> Certified {
+/// Every input of some ranges, marked.
+fn enumerated(
+    plain: &Plain<'_>,
+    task: &dyn Task,
+    space: &Space,
+    Ranges(ranges): &Ranges,
+    margin: f64,
+) -> Result<Certified, String> {
     /// Inputs whose figures are summed before others'.
     const CHUNK: u64 = 1 << 10;
+    let size = i64::try_from(space.size()).map_err(|_| "it has more inputs than can be run")?;
+    let there = ranges
+        .iter()
+        .all(|r| r.start < r.end && r.end <= size as u64);
+    let apart = ranges.windows(2).all(|r| r[0].end <= r[1].start);
+    ensure(
+        there && apart,
+        "its ranges are not in order, apart, and of inputs that there are",
+    )?;
     let places = task.read_at();
     if let Some(sets) = sums::sets(plain.c, task, space) {
-        let count = sums::summed(&Tables::new(plain), task, sets, margin);
-        return Certified {
+        let count = sums::summed(&Tables::new(plain), task, space, sets, ranges, margin);
+        return Ok(Certified {
             size: space.size(),
             all: count,
             positions: vec![(places[0], count)],
-        };
+        });
     }
-    let (run, size) = (Run::new(plain), space.size() as u64);
+    let run = Run::new(plain);
     let mark = |(logits, u): (&Vec<Ball>, usize)| {
         let beats =
             |a: usize, b: usize| logits[a].minus(logits[b]).minus(Ball::of(margin)).lo() > 0.0;
@@ -137,8 +152,7 @@ fn enumerated(plain: &Plain<'_>, task: &dyn Task, space: &Space, margin: f64) ->
     };
     let add = |a: Vec<Count>, b| a.into_iter().zip(b).map(|(a, b)| sum(a, b)).collect();
     let none = || vec![Count::default(); places.len() + 1];
-    let chunk = |i: u64| {
-        let inputs = i * CHUNK..size.min((i + 1) * CHUNK);
+    let chunk = |inputs: Range<u64>| {
         let inputs: Vec<Vec<i64>> = inputs.map(|i| space.sequence(i.into())).collect();
         let abreast = inputs.chunk_by(|a, b| run.pads(a) == run.pads(b));
         let mut counts = none();
@@ -155,13 +169,17 @@ fn enumerated(plain: &Plain<'_>, task: &dyn Task, space: &Space, margin: f64) ->
         }
         counts
     };
-    let chunks = (0..size.div_ceil(CHUNK)).into_par_iter().map(chunk);
-    let mut counts = chunks.reduce(none, add);
-    Certified {
+    let chunks = ranges.par_iter().flat_map(|r| {
+        let firsts = (0..(r.end - r.start).div_ceil(CHUNK)).into_par_iter();
+        let firsts = firsts.map(|i| r.start + i * CHUNK);
+        firsts.map(|first| first..r.end.min(first + CHUNK))
+    });
+    let mut counts = chunks.map(chunk).reduce(none, add);
+    Ok(Certified {
         size: space.size(),
         all: counts.pop().unwrap_or_default(),
         positions: places.into_iter().zip(counts).collect(),
-    }
+    })
 }
 
 /// Every tree, walked.

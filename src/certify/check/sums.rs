@@ -15,6 +15,7 @@ use crate::model::Config;
 use crate::task::{Part, Space, Task, Values};
 use crate::tensor::vectorize;
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// So many classes are added at once; behind the last one stands what loses to all.
 const TOGETHER: usize = 8;
@@ -67,9 +68,17 @@ impl Key {
     }
 }
 
-/// How many of a product of sets are right and wrong: every input, by one addition and comparison a class.
-pub(super) fn summed(t: &Tables<'_>, task: &dyn Task, sets: &[Vec<i64>], margin: f64) -> Count {
-    let [before @ .., inner, queries] = sets else {
+/// How many inputs of some ranges are right and wrong: each by one addition and comparison a class. From one to the next
+/// the query changes first, then the token before it; inputs that differ in this alone have one sum of what is before.
+pub(super) fn summed(
+    t: &Tables<'_>,
+    task: &dyn Task,
+    space: &Space,
+    sets: &[Vec<i64>],
+    ranges: &[Range<u64>],
+    margin: f64,
+) -> Count {
+    let [.., inner, queries] = sets else {
         return Count::default();
     };
     let n = sets.len();
@@ -86,14 +95,15 @@ pub(super) fn summed(t: &Tables<'_>, task: &dyn Task, sets: &[Vec<i64>], margin:
         (0..e.len()).map(worth).collect()
     };
     let keys: Vec<Vec<Key>> = queries.par_iter().map(keys).collect();
-    let prefixes: usize = before.iter().map(Vec::len).product();
-    let of = |number: usize| {
-        let (query, mut rest) = (number / prefixes, number % prefixes);
-        let key = |token: i64, j: usize| &keys[query][t.key(token as usize, j)];
-        let mut input = vec![queries[query]; n];
-        for (token, set) in input.iter_mut().zip(before) {
-            (*token, rest) = (set[rest % set.len()], rest / set.len());
-        }
+    let each = queries.len() as u64;
+    let block = inner.len() as u64 * each;
+    let of = |query: u64, i: u64, range: &Range<u64>| {
+        let key = |token: i64, j: usize| &keys[query as usize][t.key(token as usize, j)];
+        let first = i * block + query;
+        let mut input = space.sequence(first.into());
+        // How many of the tokens before the query are of inputs below a number.
+        let below = |number: u64| number.saturating_sub(first).div_ceil(each) as usize;
+        let [from, to] = [range.start, range.end].map(|number| below(number).min(inner.len()));
         // The query is a key itself.
         let mut base = key(input[n - 1], n - 1).clone();
         let mut count = Count::default();
@@ -107,7 +117,7 @@ pub(super) fn summed(t: &Tables<'_>, task: &dyn Task, sets: &[Vec<i64>], margin:
                     }
                     (base.e, base.slack) = (base.e + own.e, base.slack + own.slack);
                 }
-                for &token in inner {
+                for &token in &inner[from..to] {
                     input[n - 2] = token;
                     let (last, u) = (key(token, n - 2), task.solve(&input)[0]);
                     let own = base.sums.as_flattened()[u] + last.sums.as_flattened()[u];
@@ -129,6 +139,11 @@ pub(super) fn summed(t: &Tables<'_>, task: &dyn Task, sets: &[Vec<i64>], margin:
         );
         count
     };
-    let all = (0..queries.len() * prefixes).into_par_iter().map(of);
+    let all = ranges.par_iter().flat_map(|range| {
+        let start = range.start / block;
+        let blocks = range.end.div_ceil(block) - start;
+        let numbers = (0..each * blocks).into_par_iter();
+        numbers.map(move |i| of(i / blocks, start + i % blocks, range))
+    });
     all.reduce(Count::default, super::sum)
 }

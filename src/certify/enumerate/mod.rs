@@ -10,17 +10,20 @@ mod deep;
 mod folded;
 mod forward;
 mod one_layer;
+mod ranges;
 
 pub(super) use deep::Deep;
 pub(super) use folded::covers;
 pub(super) use forward::Workspace;
+pub use ranges::Ranges;
 
 use super::{Answered, Certified, Count, Space};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::Model;
 use crate::task::Task;
 use rayon::prelude::*;
 use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// By how much a right answer's logit is the largest, and what that may be off by.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -76,15 +79,15 @@ pub struct Case {
     pub margin: Margin,
 }
 
-/// What every input was found to be.
+/// What some inputs were found to be.
 #[derive(Clone, Debug)]
 pub struct Walked {
+    /// Which inputs they are.
+    pub ranges: Ranges,
     /// The counts: exact where nothing is left open.
     pub certified: Certified,
-    /// By answer, with its position, and by right class: how many inputs were looked at, and what they are.
+    /// By answer, with its position, and by right class: how many inputs there were, and what they are.
     pub by_right: Vec<(usize, Vec<Answered>)>,
-    /// Inputs that were looked at: all of them unless it was stopped.
-    pub seen: u128,
     /// The right answer that is so by the least.
     pub closest: Option<Case>,
     /// The first wrong answers, by their inputs' numbers.
@@ -98,60 +101,56 @@ pub struct Walked {
 /// Of wrong and of open answers so many are listed.
 const LISTED: usize = 20;
 
-/// What some inputs were found to be.
-#[derive(Clone, Default)]
-struct Tally {
-    seen: u64,
-    /// By answer and right class.
-    by_right: Vec<Vec<Answered>>,
-    all: Count,
-    closest: Option<Case>,
-    wrong: Vec<Case>,
-    open: Vec<Case>,
-    again: u64,
-}
-
-impl Tally {
-    fn new(answers: usize, classes: usize) -> Tally {
-        Tally {
-            by_right: vec![vec![Answered::default(); classes]; answers],
-            ..Tally::default()
+impl Walked {
+    /// No input yet of a space, of which answers are read at some positions.
+    fn none(space: &Space, at: &[usize], classes: usize) -> Walked {
+        let positions = at.iter().map(|&p| (p, Count::default()));
+        let by_right = at.iter().map(|&p| (p, vec![Answered::default(); classes]));
+        Walked {
+            ranges: Ranges::default(),
+            certified: Certified {
+                size: space.size(),
+                positions: positions.collect(),
+                all: Count::default(),
+            },
+            by_right: by_right.collect(),
+            closest: None,
+            wrong: Vec::new(),
+            open: Vec::new(),
+            again: 0,
         }
     }
 
-    /// The answers to an input, each with its right class.
+    /// The answers to an input, each with its right class. Which ranges inputs are of, is said when all of them are in.
     fn add(
         &mut self,
         by: f64,
         (input, sequence): (u128, &[i64]),
-        (at, classes): (&[usize], &[usize]),
+        classes: &[usize],
         margins: &[Margin],
     ) {
-        self.seen += 1;
         let (mut right, mut wrong) = (true, false);
-        let own = self.by_right.iter_mut().zip(classes);
-        for (((answered, &class), &position), &margin) in own.zip(at).zip(margins) {
-            answered[class].inputs += 1;
-            let count = &mut answered[class].count;
+        let counts = self.certified.positions.iter_mut().map(|own| &mut own.1);
+        let own = self.by_right.iter_mut().zip(counts).zip(classes);
+        for ((((position, answered), count), &class), &margin) in own.zip(margins) {
+            let answered = &mut answered[class];
             let case = || Case {
                 input: Some(input),
                 sequence: sequence.to_vec(),
-                position,
+                position: *position,
                 margin,
             };
+            let mut found = Count::default();
             match margin.is_right(by) {
                 Some(true) => {
-                    count.right += 1;
-                    let least = self
-                        .closest
-                        .as_ref()
-                        .map_or(f64::INFINITY, |c| c.margin.at_least());
-                    if margin.at_least() < least {
+                    found.right = 1;
+                    let least = |c: &Case| c.margin.at_least();
+                    if margin.at_least() < self.closest.as_ref().map_or(f64::INFINITY, least) {
                         self.closest = Some(case());
                     }
                 }
                 Some(false) => {
-                    count.wrong += 1;
+                    found.wrong = 1;
                     (right, wrong) = (false, true);
                     if self.wrong.len() < LISTED {
                         self.wrong.push(case());
@@ -164,86 +163,124 @@ impl Tally {
                     }
                 }
             }
+            answered.inputs += 1;
+            answered.count += found;
+            *count += found;
         }
-        self.all.right += u128::from(right);
-        self.all.wrong += u128::from(wrong);
+        self.certified.all.right += u128::from(right);
+        self.certified.all.wrong += u128::from(wrong);
     }
 
-    /// With what other inputs were found to be.
-    fn with(mut self, other: Tally) -> Tally {
-        self.seen += other.seen;
+    /// Takes in what other inputs were found to be: in whatever order, the same comes of it.
+    fn take_in(&mut self, other: Walked) {
+        let apart = self.ranges.add(&other.ranges);
+        apart.expect("an input is walked once");
+        self.certified += &other.certified;
         self.again += other.again;
-        let own = self.by_right.iter_mut().flatten();
-        for (a, b) in own.zip(other.by_right.into_iter().flatten()) {
-            *a += b;
-        }
-        self.all += other.all;
+        let own = self.by_right.iter_mut().flat_map(|own| &mut own.1);
+        let more = other.by_right.into_iter().flat_map(|more| more.1);
+        own.zip(more).for_each(|(a, b)| *a += b);
+        let place = |case: &Case| (case.input, case.position);
         let least = |case: &Case| case.margin.at_least();
-        self.closest = match (self.closest, other.closest) {
-            (Some(a), Some(b)) if least(&b) < least(&a) => Some(b),
-            (a, b) => a.or(b),
-        };
+        let closest = self.closest.take().into_iter().chain(other.closest);
+        self.closest =
+            closest.min_by(|a, b| least(a).total_cmp(&least(b)).then(place(a).cmp(&place(b))));
         for (own, more) in [(&mut self.wrong, other.wrong), (&mut self.open, other.open)] {
             own.extend(more);
-            own.sort_by_key(|case| (case.input, case.position));
+            own.sort_by_key(place);
             own.truncate(LISTED);
         }
-        self
     }
 
-    fn finish(self, space: &Space, at: &[usize]) -> Walked {
-        let sum = |answered: &Vec<Answered>| {
-            let mut all = Count::default();
-            answered.iter().for_each(|own| all += own.count);
-            all
-        };
-        let positions = at.iter().copied().zip(self.by_right.iter().map(sum));
-        Walked {
-            certified: Certified {
-                size: space.size(),
-                positions: positions.collect(),
-                all: self.all,
-            },
-            by_right: at.iter().copied().zip(self.by_right).collect(),
-            seen: self.seen.into(),
-            closest: self.closest,
-            wrong: self.wrong,
-            open: self.open,
-            again: self.again,
-        }
+    fn with(mut self, other: Walked) -> Walked {
+        self.take_in(other);
+        self
     }
 }
 
-/// Runs a model on every input of a space.
+/// A walk on its way.
+struct Course<'a>(Mutex<State<'a>>);
+
+struct State<'a> {
+    so_far: Walked,
+    go_on: &'a mut (dyn FnMut(&Walked) -> Result<bool> + Send),
+    /// Why no more is begun.
+    stopped: Option<Result<()>>,
+}
+
+impl<'a> Course<'a> {
+    fn state(&self) -> MutexGuard<'_, State<'a>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether more is to be begun.
+    fn goes_on(&self) -> bool {
+        let state = &mut *self.state();
+        if state.stopped.is_none() {
+            state.stopped = match (state.go_on)(&state.so_far) {
+                Ok(true) => None,
+                stop => Some(stop.map(drop)),
+            };
+        }
+        state.stopped.is_none()
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.state().stopped.is_some()
+    }
+
+    /// Takes in what a range of inputs was found to be.
+    fn finished(&self, range: Range<u64>, found: Walked) {
+        let ranges = Ranges(vec![range]);
+        self.state().so_far.take_in(Walked { ranges, ..found });
+    }
+}
+
+/// Runs a model on inputs of a space.
 ///
 /// A model of one layer and head without MLP, asked at the last position of a product of sets, is walked by tables
 /// (some ten nanoseconds an input); others are run input by input.
 ///
-/// `by` is what the right logit must be the largest by. `advance` is told of inputs that are done, and says whether to go
-/// on: what is not looked at is neither right nor wrong.
+/// `by` is what the right logit must be the largest by, `ranges` which inputs are gone through; [`Ranges::part`] has all.
+/// `go_on` is told now and then of what is finished, and says whether to go on: what is found is of whole ranges, and of
+/// what was begun and is not finished, nothing.
 ///
 /// # Errors
-/// When the model is of a kind that no bound is known for, does not fit the task, or the space has more inputs than 2^63.
+/// When the model is of a kind that no bound is known for, does not fit the task, or the space has more inputs than 2^63;
+/// and those of `go_on`.
+///
+/// # Panics
+/// When the ranges are not in order, or beyond the space.
+#[track_caller]
 pub fn walk(
     model: &Model<f64>,
     task: &dyn Task,
     space: &Space,
     by: f64,
-    advance: &(dyn Fn(u64) -> bool + Sync),
+    ranges: &Ranges,
+    go_on: &mut (dyn FnMut(&Walked) -> Result<bool> + Send),
 ) -> Result<Walked> {
     task.check_model(model.config())?;
-    if i64::try_from(space.size()).is_err() {
-        return Err(Error::TooMany {
-            found: space.size(),
-            most: 1 << 63,
-            message: format!("{} inputs are too many to walk through", space.size()),
-        });
+    let all = Ranges::part(space, (0, 1))?;
+    // What all are without, they are not of: twice over, these are left, in order.
+    let own = all.without(&all.without(ranges));
+    assert_eq!(own, *ranges, "ranges of {} inputs", space.size());
+    let none = || Walked::none(space, &task.read_at(), model.config().d_vocab_out);
+    let course = Course(Mutex::new(State {
+        so_far: none(),
+        go_on,
+        stopped: None,
+    }));
+    match one_layer::OneHead::of(model, task, space)? {
+        Some(tables) => tables.run(by, ranges, &none, &course),
+        None => one_by_one(model, task, space, by, ranges, &none, &course)?,
     }
-    let at = task.read_at();
-    if let Some(tables) = one_layer::OneHead::of(model, task, space)? {
-        return Ok(tables.run(by, advance).finish(space, &at));
-    }
-    Ok(one_by_one(model, task, space, by, advance)?.finish(space, &at))
+    let state = course
+        .0
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner);
+    state.stopped.transpose()?;
+    Ok(state.so_far)
 }
 
 /// A model's answers to one input, each with its margin, in twice f64's precision.
@@ -269,26 +306,23 @@ fn one_by_one(
     task: &dyn Task,
     space: &Space,
     by: f64,
-    advance: &(dyn Fn(u64) -> bool + Sync),
-) -> Result<Tally> {
-    /// Inputs whose tallies are one.
+    ranges: &Ranges,
+    none: &(dyn Fn() -> Walked + Sync),
+    course: &Course<'_>,
+) -> Result<()> {
+    /// Inputs that are finished together.
     const CHUNK: u64 = 1024;
     let at = task.read_at();
     let deep = Deep::new(model, at.clone())?;
-    let none = || Tally::new(at.len(), model.config().d_vocab_out);
-    let size = space.size() as u64;
-    let stopped = std::sync::atomic::AtomicBool::new(false);
-    use std::sync::atomic::Ordering::Relaxed;
-    let chunk = |i: u64| {
-        let mut tally = none();
-        if stopped.load(Relaxed) {
-            return tally;
+    let chunk = |chunk: Range<u64>| {
+        if !course.goes_on() {
+            return;
         }
+        let mut found = none();
         let mut work = Workspace::default();
         let mut margins = Vec::new();
-        let end = size.min((i + 1) * CHUNK);
-        for first in (i * CHUNK..end).step_by(deep.lanes()) {
-            let inputs: Range<u64> = first..end.min(first + deep.lanes() as u64);
+        for first in chunk.clone().step_by(deep.lanes()) {
+            let inputs: Range<u64> = first..chunk.end.min(first + deep.lanes() as u64);
             let (mut ids, mut right) = (Vec::new(), Vec::new());
             for input in inputs.clone() {
                 let sequence = space.sequence(input.into());
@@ -309,19 +343,20 @@ fn one_by_one(
                     .filter(|m| open(m) && !(by > 0.0 && within(m)));
                 let doubt = doubt.count() as u64;
                 if doubt == 0 {
-                    tally.add(by, (input.into(), sequence), (&at, right), margins);
+                    found.add(by, (input.into(), sequence), right, margins);
                 } else {
-                    tally.again += doubt;
+                    found.again += doubt;
                     let margins = deep.carefully(sequence, right);
-                    tally.add(by, (input.into(), sequence), (&at, right), &margins);
+                    found.add(by, (input.into(), sequence), right, &margins);
                 }
             }
         }
-        if !advance(end - i * CHUNK) {
-            stopped.store(true, Relaxed);
-        }
-        tally
+        course.finished(chunk, found);
     };
-    let chunks = (0..size.div_ceil(CHUNK)).into_par_iter().map(chunk);
-    Ok(chunks.reduce(none, Tally::with))
+    let chunks = ranges.0.par_iter().flat_map(|r| {
+        let starts = (0..(r.end - r.start).div_ceil(CHUNK)).into_par_iter();
+        starts.map(move |i| r.start + i * CHUNK..r.end.min(r.start + (i + 1) * CHUNK))
+    });
+    chunks.for_each(chunk);
+    Ok(())
 }

@@ -12,7 +12,7 @@
 //! `γ_n` of the rows' largest entries, so that each row brings its share of the bound along.
 
 use super::super::{Interval, OneLayer, Space};
-use super::{Deep, Margin, Tally};
+use super::{Course, Deep, Margin, Ranges, Walked};
 use crate::error::Result;
 use crate::linalg::rounding::gamma;
 use crate::model::Model;
@@ -20,7 +20,7 @@ use crate::task::{Part, Task, Values};
 use crate::tensor::Lanes;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::ops::Range;
 
 /// Rows are as long as whole vectors of any machine.
 const LANES: usize = 8;
@@ -135,36 +135,58 @@ impl<'a> OneHead<'a> {
         }))
     }
 
-    /// Every input's answer.
-    pub fn run(&self, by: f64, advance: &(dyn Fn(u64) -> bool + Sync)) -> Tally {
+    /// The answers of some inputs. Of a query they are a range of *prefixes*, what stands before it: the last place counts
+    /// fastest, so that the input of prefix `p` and the query at `i` of `n` is the one of number `p n + i`.
+    pub fn run(
+        &self,
+        by: f64,
+        ranges: &Ranges,
+        none: &(dyn Fn() -> Walked + Sync),
+        course: &Course<'_>,
+    ) {
+        /// Inputs that are finished together, every query's: beside them, making rows of keys for each query is little.
+        const PASS: u64 = 1 << 26;
+        /// So many parts of a query's prefixes are walked side by side, of whole leaves.
+        const PARTS: u64 = 64;
         let shape = self.shape();
-        let last = self.sets.len() - 1;
-        let stopped = AtomicBool::new(false);
-        let none = || Tally::new(1, self.tables.classes);
-        let mut all = none();
-        for (digit, &query) in self.sets[last].iter().enumerate() {
-            if stopped.load(Ordering::Relaxed) {
-                break;
-            }
-            let keys = self.keys(&shape, query as usize);
-            // The first places' tokens, each with what is behind it a task; of two places all at once.
-            let firsts: Vec<Option<usize>> = match last {
-                1 => vec![None],
-                _ => (0..self.sets[0].len()).map(Some).collect(),
-            };
-            let each = firsts.into_par_iter().map(|first| {
-                let mut branch = Branch::new(self, &shape, &keys, (digit, query), by);
-                if !stopped.load(Ordering::Relaxed) {
-                    branch.walk_from(first);
-                    if !advance(branch.tally.seen) {
-                        stopped.store(true, Ordering::Relaxed);
-                    }
+        let [.., inner, queries] = &self.sets[..] else {
+            unreachable!("two places at least")
+        };
+        let passes = ranges.0.iter().flat_map(|r| {
+            let starts = (r.start..r.end).step_by(PASS as usize);
+            starts.map(|start| start..r.end.min(start + PASS))
+        });
+        for pass in passes {
+            let mut found = none();
+            for (digit, &query) in queries.iter().enumerate() {
+                if course.is_stopped() {
+                    return;
                 }
-                branch.tally
-            });
-            all = all.with(each.reduce(none, Tally::with));
+                let before = |number: u64| {
+                    let behind = number.saturating_sub(digit as u64);
+                    behind.div_ceil(queries.len() as u64)
+                };
+                let (from, to) = (before(pass.start), before(pass.end));
+                if from == to {
+                    continue;
+                }
+                let keys = self.keys(&shape, query as usize);
+                let part = ((to - from) / PARTS).max(inner.len() as u64);
+                let parts = (0..(to - from).div_ceil(part)).into_par_iter();
+                let each = parts.map(|i| {
+                    let start = from + i * part;
+                    let mut branch = Branch::new(self, &shape, &keys, (digit, query), by, none());
+                    if course.goes_on() {
+                        branch.walk(0, start..to.min(start + part));
+                    }
+                    branch.found
+                });
+                found.take_in(each.reduce(none, Walked::with));
+            }
+            if !course.is_stopped() {
+                course.finished(pass, found);
+            }
         }
-        all
     }
 
     fn shape(&self) -> Shape {
@@ -287,7 +309,7 @@ struct Branch<'a> {
     right: Vec<usize>,
     values: Vec<f64>,
     scales: Vec<f64>,
-    tally: Tally,
+    found: Walked,
 }
 
 impl<'a> Branch<'a> {
@@ -297,6 +319,7 @@ impl<'a> Branch<'a> {
         keys: &'a Keys,
         (digit, query): (usize, i64),
         by: f64,
+        found: Walked,
     ) -> Branch<'a> {
         let last = walk.sets.len() - 1;
         let mut sums = vec![0.0; last * shape.width];
@@ -315,31 +338,26 @@ impl<'a> Branch<'a> {
             right: Vec::new(),
             values: Vec::new(),
             scales: Vec::new(),
-            tally: Tally::new(1, shape.classes),
+            found,
         };
         branch.digits[last] = digit;
         branch.sequence[last] = query;
         branch
     }
 
-    /// What is behind a token of the first place, or all.
-    fn walk_from(&mut self, first: Option<usize>) {
-        match first {
-            Some(first) => {
-                self.step(0, first);
-                self.walk(1);
-            }
-            None => self.walk(0),
+    /// Prefixes of those that begin with the tokens before a place.
+    fn walk(&mut self, depth: usize, prefixes: Range<u64>) {
+        let [places @ .., _] = &self.walk.sets[depth + 1..] else {
+            unreachable!("a place before the query")
+        };
+        if places.is_empty() {
+            return self.leaves(depth, prefixes.start as usize..prefixes.end as usize);
         }
-    }
-
-    fn walk(&mut self, depth: usize) {
-        if depth + 2 == self.walk.sets.len() {
-            return self.leaves(depth);
-        }
-        for token in 0..self.walk.sets[depth].len() {
-            self.step(depth, token);
-            self.walk(depth + 1);
+        let each: u64 = places.iter().map(|set| set.len() as u64).product();
+        for token in prefixes.start / each..prefixes.end.div_ceil(each) {
+            let own = |prefix: u64| prefix.saturating_sub(token * each).min(each);
+            self.step(depth, token as usize);
+            self.walk(depth + 1, own(prefixes.start)..own(prefixes.end));
         }
     }
 
@@ -356,11 +374,11 @@ impl<'a> Branch<'a> {
         self.sequence[depth] = self.walk.sets[depth][token];
     }
 
-    /// All tokens at the last place before the query.
-    fn leaves(&mut self, depth: usize) {
-        let (walk, width) = (self.walk, self.shape.width);
-        let tokens = &walk.sets[depth];
-        let key = self.offsets[depth];
+    /// Tokens at the last place before the query.
+    fn leaves(&mut self, depth: usize, which: Range<usize>) {
+        let (walk, width, first) = (self.walk, self.shape.width, which.start);
+        let key = self.offsets[depth] + first;
+        let tokens = &walk.sets[depth][which];
         self.right.clear();
         walk.task
             .solve_along(&mut self.sequence, depth, tokens, &mut self.right);
@@ -392,29 +410,31 @@ impl<'a> Branch<'a> {
             let error = (error + f64::EPSILON * value.abs()) * up;
             let most = divisor.0 + divisor.1;
             let least = self
-                .tally
+                .found
                 .closest
                 .as_ref()
                 .map_or(f64::INFINITY, |c| c.margin.at_least());
             // Where the quotient could be a new least margin it is made, else not.
             if value - error > self.by * most * up && value - error > least * most * (up * up) {
-                let own = &mut self.tally.by_right[0][self.right[token]];
+                let own = &mut self.found.by_right[0].1[self.right[token]];
                 own.inputs += 1;
                 own.count.right += 1;
                 right += 1;
                 continue;
             }
-            self.decide(depth, token, (value, error), divisor);
+            let right = self.right[token];
+            self.decide(depth, (first + token, right), (value, error), divisor);
         }
-        self.tally.all.right += u128::from(right);
-        self.tally.seen += right;
+        let certified = &mut self.found.certified;
+        certified.positions[0].1.right += u128::from(right);
+        certified.all.right += u128::from(right);
     }
 
     /// An input that is to be looked at alone.
     fn decide(
         &mut self,
         depth: usize,
-        token: usize,
+        (token, right): (usize, usize),
         (value, error): (f64, f64),
         divisor: (f64, f64),
     ) {
@@ -438,20 +458,15 @@ impl<'a> Branch<'a> {
             error: margin.radius(),
         };
         if margin.is_right(self.by).is_none() {
-            self.tally.again += 1;
-            margin = self
-                .walk
-                .deep
-                .carefully(&self.sequence, &[self.right[token]])[0];
+            self.found.again += 1;
+            margin = self.walk.deep.carefully(&self.sequence, &[right])[0];
         }
         let sets = self.walk.sets.iter().zip(&self.digits);
         let input = sets.fold(0u128, |n, (set, &digit)| {
             n * set.len() as u128 + digit as u128
         });
-        let at = [self.walk.sets.len() - 1];
-        let right = [self.right[token]];
-        self.tally
-            .add(self.by, (input, &self.sequence), (&at, &right), &[margin]);
+        let input = (input, &self.sequence[..]);
+        self.found.add(self.by, input, &[right], &[margin]);
     }
 }
 

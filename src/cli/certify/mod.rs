@@ -27,7 +27,7 @@ use std::time::Instant;
 /// space is walked through; of a large one, of lists whose answers are values of given ranks, sets of inputs are divided
 /// until a bound decides them; of another that is too large, counterexamples are looked for. --check reads a certificate
 /// that --out wrote, proves it anew by another way without searching, and exits with 1 where it does not hold. Shards, and
-/// runs that were stopped, are put together by `pathsum merge`. docs/certificates.md says what a certificate says.
+/// runs of sets that were stopped, are put together by `pathsum merge`. docs/certificates.md says what a certificate says.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  pathsum certify fixture:max_of_k --space tokens=0-9\n  pathsum certify fixture:brackets --space length=0-6\n  pathsum certify fixture:sorted_list --space tokens=0-12 --cutoff 1e-3 --out cert --report a.html\n  pathsum certify --check cert fixture:sorted_list"
@@ -47,16 +47,18 @@ pub struct Args {
     /// Sets of a smaller share of the space are not divided (1e-7 unless given)
     #[arg(long, value_name = "SHARE", value_parser = share)]
     cutoff: Option<f64>,
-    /// Stop dividing after so many seconds; what is proved by then is kept
+    /// Stop after so many seconds; what is proved by then is kept
     #[arg(long, value_name = "SECONDS")]
     time: Option<u64>,
-    /// The certificate to write; of sets anew each time that the cutoff has been lowered tenfold
+    /// The certificate to write; of sets anew each time that the cutoff has been lowered tenfold, of a walk every five
+    /// seconds
     #[arg(long, value_name = "CERT")]
     out: Option<PathBuf>,
-    /// Go on from what --out holds
+    /// Go on from what --out holds, once it is checked
     #[arg(long, requires = "out")]
     resume: bool,
-    /// Do only the I-th of N parts of the sets, I from 1: `pathsum merge` puts their certificates together
+    /// Do only the I-th of N parts of the sets, or of the inputs that are walked through, I from 1: `pathsum merge` puts
+    /// their certificates together
     #[arg(long, value_name = "I/N")]
     shard: Option<Shard>,
     /// A page of what is proved to write: by position and right answer, against time, where the proof is thin, what is wrong
@@ -116,19 +118,23 @@ pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
     };
     let started = Instant::now();
     let way = Way::of(&asked);
-    if !matches!(way, Way::Sets(_)) {
-        // Sets alone are divided.
-        for (given, name) in [
-            (args.cutoff.is_some(), "--cutoff"),
-            (args.shard.is_some(), "--shard"),
-            (args.resume, "--resume"),
-        ] {
-            if given {
-                bail!(
-                    "{name}: these inputs are not divided into sets, but gone through one by one; expected none"
-                );
-            }
-        }
+    let (done, refused) = match way {
+        Way::Sets(_) => ("", &[][..]),
+        Way::Walk => (
+            "are gone through one by one",
+            &[(args.cutoff.is_some(), "--cutoff")][..],
+        ),
+        Way::Seek => (
+            "are too many to prove anything of all of them",
+            &[
+                (args.cutoff.is_some(), "--cutoff"),
+                (args.shard.is_some(), "--shard"),
+                (args.resume, "--resume"),
+            ][..],
+        ),
+    };
+    if let Some((_, name)) = refused.iter().find(|(given, _)| *given) {
+        bail!("{name}: these inputs are not divided into sets, but {done}; expected none");
     }
     let mut findings = match way {
         Way::Walk => ways::by_walk(args, common, &asked, claim)?,

@@ -5,7 +5,7 @@ use super::super::output::{report, table, text};
 use super::Asked;
 use anyhow::Result;
 use pathsum::certify::sets::{Point, Region, Thickness};
-use pathsum::certify::{Answered, Case, Certificate, Certified, Claim, Count, Method};
+use pathsum::certify::{Answered, Case, Certificate, Certified, Claim, Count, Method, Ranges};
 use pathsum::report::write_page;
 use pathsum::study::{Certification, Number, Page};
 use pathsum::task::Task;
@@ -145,7 +145,8 @@ impl Findings {
         let mut result = json!({
             "model": model,
             "claim": header.claim,
-            "method": header.method,
+            "method": method_name(&header.method),
+            "ranges": header.method.ranges(),
             "certified": certified,
             "share": certified.share(certified.all.right),
             "seconds": self.seconds,
@@ -168,11 +169,17 @@ impl Findings {
             } else {
                 header.claim.space.clone()
             };
+            // Of parts, how much there is of them.
+            let walked = header.method.ranges().map(Ranges::count);
+            let of = match walked.filter(|&n| u128::from(n) < certified.size) {
+                Some(n) => format!(" of {n} of them"),
+                None => String::new(),
+            };
             format!(
-                "{model}: {} ({space}), {} inputs, by {}\n\n{}{}",
+                "{model}: {} ({space}), {} inputs, by {}{of}\n\n{}{}",
                 header.claim.task,
                 certified.size,
-                method_name(header.method),
+                method_name(&header.method),
                 counts_text(certified),
                 self.cases.text(task)
             )
@@ -204,9 +211,9 @@ impl Findings {
     }
 }
 
-fn method_name(method: Method) -> &'static str {
+fn method_name(method: &Method) -> &'static str {
     match method {
-        Method::Enumeration => "enumeration",
+        Method::Enumeration(_) => "enumeration",
         Method::Sets => "sets",
     }
 }

@@ -8,23 +8,59 @@ use anyhow::{Result, bail};
 use pathsum::Par;
 use pathsum::certify::sets::{Curve, Forest, Found, Point, Problem, Search, Stop};
 use pathsum::certify::{
-    Certificate, Certified, Checked, Claim, Method, OneLayer, Seek, answers, hash, seek, walk,
+    Certificate, Certified, Checked, Claim, Method, OneLayer, Ranges, Seek, Walked, answers, hash,
+    seek, walk,
 };
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Runs every input.
+/// What is proved one by one is written so often.
+const EVERY: Duration = Duration::from_secs(5);
+
+/// Runs every input, or those of a shard, that are not proved yet.
 pub fn by_walk(args: &Args, common: &Common, asked: &Asked, claim: Claim) -> Result<Findings> {
     let deadline = args.time.map(|s| Instant::now() + Duration::from_secs(s));
-    let bar = progress(common, "inputs", asked.space.size() as usize);
-    let advance = |n: u64| {
-        bar.inc(n);
-        deadline.is_none_or(|deadline| Instant::now() < deadline)
-    };
     let (task, space) = (asked.task.as_ref(), &asked.space);
-    let walked = walk(&asked.model, task, space, args.margin, &advance)?;
+    let walks = |method: &Method| method.ranges().is_some();
+    let before = resumed(args, common, asked, &claim, walks)?.map(|held| held.header);
+    let gone = before.as_ref().and_then(|header| header.method.ranges());
+    let gone = gone.cloned().unwrap_or_default();
+    let left = Ranges::part(space, part(args))?.without(&gone);
+    let certificate = |walked: &Walked| -> pathsum::Result<Certificate> {
+        let (mut ranges, mut certified) = (walked.ranges.clone(), walked.certified.clone());
+        ranges.add(&gone)?;
+        if let Some(header) = &before {
+            certified += &header.certified;
+        }
+        let claim = claim.clone();
+        Ok(Certificate::enumeration(
+            &asked.model,
+            claim,
+            certified,
+            ranges,
+        ))
+    };
+    let bar = progress(common, "inputs", left.count() as usize);
+    let mut written: Option<Instant> = None;
+    let walked = walk(
+        &asked.model,
+        task,
+        space,
+        args.margin,
+        &left,
+        &mut |so_far| {
+            let n = so_far.ranges.count();
+            bar.set_position(n);
+            // The first as soon as there is something: what cannot be written is said early.
+            let due = n > 0 && written.is_none_or(|at| at.elapsed() >= EVERY);
+            if let Some(path) = args.out.as_ref().filter(|_| due) {
+                certificate(so_far)?.save(path)?;
+                written = Some(Instant::now());
+            }
+            Ok(deadline.is_none_or(|deadline| Instant::now() < deadline))
+        },
+    )?;
     bar.finish_and_clear();
-    let certificate = Certificate::enumeration(&asked.model, claim.clone(), walked.certified);
+    let certificate = certificate(&walked)?;
     if let Some(path) = &args.out {
         certificate.save(path)?;
     }
@@ -38,6 +74,11 @@ pub fn by_walk(args: &Args, common: &Common, asked: &Asked, claim: Claim) -> Res
         certificate: Some(certificate),
         ..Findings::of(claim)
     })
+}
+
+/// Which of how many parts is asked for.
+fn part(args: &Args) -> (usize, usize) {
+    args.shard.map_or((0, 1), |shard| shard.part())
 }
 
 /// Looks for counterexamples.
@@ -90,11 +131,12 @@ pub fn by_sets(
         size: asked.space.size(),
         margin: args.margin,
     };
-    let mut forest = match (&args.out, args.resume) {
-        (Some(path), true) if path.exists() => resumed(common, path, asked, &claim, &search)?,
-        _ => search.begin(),
+    let divides = |method: &Method| *method == Method::Sets;
+    let mut forest = match resumed(args, common, asked, &claim, divides)? {
+        Some(certificate) => search.resume(&certificate.body, certificate.header.step)?,
+        None => search.begin(),
     };
-    let shard = args.shard.map_or((0, 1), |shard| shard.part());
+    let shard = part(args);
     let roots: usize = problems.iter().map(|p| p.roots.len()).sum();
     let curve = Curve::new(&search, &forest);
     let mut cutoff = wanted.max(FIRST);
@@ -164,18 +206,22 @@ pub fn of_forest(
     })
 }
 
-/// What a certificate of the same claim holds, once it is checked: what is gone on with would else be said to be proved.
+/// The certificate of the same claim that is gone on with, where there is one, once it is checked: what it says would else be
+/// said to be proved.
 fn resumed(
+    args: &Args,
     common: &Common,
-    path: &Path,
     asked: &Asked,
     claim: &Claim,
-    search: &Search<'_>,
-) -> Result<Forest> {
+    by: impl Fn(&Method) -> bool,
+) -> Result<Option<Certificate>> {
+    let held = args.out.as_ref();
+    let Some(path) = held.filter(|path| args.resume && path.exists()) else {
+        return Ok(None);
+    };
     let certificate = Certificate::open(path)?;
     let header = &certificate.header;
-    let weights = hash(&asked.model);
-    if header.weights != weights || header.claim != *claim || header.method != Method::Sets {
+    if header.weights != hash(&asked.model) || header.claim != *claim || !by(&header.method) {
         bail!(
             "--resume {}: it is of another model or claim",
             path.display()
@@ -184,5 +230,5 @@ fn resumed(
     if let Checked::Refused(reason) = checked(common, &certificate, asked)? {
         bail!("--resume {}: {reason}", path.display());
     }
-    Ok(search.resume(&certificate.body, header.step)?)
+    Ok(Some(certificate))
 }
