@@ -62,6 +62,7 @@
 //! | ablate or patch every place of a site | [`intervene::Sweep`] over a [`intervene::Grid`], read by a [`metric`] |
 //! | know what each edge between components does, exactly or by derivatives, and run circuits | [`edges`] |
 //! | test a hypothesis by causal scrubbing | [`intervene::scrub`] |
+//! | prove how a model answers every input of a task | [`certify`] |
 //! | have a derivative, by values or parameters | [`gradient`] |
 //! | process weights as TransformerLens does | [`model::process`] |
 //! | work with matrices of low rank | [`Factored`]; decompositions and fits in [`linalg`] |
