@@ -463,7 +463,7 @@ fn any_parts_together_are_the_whole() {
             // What the inputs are alone.
             let mut alone = Count::default();
             for input in part.0.iter().cloned().flatten() {
-                let one = Ranges(vec![input..input + 1]);
+                let one = Ranges::from(input..input + 1);
                 let found = walk(model, task, &space, 0.0, &one, &mut |_| Ok(true)).unwrap();
                 alone += found.certified.all;
                 let sequence = space.sequence(input.into());
@@ -521,7 +521,7 @@ fn ranges_are_sets_of_numbers() {
             assert!(equal.contains(&part.count()));
             all.add(&part).unwrap();
         }
-        assert_eq!(all, Ranges(vec![0..40]));
+        assert_eq!(all, Ranges::from(0..40));
     }
     let (mut together, mut both) = (0, 0);
     for _ in 0..500 {
@@ -530,7 +530,7 @@ fn ranges_are_sets_of_numbers() {
             for _ in 0..n {
                 let start = rng.random_range(0..39);
                 let range = start..rng.random_range(start + 1..=40);
-                let own = Ranges(vec![range]).without(&all);
+                let own = Ranges::from(range).without(&all);
                 all.add(&own).unwrap();
             }
             all

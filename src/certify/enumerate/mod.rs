@@ -231,7 +231,7 @@ impl<'a> Course<'a> {
 
     /// Takes in what a range of inputs was found to be.
     fn finished(&self, range: Range<u64>, found: Walked) {
-        let ranges = Ranges(vec![range]);
+        let ranges = Ranges::from(range);
         self.state().so_far.take_in(Walked { ranges, ..found });
     }
 }

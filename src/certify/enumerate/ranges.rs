@@ -25,10 +25,7 @@ impl Ranges {
             });
         }
         let boundary = |i: usize| (size * i as u128 / n as u128) as u64;
-        let part = boundary(i)..boundary(i + 1);
-        Ok(Ranges(
-            Some(part).filter(|r| !r.is_empty()).into_iter().collect(),
-        ))
+        Ok(Ranges::from(boundary(i)..boundary(i + 1)))
     }
 
     /// How many inputs they are.
@@ -72,5 +69,12 @@ impl Ranges {
             }
         }
         Ok(())
+    }
+}
+
+impl From<Range<u64>> for Ranges {
+    fn from(range: Range<u64>) -> Ranges {
+        let range = Some(range).filter(|r| !r.is_empty());
+        Ranges(range.into_iter().collect())
     }
 }

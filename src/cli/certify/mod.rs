@@ -118,23 +118,18 @@ pub fn run(args: &Args, common: &Common) -> Result<ExitCode> {
     };
     let started = Instant::now();
     let way = Way::of(&asked);
-    let (done, refused) = match way {
-        Way::Sets(_) => ("", &[][..]),
-        Way::Walk => (
-            "are gone through one by one",
-            &[(args.cutoff.is_some(), "--cutoff")][..],
-        ),
+    let cutoff = (args.cutoff.is_some(), "--cutoff");
+    let shard = (args.shard.is_some(), "--shard");
+    let (what, refused) = match way {
+        Way::Sets(_) => ("", vec![]),
+        Way::Walk => ("are gone through one by one", vec![cutoff]),
         Way::Seek => (
             "are too many to prove anything of all of them",
-            &[
-                (args.cutoff.is_some(), "--cutoff"),
-                (args.shard.is_some(), "--shard"),
-                (args.resume, "--resume"),
-            ][..],
+            vec![cutoff, shard, (args.resume, "--resume")],
         ),
     };
-    if let Some((_, name)) = refused.iter().find(|(given, _)| *given) {
-        bail!("{name}: these inputs are not divided into sets, but {done}; expected none");
+    if let Some((_, name)) = refused.into_iter().find(|(given, _)| *given) {
+        bail!("{name}: these inputs are not divided into sets, but {what}; expected none");
     }
     let mut findings = match way {
         Way::Walk => ways::by_walk(args, common, &asked, claim)?,
