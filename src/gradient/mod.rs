@@ -7,7 +7,7 @@
 
 mod attribution;
 mod backward;
-mod gathered;
+mod derivatives;
 mod hooks;
 mod parameters;
 mod sink;

@@ -23,7 +23,7 @@ pub(crate) use heads::{head_result, head_results, sum_heads};
 pub(crate) use linear::{Affine, add_linear_back, linear, linear_back, parameters_back, unembed};
 pub(crate) use norm::{NormMap, norm, norm_back, norm_given_scale};
 pub(crate) use rotate::{Place, Turns};
-pub(crate) use rows::{gather_positions, in_order, scatter_positions};
+pub(crate) use rows::{gather_positions, scatter_positions};
 pub(crate) use scratch::Scratch;
 pub(crate) use sum::add;
 
