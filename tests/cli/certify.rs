@@ -171,7 +171,6 @@ fn walks_are_put_together_and_gone_on_with() {
     for (model, space) in [
         ("fixture:max_of_k", "tokens=0-8"),
         ("fixture:brackets", "length=0-11"),
-        ("fixture:two_integer", "tokens=0-60"),
     ] {
         let asked = format!("certify {model} --space {space}");
         let whole = s.json(&format!("{asked} --out whole"));
@@ -231,10 +230,6 @@ fn walks_are_put_together_and_gone_on_with() {
         assert!(!s.path("m").exists());
         assert_eq!(s.read("part1"), more.as_bytes());
     }
-    // By another method than the first.
-    s.ok("certify fixture:sorted_list --space tokens=0-10 --cutoff 1 --out sets");
-    let line = "merge sets whole --model fixture:sorted_list";
-    s.bad(line, "are of different models");
 }
 
 /// A walk that is killed on its way has written what it had finished.
