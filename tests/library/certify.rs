@@ -618,7 +618,7 @@ fn mutations_are_accepted_only_where_they_are_true() {
     let score = |_: usize, t: usize| 2.0 * t as f64;
     let model = planted(&task, 1, None, 1.0, 7, score);
     let own = proved(&model, &task).certificate;
-    // Of a walk the ranges are changed with all else: digits are an eighth of what it says.
+    // Of a walk, what its ranges say is changed as all else is.
     let some = Ranges(vec![1..5, 7..12, 14..16]);
     let walk = walked(&model, &task, some);
     for certificate in [&own, &walk] {
