@@ -26,7 +26,12 @@ const FEW_QUERIES: usize = 2;
 
 /// Whether sequences of this length, with heads of this width, are short.
 pub(crate) fn is_short<T: Scalar>(pos: usize, d_head: usize) -> bool {
-    pos <= MAX_POS.min(MAX_VECTORS * lanes::<T>()) && d_head <= MAX_D_HEAD
+    pos <= longest(lanes::<T>()) && d_head <= MAX_D_HEAD
+}
+
+/// How long a sequence can be, with vectors of so many numbers.
+fn longest(lanes: usize) -> usize {
+    MAX_POS.min(MAX_VECTORS * lanes)
 }
 
 /// Some sequences' attention: what is read, and where the results go.
@@ -405,18 +410,12 @@ mod tests {
                 }
             }
         }
-        check::<f32>(
-            |a| Arch::new().dispatch(a),
-            MAX_POS.min(MAX_VECTORS * lanes::<f32>()),
-        );
-        check::<f64>(
-            |a| Arch::new().dispatch(a),
-            MAX_POS.min(MAX_VECTORS * lanes::<f64>()),
-        );
+        check::<f32>(|a| Arch::new().dispatch(a), longest(lanes::<f32>()));
+        check::<f64>(|a| Arch::new().dispatch(a), longest(lanes::<f64>()));
         #[cfg(target_arch = "x86_64")]
         if let Some(simd) = pulp::x86::V3::try_new() {
-            check::<f32>(|a| Simd::vectorize(simd, a), MAX_VECTORS * 8);
-            check::<f64>(|a| Simd::vectorize(simd, a), MAX_VECTORS * 4);
+            check::<f32>(|a| Simd::vectorize(simd, a), longest(8));
+            check::<f64>(|a| Simd::vectorize(simd, a), longest(4));
         }
     }
 }

@@ -225,15 +225,8 @@ fn a_proof_is_no_thicker_than_the_margins_are() {
 fn right_answers_are_told_apart() {
     for (task, model) in models() {
         let (task, space) = (task.as_ref(), task.space().unwrap());
-        let walked = walk(
-            &model,
-            task,
-            &space,
-            0.0,
-            &Ranges::part(&space, (0, 1)).unwrap(),
-            &mut |_| Ok(true),
-        )
-        .unwrap();
+        let all = Ranges::part(&space, (0, 1)).unwrap();
+        let walked = walk(&model, task, &space, 0.0, &all, &mut |_| Ok(true)).unwrap();
         let proved = searched(&model, task, 0.0, 1e-2, |_| {});
         let searched = Searched::new(&model, task);
         let by_sets = searched.search().by_right(&proved.forest);
