@@ -1,6 +1,6 @@
 //! What derivatives say about parts of a model: attribution patching and integrated gradients.
 
-use super::hooks::{Pass, gradients_with, hook_gradients};
+use super::hooks::{Pass, gradients_and_values, gradients_with};
 use crate::error::{Error, Result};
 use crate::linalg::Par;
 use crate::metric::{Answers, Metric, mean, per_sequence};
@@ -36,17 +36,15 @@ pub fn attribution_patching<T: Scalar>(
             tokens.pos()
         )));
     }
-    let found = hook_gradients(model, tokens, metric, answers, hooks, par)?;
-    // Both in one run: its products have more rows.
+    let (found, own) = gradients_and_values(model, tokens, metric, answers, hooks, par)?;
     let run = hooks
         .iter()
         .fold(Run::new().par(par).without_logits(), |run, h| run.cache(h));
-    let both = model.run(&tokens.followed_by(source), run)?.cache;
+    let other = model.run(source, run)?.cache;
     let effects = found.gradients.iter().map(|(hook, d)| {
-        let (own, other) = both[hook].data().split_at(d.len());
-        let difference = other.iter().zip(own);
-        // Scores that the mask hides are infinite in both.
-        let effect = |(&d, (&to, &from)): (&T, (&T, &T))| match to == from {
+        let difference = other[hook].data().iter().zip(own[hook].data());
+        // Scores that the mask hides are infinite, and nobody reads them.
+        let effect = |(&d, (&to, &from)): (&T, (&T, &T))| match d == T::ZERO || to == from {
             true => T::ZERO,
             false => d * (to - from),
         };

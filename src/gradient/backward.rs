@@ -500,16 +500,8 @@ impl<'a, 's, T: Scalar> Backward<'a, 's, T> {
 
     /// A value that lies abreast, in the order of the axes, without the sequences that are there again.
     fn in_order(&mut self, value: &Tensor<T>) -> Option<Tensor<T>> {
-        match self.sequences.layout {
-            Layout::Rows(_) => None,
-            Layout::Abreast => {
-                let mut shape = value.shape().to_vec();
-                let lanes = std::mem::replace(&mut shape[0], self.sequences.count());
-                let mut rows = self.scratch.take(&shape);
-                abreast::to_rows(value.data(), lanes, rows.data_mut());
-                Some(rows)
-            }
-        }
+        let (layout, count) = (self.sequences.layout, self.sequences.count());
+        op::in_order(layout, value, count, &mut self.scratch)
     }
 }
 

@@ -1,14 +1,15 @@
 //! The derivative of a metric by hooks' values.
 
 use super::backward::Backward;
-use super::derivatives::Derivatives;
+use super::gathered::Gathered;
 use super::sink::{Sink, Slot};
+use crate::diagram::Diagram;
 use crate::error::Result;
 use crate::linalg::Par;
 use crate::metric::{self, Answers, Metric};
 use crate::model::{Cache, Model, STRETCH, Sequences, Tape, Tokens};
 use crate::names::{Hook, HookQuery};
-use crate::op::{Layout, Rules};
+use crate::op::{self, Layout, Rules};
 use crate::tensor::{Scalar, Tensor, lanes};
 use rayon::prelude::*;
 
@@ -52,14 +53,37 @@ pub fn hook_gradients<T: Scalar>(
     hooks: &[impl Clone + Into<HookQuery>],
     par: Par,
 ) -> Result<HookGradients<T>> {
+    let asked = asked(model, hooks)?;
+    let plain = Pass::default();
+    gradients_with(model, tokens, metric, answers, asked, plain, par)
+}
+
+/// The hooks that are meant, in the order of the forward pass.
+fn asked<T: Scalar>(model: &Model<T>, hooks: &[impl Clone + Into<HookQuery>]) -> Result<Vec<Hook>> {
     let all = model.config().hooks();
     let mut asked = Vec::new();
     for meant in hooks {
         asked.extend(HookQuery::from(meant).select(&all)?);
     }
-    let asked = all.into_iter().filter(|h| asked.contains(h)).collect();
-    let plain = Pass::default();
-    gradients_with(model, tokens, metric, answers, asked, plain, par)
+    Ok(all.into_iter().filter(|h| asked.contains(h)).collect())
+}
+
+/// As [`hook_gradients`], and beside the derivatives the values themselves: of the last layer at the positions that are
+/// read alone, and zero where the derivatives are.
+pub(super) fn gradients_and_values<T: Scalar>(
+    model: &Model<T>,
+    tokens: &Tokens,
+    metric: &dyn Metric,
+    answers: &Answers,
+    hooks: &[impl Clone + Into<HookQuery>],
+    par: Par,
+) -> Result<(HookGradients<T>, Cache<T>)> {
+    let asked = asked(model, hooks)?;
+    let pass = Pass {
+        values: true,
+        ..Pass::default()
+    };
+    passed(model, tokens, metric, answers, asked, pass, par)
 }
 
 /// In what a pass forward and back departs from the plain one.
@@ -71,6 +95,8 @@ pub(crate) struct Pass<'a, T: Scalar> {
     pub dropped: &'a [Hook],
     /// What stands for the derivatives of operations that are not linear.
     pub rules: Rules,
+    /// Whether the hooks' values are wanted too.
+    pub values: bool,
 }
 
 impl<T: Scalar> Default for Pass<'_, T> {
@@ -79,6 +105,7 @@ impl<T: Scalar> Default for Pass<'_, T> {
             replaced: None,
             dropped: &[],
             rules: Rules::Derivatives,
+            values: false,
         }
     }
 }
@@ -94,10 +121,24 @@ pub(crate) fn gradients_with<T: Scalar>(
     pass: Pass<'_, T>,
     par: Par,
 ) -> Result<HookGradients<T>> {
+    Ok(passed(model, tokens, metric, answers, hooks, pass, par)?.0)
+}
+
+/// The pass itself: derivatives, and the values that are wanted beside them.
+fn passed<T: Scalar>(
+    model: &Model<T>,
+    tokens: &Tokens,
+    metric: &dyn Metric,
+    answers: &Answers,
+    hooks: Vec<Hook>,
+    pass: Pass<'_, T>,
+    par: Par,
+) -> Result<(HookGradients<T>, Cache<T>)> {
     let Pass {
         replaced,
         dropped,
         rules,
+        values,
     } = pass;
     let c = model.config();
     tokens.check(c)?;
@@ -107,12 +148,13 @@ pub(crate) fn gradients_with<T: Scalar>(
     let share = 1.0 / (batch * answers.positions().len()) as f64;
     let diagram = &model.diagram;
     let wanted = |hook: Hook| hooks.iter().any(|&h| diagram.same_derivative_as(h) == hook);
-    let needed = diagram.needed_back(&diagram.reached_back(wanted, false), false);
+    let mut keep = diagram.needed_back(&diagram.reached_back(wanted, false), false);
 
     // A value is replaced by a closure on the order of the axes; and other rules than derivatives go by rows.
     let abreast = replaced.is_none()
         && rules == Rules::Derivatives
         && tokens.attention_mask().is_none()
+        && (!values || hooks.iter().all(|&hook| Layout::made_abreast(hook)))
         && Layout::abreast_pays::<T>(c, batch, pos);
     let (layout, each) = if abreast {
         (Layout::Abreast, lanes::<T>())
@@ -123,11 +165,21 @@ pub(crate) fn gradients_with<T: Scalar>(
     };
     let set = replaced.map(|(hook, _)| hook);
     let cut: Vec<Hook> = set.into_iter().chain(dropped.iter().copied()).collect();
-    let mut derivatives = Derivatives::new(model, hooks, tokens);
-    let slots = derivatives.slots(each);
+    let own = if values { hooks.clone() } else { Vec::new() };
+    let same_as = |diagram: &Diagram, hook| diagram.same_as(hook).unwrap_or(hook);
+    for hook in own.iter().map(|&hook| same_as(diagram, hook)) {
+        if !keep.contains(&hook) {
+            keep.push(hook);
+        }
+    }
+    let mut own = Gathered::new(model, own, tokens, same_as);
+    let mut derivatives = Gathered::new(model, hooks, tokens, Diagram::same_derivative_as);
+    let slots = derivatives.slots(each).into_iter().zip(own.slots(each));
     let stretches: Vec<_> = (0..batch).step_by(each).zip(slots).collect();
 
-    let work = |tape: &mut Tape<T>, (first, slots): (usize, Vec<Slot<'_, T>>)| {
+    type Slots<'a, T> = Vec<Slot<'a, T>>;
+    let work = |tape: &mut Tape<T>,
+                (first, (slots, own)): (usize, (Slots<'_, T>, Slots<'_, T>))| {
         let count = each.min(batch - first);
         let replaced = replaced.map(|(hook, value)| {
             (
@@ -137,14 +189,23 @@ pub(crate) fn gradients_with<T: Scalar>(
         });
         let replaced = replaced.as_ref().map(|(hook, value)| (*hook, &value[..]));
         let sequences = Sequences::of(tokens, (first, count), Some(answers.positions()), layout);
-        tape.record(model, sequences, &needed, replaced);
+        tape.record(model, sequences, &keep, replaced);
         let (values, d_logits) =
             metric::values_and_gradient(metric, answers, first, tape.logits(), share)?;
         let mut sink = Sink {
             slots,
             weights: None,
         };
-        let scratch = std::mem::take(&mut tape.scratch);
+        let mut scratch = std::mem::take(&mut tape.scratch);
+        for mut slot in own {
+            let value = tape.value(slot.hook);
+            let rows = op::in_order(layout, value, count, &mut scratch);
+            let of = diagram.value(slot.hook).expect("a hook of this model");
+            let at = sequences.read.filter(|_| diagram.narrow[of]);
+            let value = rows.as_ref().unwrap_or(value);
+            slot.write(value, at, pos, <[T]>::copy_from_slice);
+            rows.into_iter().for_each(|t| scratch.give(t));
+        }
         let back = (&cut[..], rules);
         let pass = Backward::new(model, sequences, tape, scratch, &mut sink, back);
         tape.scratch = pass.run(d_logits);
@@ -166,10 +227,11 @@ pub(crate) fn gradients_with<T: Scalar>(
     for values in per_stretch {
         metric.extend(values?);
     }
-    Ok(HookGradients {
+    let found = HookGradients {
         metric,
         gradients: derivatives.into_cache(),
-    })
+    };
+    Ok((found, own.into_cache()))
 }
 
 /// A stretch's share of a value, as the tape has it: along an axis of positions, those read alone.

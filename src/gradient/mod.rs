@@ -7,7 +7,7 @@
 
 mod attribution;
 mod backward;
-mod derivatives;
+mod gathered;
 mod hooks;
 mod parameters;
 mod sink;

@@ -3,34 +3,37 @@
 use crate::model::Weights;
 use crate::names::Hook;
 use crate::tensor::{Scalar, Tensor, add_assign};
-use std::ops::Range;
 
-/// Where the derivative by a hook's value goes, of all positions, in the order of the axes.
+/// Where a hook's value goes, or the derivative by it, of all positions, in the order of the axes.
 pub(super) struct Slot<'a, T> {
     pub hook: Hook,
     pub to: &'a mut [T],
 }
 
 impl<T: Scalar> Slot<'_, T> {
-    /// Writes the rows `at` of some groups of `pos` rows, and zeros everywhere else in them.
-    fn write_rows(
+    /// Writes what is there at all positions, or at those `at` alone, and zeros everywhere else. A position may be read
+    /// twice: its second row is put by `again`.
+    pub fn write(
         &mut self,
-        groups: Range<usize>,
-        at: &[usize],
-        [pos, width]: [usize; 2],
-        rows: &[T],
+        value: &Tensor<T>,
+        at: Option<&[usize]>,
+        pos: usize,
+        again: impl Fn(&mut [T], &[T]),
     ) {
-        let each = pos * width;
-        let to = &mut self.to[groups.start * each..groups.end * each];
-        to.fill(T::ZERO);
-        // A position may be read twice.
-        let again: Vec<bool> = (0..at.len()).map(|i| at[..i].contains(&at[i])).collect();
-        let of_groups = rows.chunks_exact(at.len() * width);
-        for (group, rows) in to.chunks_exact_mut(each).zip(of_groups) {
-            for ((row, p), again) in rows.chunks_exact(width).zip(at).zip(&again) {
+        let Some(at) = at else {
+            return self.to.copy_from_slice(value.data());
+        };
+        let width: usize = value.shape()[self.hook.position_axis() + 1..]
+            .iter()
+            .product();
+        self.to.fill(T::ZERO);
+        let seen: Vec<bool> = (0..at.len()).map(|i| at[..i].contains(&at[i])).collect();
+        let groups = self.to.chunks_exact_mut(pos * width);
+        for (group, rows) in groups.zip(value.data().chunks_exact(at.len() * width)) {
+            for ((row, p), seen) in rows.chunks_exact(width).zip(at).zip(&seen) {
                 let to = &mut group[p * width..][..width];
-                match again {
-                    true => add_assign(to, row),
+                match seen {
+                    true => again(to, row),
                     false => to.copy_from_slice(row),
                 }
             }
@@ -59,13 +62,8 @@ impl<'a, T: Scalar> Sink<'a, T> {
 
     /// Shows the derivative by a hook's value: of all positions, or of those `at` alone.
     pub fn visit(&mut self, hook: Hook, value: &Tensor<T>, at: Option<&[usize]>, pos: usize) {
-        let Some(slot) = self.slot(hook) else { return };
-        let Some(at) = at else {
-            return slot.to.copy_from_slice(value.data());
-        };
-        let axis = hook.position_axis();
-        let groups = value.shape()[..axis].iter().product();
-        let width = value.shape()[axis + 1..].iter().product();
-        slot.write_rows(0..groups, at, [pos, width], value.data());
+        if let Some(slot) = self.slot(hook) {
+            slot.write(value, at, pos, add_assign);
+        }
     }
 }

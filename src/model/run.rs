@@ -252,9 +252,9 @@ impl<T: Scalar> Model<T> {
             false => WIDE_STRETCH,
         };
         let done = |n: usize| run.progress.iter().for_each(|f| f(n));
-        // Closures want the whole batch; what single heads write is not made abreast.
+        // Closures want the whole batch.
         let abreast = hooks.is_empty()
-            && !keep.iter().any(|hook| matches!(hook, Hook::Result(_)))
+            && keep.iter().all(|&hook| Layout::made_abreast(hook))
             && tokens.attention_mask().is_none()
             && Layout::abreast_pays::<T>(&self.config, batch, pos);
         if !abreast

@@ -368,39 +368,6 @@ impl Tokens {
         }
     }
 
-    /// These sequences, and after them others of the same length.
-    ///
-    /// # Panics
-    /// When those are of another length.
-    #[track_caller]
-    pub(crate) fn followed_by(&self, others: &Tokens) -> Self {
-        assert_eq!(self.pos, others.pos, "sequences of one length");
-        let both = [self, others];
-        let all = |of: &dyn Fn(&Tokens) -> Vec<i64>| both.map(of).concat();
-        let attended = both.iter().any(|t| t.attended.is_some()).then(|| {
-            let place = |t: &Tokens, i: usize| {
-                let (s, p) = (i / t.pos, i % t.pos);
-                (t.is_attended(s, p), t.position(s, p))
-            };
-            let of = |t: &Tokens| (0..t.ids.len()).map(|i| place(t, i)).collect::<Vec<_>>();
-            let (mask, positions) = both.map(of).concat().into_iter().unzip();
-            Arc::new(Attention { mask, positions })
-        });
-        let typed = both.iter().any(|t| t.types.is_some());
-        let types = |t: &Tokens| {
-            t.types
-                .as_ref()
-                .map_or(vec![0; t.ids.len()], |own| own.to_vec())
-        };
-        Tokens {
-            batch: self.batch + others.batch,
-            pos: self.pos,
-            ids: all(&|t| t.ids.to_vec()).into(),
-            attended,
-            types: typed.then(|| all(&types).into()),
-        }
-    }
-
     /// The first `n` sequences, or all when there are fewer.
     pub fn truncate(self, n: usize) -> Self {
         if n < self.batch {

@@ -23,12 +23,13 @@ pub(crate) use heads::{head_result, head_results, sum_heads};
 pub(crate) use linear::{Affine, add_linear_back, linear, linear_back, parameters_back, unembed};
 pub(crate) use norm::{NormMap, norm, norm_back, norm_given_scale};
 pub(crate) use rotate::{Place, Turns};
-pub(crate) use rows::{gather_positions, scatter_positions};
+pub(crate) use rows::{gather_positions, in_order, scatter_positions};
 pub(crate) use scratch::Scratch;
 pub(crate) use sum::add;
 
 use crate::diagram::{Config, Positions};
 use crate::linalg::Par;
+use crate::names::Hook;
 use crate::tensor::{Scalar, lanes};
 use faer::MatRef;
 use rayon::prelude::*;
@@ -91,6 +92,11 @@ impl Layout {
             && pos <= MAX_POS
             && width.iter().all(|&d| d <= MAX_WIDTH)
             && !c.act_fn().is_some_and(|f| f.looks_across())
+    }
+
+    /// Whether a forward pass abreast makes a hook's value: what single heads write it does not.
+    pub fn made_abreast(hook: Hook) -> bool {
+        !matches!(hook, Hook::Result(_))
     }
 
     /// Whether operations may be split over threads.

@@ -1,6 +1,7 @@
 //! Values at some positions of every sequence.
 
 use super::{Layout, Scratch};
+use crate::kernel::abreast;
 use crate::tensor::{Scalar, Tensor, add_assign, gather_rows};
 
 /// `value[:, at]`, for `value: [batch, pos, …]`.
@@ -55,4 +56,20 @@ pub(crate) fn scatter_positions<T: Scalar>(
             }
         }
     }
+}
+
+/// A value of `count` sequences in the order of the axes, without the sequences that are there again; nothing where it lies
+/// so already.
+pub(crate) fn in_order<T: Scalar>(
+    layout: Layout,
+    value: &Tensor<T>,
+    count: usize,
+    scratch: &mut Scratch<T>,
+) -> Option<Tensor<T>> {
+    let Layout::Abreast = layout else { return None };
+    let mut shape = value.shape().to_vec();
+    let lanes = std::mem::replace(&mut shape[0], count);
+    let mut rows = scratch.take(&shape);
+    abreast::to_rows(value.data(), lanes, rows.data_mut());
+    Some(rows)
 }

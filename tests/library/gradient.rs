@@ -9,7 +9,7 @@ use pathsum::model::ActFn;
 use pathsum::strategies::{
     configs, masked_tokens_of, models_and_tokens, models_and_tokens_of, models_of,
 };
-use pathsum::{Config, Error, Hook, Model, Par, Run, Scalar, Tensor, Tokens, Weights};
+use pathsum::{Cache, Config, Error, Hook, Model, Par, Run, Scalar, Tensor, Tokens, Weights};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 
@@ -491,6 +491,47 @@ fn attribution_patching_is_exact_where_the_model_is_linear() {
         });
         let exact = metric_of(&model, &tokens, &metric, &answers, run) - own;
         prop_assert!((exact - by_place[[p, h]]).abs() <= bound);
+        Ok(())
+    });
+}
+
+/// Of every hook, whichever way its values were come by, abreast or at some positions only.
+#[test]
+fn attribution_patching_is_the_difference_times_the_derivative() {
+    for_all(200, drawn(), |((model, tokens), choice)| {
+        let config = model.config();
+        let answers = answers_for(config, &tokens, choice % 1000);
+        let source = Tokens::random(config, tokens.batch(), choice);
+        let ids = (0..tokens.batch()).flat_map(|s| source.sequence(s)[..tokens.pos()].to_vec());
+        let source = Tokens::new(tokens.batch(), tokens.pos(), ids.collect());
+        let par = Par::Seq;
+        let found = attribution_patching(&model, &tokens, &source, &Curved, &answers, &["*"], par);
+        let (effects, hooks) = (found.unwrap(), config.hooks());
+        let found = hook_gradients(&model, &tokens, &Curved, &answers, &["*"], par).unwrap();
+        let all = |tokens| model.run(tokens, Run::new().cache("*")).unwrap().cache;
+        let (own, other) = (all(&tokens), all(&source));
+        let values = [&own, &other].into_iter().flat_map(Cache::iter);
+        let seen = values
+            .flat_map(|(_, value)| value.data())
+            .filter(|x| x.is_finite());
+        let largest = seen.fold(0f64, |m, x| m.max(x.abs()));
+        // What values and derivatives are made of may be larger than they are, and either pass may take another way.
+        let rounding = units(config, &tokens) * (1.0 + largest).powi(2);
+        prop_assert_eq!(effects.len(), hooks.len());
+        for hook in hooks {
+            let pairs = own[hook].data().iter().zip(other[hook].data());
+            let d = found.gradients[hook].data();
+            for ((effect, d), (own, other)) in effects[hook].data().iter().zip(d).zip(pairs) {
+                if (*effect, *d) == (0.0, 0.0) {
+                    continue;
+                }
+                let (expected, bound) = (d * (other - own), d.abs() + (other - own).abs());
+                prop_assert!(
+                    *effect == expected || (effect - expected).abs() <= bound * rounding,
+                    "{hook}: {effect} {expected}"
+                );
+            }
+        }
         Ok(())
     });
 }

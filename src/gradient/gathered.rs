@@ -1,4 +1,4 @@
-//! The derivatives by hooks' values that a batch is asked for, in the making.
+//! The hooks' values that a batch is asked for, or the derivatives by them, in the making.
 
 use super::sink::Slot;
 use crate::diagram::Diagram;
@@ -6,28 +6,34 @@ use crate::model::{Cache, Model, Tokens};
 use crate::names::Hook;
 use crate::tensor::{Scalar, Tensor};
 
-/// The derivatives by the values of some hooks: what is the same for several of them is there once.
-pub(super) struct Derivatives<'a, T: Scalar> {
+/// The values of some hooks, or the derivatives by them: what is the same for several hooks is there once.
+pub(super) struct Gathered<'a, T: Scalar> {
     diagram: &'a Diagram,
     batch: usize,
+    same_as: fn(&Diagram, Hook) -> Hook,
     /// In the order of the forward pass.
     hooks: Vec<Hook>,
     values: Vec<Value<T>>,
 }
 
 struct Value<T: Scalar> {
-    /// What stands for all whose derivatives these are.
+    /// What stands for all hooks of which this is.
     hook: Hook,
     value: Tensor<T>,
 }
 
-impl<'a, T: Scalar> Derivatives<'a, T> {
-    /// Memory for the derivatives.
-    pub fn new(model: &'a Model<T>, hooks: Vec<Hook>, tokens: &Tokens) -> Self {
+impl<'a, T: Scalar> Gathered<'a, T> {
+    /// Memory for them. `same_as` gives what stands for a hook.
+    pub fn new(
+        model: &'a Model<T>,
+        hooks: Vec<Hook>,
+        tokens: &Tokens,
+        same_as: fn(&Diagram, Hook) -> Hook,
+    ) -> Self {
         let (config, diagram) = (model.config(), &model.diagram);
         let (batch, pos) = (tokens.batch(), tokens.pos());
         let mut made: Vec<Hook> = Vec::new();
-        for hook in hooks.iter().map(|&hook| diagram.same_derivative_as(hook)) {
+        for hook in hooks.iter().map(|&hook| same_as(diagram, hook)) {
             if !made.contains(&hook) {
                 made.push(hook);
             }
@@ -35,9 +41,10 @@ impl<'a, T: Scalar> Derivatives<'a, T> {
         let shapes = made.iter().map(|&hook| config.hook_shape(hook, batch, pos));
         let lent = model.memory.lend(&shapes.collect::<Vec<_>>());
         let value = |(hook, value)| Value { hook, value };
-        Derivatives {
+        Gathered {
             diagram,
             batch,
+            same_as,
             hooks,
             values: made.into_iter().zip(lent).map(value).collect(),
         }
@@ -60,12 +67,12 @@ impl<'a, T: Scalar> Derivatives<'a, T> {
         stretches
     }
 
-    /// The derivatives, once they are written.
+    /// All of them, once they are written.
     pub fn into_cache(self) -> Cache<T> {
         let values = self.values.into_iter().map(|v| (v.hook, v.value)).collect();
         Cache::of(
             self.hooks,
-            |hook| self.diagram.same_derivative_as(hook),
+            |hook| (self.same_as)(self.diagram, hook),
             values,
         )
     }
