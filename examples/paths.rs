@@ -23,7 +23,7 @@ fn main() -> pathsum::Result<()> {
     for found in &top.paths {
         println!("  {:>8.3}  {}", found.value, found.path);
     }
-    let rest = top.certificate;
+    let rest = top.unlisted;
     println!(
         "the {} others: together {:.1e}, each at most {:.1e}, rounding at most {:.1e}",
         rest.unlisted, rest.together, rest.each, rest.rounding

@@ -8,7 +8,7 @@
 
 use super::sets::{Group, Root, State};
 use crate::error::{Error, Result};
-use crate::task::{Part, choose};
+use crate::task::{InputPart, choose};
 
 /// Where the values of an input stand.
 pub(super) struct Places<'a> {
@@ -17,7 +17,7 @@ pub(super) struct Places<'a> {
     /// Tokens that always stand at a position.
     pub fixed: &'a [(usize, usize)],
     /// What stands where the answer is read.
-    pub query: Part,
+    pub query: InputPart,
     /// How many values stand in the sequence once more, in order.
     pub sorted: usize,
 }
@@ -39,20 +39,20 @@ pub(super) fn roots(
     let mut tokens: Vec<usize> = alphabet.iter().map(|&t| t as usize).collect();
     tokens.sort_unstable();
     let queries = match places.query {
-        Part::Fixed(token) => vec![(token as usize, None)],
-        Part::Value(_) => tokens
+        InputPart::Fixed(token) => vec![(token as usize, None)],
+        InputPart::Value(_) => tokens
             .iter()
             .enumerate()
             .map(|(i, &t)| (t, Some(i)))
             .collect(),
-        Part::Sorted(_) | Part::All => {
+        InputPart::Sorted(_) | InputPart::All => {
             return Err(Error::NotCovered(
                 "cells are of queries at a value or a fixed token",
             ));
         }
     };
     let others: Vec<usize> = match places.query {
-        Part::Value(_) => places
+        InputPart::Value(_) => places
             .list
             .iter()
             .copied()

@@ -18,7 +18,7 @@ mod seek;
 pub mod sets;
 mod tables;
 
-pub use crate::task::{Part, Restriction, Space, Values};
+pub use crate::task::{InputPart, InputSpace, Restriction, Values};
 pub use certificate::{Certificate, Header, Method, hash};
 pub use check::{Checked, check};
 pub use enumerate::{Case, Margin, Ranges, Walked, answers, walk};

@@ -1,7 +1,7 @@
 //! The search for counterexamples: from inputs whose answers are hardly right to others that are less so.
 
 use super::enumerate::{Case, Deep, Margin, Workspace};
-use super::{Part, Space, Values};
+use super::{InputPart, InputSpace, Values};
 use crate::error::Result;
 use crate::model::Model;
 use crate::task::Task;
@@ -39,7 +39,7 @@ impl Default for Seek {
 struct Search<'a> {
     deep: Deep<'a>,
     task: &'a dyn Task,
-    space: &'a Space,
+    space: &'a InputSpace,
     at: Vec<usize>,
 }
 
@@ -64,7 +64,7 @@ struct Found {
 pub fn seek(
     model: &Model<f64>,
     task: &dyn Task,
-    space: &Space,
+    space: &InputSpace,
     how: Seek,
     advance: &(dyn Fn() -> bool + Sync),
 ) -> Result<Vec<Case>> {
@@ -113,7 +113,7 @@ impl Search<'_> {
             len = sequence.iter().rposition(|&t| t != pad)? + 1;
         }
         let parts = self.space.parts();
-        let start = parts.iter().position(|p| *p == Part::All)?;
+        let start = parts.iter().position(|p| *p == InputPart::All)?;
         let values = sequence[start..(len + start + 1).checked_sub(parts.len())?].to_vec();
         (contains(self.space.values(), &values) && self.space.sequence_of(&values) == sequence)
             .then_some(values)

@@ -4,7 +4,9 @@ use super::args::{Common, ModelArg};
 use super::edges::{EdgeFile, TaskArgs, read_json};
 use super::output::{progress, report, table, text};
 use anyhow::{Context, Result, bail};
-use pathsum::edges::{Ablation, Curve, Edges, SHARES, ScoreOrder, Scored, faithfulness};
+use pathsum::edges::{
+    Ablation, Edges, FaithfulnessCurve, SHARES, ScoreOrder, Scored, faithfulness,
+};
 use pathsum::tensor::write_file;
 use pathsum::{Precision, Scalar};
 use serde::Serialize;
@@ -188,7 +190,7 @@ fn circuit<T: Scalar>(args: &Args, common: &Common) -> Result<ExitCode> {
         }
         bar.finish_and_clear();
         let faithfulness: Vec<f64> = points.iter().map(|p| p.2).collect();
-        let curve = Curve::new(&SHARES, &faithfulness)?;
+        let curve = FaithfulnessCurve::new(&SHARES, &faithfulness)?;
         told.curve = Some(Points {
             points,
             cpr: curve.cpr(),

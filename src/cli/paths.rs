@@ -8,7 +8,7 @@ use super::places::position;
 use super::words::Words;
 use anyhow::{Result, bail};
 use pathsum::decompose::{
-    By, Certificate, LogitPaths, Paths, Score, ScoreParts, Side, Top, score_parts,
+    By, LogitPaths, Paths, Score, ScoreParts, Side, Top, Unlisted, score_parts,
 };
 use pathsum::model::Config;
 use pathsum::{Cache, Head, Hook, Model, Par, Precision, Run, Scalar, Tokens};
@@ -171,7 +171,7 @@ fn paths<T: Scalar>(
     }
     if let Some(top) = &top {
         result["top"] = top_json(top);
-        result["certificate"] = certificate_json(&top.certificate);
+        result["unlisted"] = unlisted_json(&top.unlisted);
     }
     report(common, &result, || {
         let mut out = format!(
@@ -204,14 +204,14 @@ fn top_json(top: &Top<f64>) -> Value {
         .collect()
 }
 
-fn certificate_json(certificate: &Certificate<f64>) -> Value {
+fn unlisted_json(unlisted: &Unlisted<f64>) -> Value {
     json!({
-        "unlisted": number(certificate.unlisted),
-        "together": certificate.together,
-        "rounding": certificate.rounding,
-        "each": certificate.each,
-        "complete": certificate.complete,
-        "expanded": certificate.expanded,
+        "count": number(unlisted.count),
+        "together": unlisted.together,
+        "rounding": unlisted.rounding,
+        "each": unlisted.each,
+        "complete": unlisted.complete,
+        "expanded": unlisted.expanded,
     })
 }
 
@@ -264,22 +264,22 @@ fn listing(top: &Top<f64>) -> String {
     for c in &top.paths {
         t.add_row([c.path.to_string(), format!("{:.6}", c.value)]);
     }
-    let certificate = &top.certificate;
+    let unlisted = &top.unlisted;
     let mut out = text(&t);
-    if certificate.unlisted == 0 {
+    if unlisted.count == 0 {
         return out + "\nThese are all.\n";
     }
     out += &format!(
         "\nThe {} others together add {:.6e}, to within {:.1e}; each adds at most {:.3e}.\n",
-        counted(certificate.unlisted),
-        certificate.together,
-        certificate.rounding,
-        certificate.each,
+        counted(unlisted.count),
+        unlisted.together,
+        unlisted.rounding,
+        unlisted.each,
     );
-    if !certificate.complete {
+    if !unlisted.complete {
         out += &format!(
             "There may be larger ones than those listed: the search was given up after {} sets of heads (--budget).\n",
-            certificate.expanded
+            unlisted.expanded
         );
     }
     out
@@ -335,7 +335,7 @@ fn score<T: Scalar>(
             "rounding": total.rounding,
             "sums": sums.as_ref().map(|(_, sums)| sums_json(sums)),
             "top": top.as_ref().map(top_json),
-            "certificate": top.as_ref().map(|top| certificate_json(&top.certificate)),
+            "unlisted": top.as_ref().map(|top| unlisted_json(&top.unlisted)),
         });
     }
     report(common, &result, || {

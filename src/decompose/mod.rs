@@ -34,9 +34,7 @@ pub use lens::{
 pub(crate) use logits::nonlinear_logits;
 pub use logits::{Logit, direct_logit_attribution, layer_norm_stack};
 pub use norm_fit::{NormFit, norm_fit};
-pub use paths::{
-    Certificate, Contribution, LogitPaths, Path, Paths, Start, Station, Sum, Top, count,
-};
+pub use paths::{Contribution, LogitPaths, Path, Paths, Start, Station, Sum, Top, Unlisted, count};
 pub(crate) use precision::{in_precision, norm_in_precision};
 pub use scores::{Score, ScorePair, ScoreParts, ScoreTerm, Side, score_parts};
 pub use source::{info_weighted_pattern, source_attribution, source_attribution_through};

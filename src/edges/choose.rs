@@ -129,21 +129,21 @@ pub fn faithfulness(circuit: f64, empty: f64, whole: f64) -> f64 {
 /// The faithfulness of circuits by their size, and what the Mechanistic Interpretability Benchmark reads off it.
 ///
 /// ```
-/// use pathsum::edges::Curve;
-/// let curve = Curve::new(&[0.2, 0.6, 1.0], &[0.0, 1.5, 1.0])?;
+/// use pathsum::edges::FaithfulnessCurve;
+/// let curve = FaithfulnessCurve::new(&[0.2, 0.6, 1.0], &[0.0, 1.5, 1.0])?;
 /// assert!((curve.cpr() - (0.4 * 0.75 + 0.4 * 1.25)).abs() < 1e-15);
 /// assert!((curve.cmd() - (0.4 * 0.75 + 0.4 * 0.25)).abs() < 1e-15);
 /// # Ok::<(), pathsum::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Curve {
+pub struct FaithfulnessCurve {
     /// Shares of the model's edges, in order.
     shares: Vec<f64>,
     /// At each of them.
     faithfulness: Vec<f64>,
 }
 
-impl Curve {
+impl FaithfulnessCurve {
     /// Of these shares and faithfulnesses.
     ///
     /// # Errors
@@ -157,7 +157,7 @@ impl Curve {
                 faithfulness.len()
             )));
         }
-        Ok(Curve {
+        Ok(FaithfulnessCurve {
             shares: shares.to_vec(),
             faithfulness: faithfulness.to_vec(),
         })
@@ -264,13 +264,13 @@ mod tests {
             .map(|n| faithfulness(by_size[..n].iter().sum(), 0.0, whole))
             .collect();
         assert_eq!(faithful, [1.0, 0.25, 0.75, 1.0]);
-        let curve = Curve::new(&[0.25, 0.5, 0.75, 1.0], &faithful).unwrap();
+        let curve = FaithfulnessCurve::new(&[0.25, 0.5, 0.75, 1.0], &faithful).unwrap();
         assert_eq!(curve.cpr(), 0.25 * (0.625 + 0.5 + 0.875));
         assert_eq!(curve.cmd(), 0.25 * (0.375 + 0.5 + 0.125));
         // Where a circuit does more than the model, the ratio gains and the distance too.
-        let curve = Curve::new(&[0.0, 0.5, 1.0], &[0.0, 2.0, 1.0]).unwrap();
+        let curve = FaithfulnessCurve::new(&[0.0, 0.5, 1.0], &[0.0, 2.0, 1.0]).unwrap();
         assert_eq!((curve.cpr(), curve.cmd()), (0.5 + 0.75, 0.5 + 0.25));
-        assert!(Curve::new(&[0.5, 0.1], &[0.0, 1.0]).is_err());
-        assert!(Curve::new(&[0.5], &[0.0]).is_err());
+        assert!(FaithfulnessCurve::new(&[0.5, 0.1], &[0.0, 1.0]).is_err());
+        assert!(FaithfulnessCurve::new(&[0.5], &[0.0]).is_err());
     }
 }

@@ -22,7 +22,7 @@ mod prune;
 mod reads;
 
 pub use attribution::Attribution;
-pub use choose::{Curve, SHARES, ScoreOrder, faithfulness};
+pub use choose::{FaithfulnessCurve, SHARES, ScoreOrder, faithfulness};
 pub use circuit::Ablation;
 pub use exact::ExactWork;
 pub use file::Scored;

@@ -219,7 +219,7 @@ fn image(palette: &[u8], columns: usize, levels: &[u8], place: (f64, f64, f64, f
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::study::Axis;
+    use crate::study::ChartAxis;
 
     #[test]
     fn zero_is_white_and_signs_are_told_apart() {
@@ -246,7 +246,7 @@ mod tests {
     #[test]
     fn a_large_map_is_small() {
         let values: Vec<f64> = (0..113 * 113).map(|i| (i as f64 * 0.7).sin()).collect();
-        let axis = || Axis::new("a", 0..113);
+        let axis = || ChartAxis::new("a", 0..113);
         let map = HeatMap::new("113", axis(), axis(), &values);
         let drawn = Colours::of(Scale::Diverging, [&map].into_iter(), 1)
             .map(&map)

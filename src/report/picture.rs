@@ -105,8 +105,8 @@ mod tests {
         let values: Vec<f64> = (0..n * n).map(|i| (i as f64).sqrt()).collect();
         let maps = vec![HeatMap::new(
             "",
-            Axis::new("", 0..n),
-            Axis::new("", 0..n),
+            ChartAxis::new("", 0..n),
+            ChartAxis::new("", 0..n),
             &values,
         )];
         Chart::HeatMaps {

@@ -1,6 +1,6 @@
 //! A panel: its axes, and where a value stands between them.
 
-use crate::study::Axis;
+use crate::study::ChartAxis;
 use maud::{Markup, html};
 
 /// How wide a letter of the axes' text is, on average and in pixels.
@@ -93,7 +93,7 @@ pub enum Across<'a> {
     /// Numbers from one to another, and what they are.
     Numbers(&'a str, (f64, f64)),
     /// Places with names.
-    Places(&'a Axis),
+    Places(&'a ChartAxis),
 }
 
 /// A chart's panel: the axes, and the scales of what is drawn between them.
@@ -235,7 +235,7 @@ pub struct Labels {
 
 impl Labels {
     /// For places of this axis on so many pixels.
-    pub fn of(axis: &Axis, wide: f64) -> Self {
+    pub fn of(axis: &ChartAxis, wide: f64) -> Self {
         let each = wide / axis.labels.len().max(1) as f64;
         let longest = axis.labels.iter().map(|l| text_width(&clipped(l)));
         let longest = longest.fold(0.0, f64::max);
@@ -262,7 +262,7 @@ impl Labels {
     }
 
     /// The names below the axis at `low`.
-    pub fn draw(&self, axis: &Axis, x: &LinearScale, low: f64) -> Markup {
+    pub fn draw(&self, axis: &ChartAxis, x: &LinearScale, low: f64) -> Markup {
         html! {
             @for (i, label) in axis.labels.iter().enumerate().step_by(self.every) {
                 @let at = x.at(i as f64 + 0.5);
@@ -277,7 +277,7 @@ impl Labels {
 }
 
 /// The names of rows, at the left of `left`; and how far they reach.
-pub fn row_labels(axis: &Axis, y: &LinearScale, left: f64) -> Markup {
+pub fn row_labels(axis: &ChartAxis, y: &LinearScale, left: f64) -> Markup {
     let each = (y.at(1.0) - y.at(0.0)).abs();
     let needed = ((LINE - 3.0) / each).ceil() as usize;
     let every = [1, 2, 5, 10, 20, 50, 100]
@@ -291,7 +291,7 @@ pub fn row_labels(axis: &Axis, y: &LinearScale, left: f64) -> Markup {
 }
 
 /// How wide the longest of the names of rows is.
-pub fn row_labels_width(axis: &Axis) -> f64 {
+pub fn row_labels_width(axis: &ChartAxis) -> f64 {
     let widths = axis.labels.iter().map(|l| text_width(&clipped(l)));
     widths.fold(0.0, f64::max)
 }
@@ -325,9 +325,9 @@ mod tests {
 
     #[test]
     fn names_that_do_not_fit_stand_upright_or_are_left_out() {
-        let numbers = Labels::of(&Axis::new("", 0..113), 452.0);
+        let numbers = Labels::of(&ChartAxis::new("", 0..113), 452.0);
         assert!(!numbers.upright && numbers.every == 10);
-        let words = Labels::of(&Axis::new("", ["START"; 22]), 350.0);
+        let words = Labels::of(&ChartAxis::new("", ["START"; 22]), 350.0);
         assert!(words.upright && words.every == 1);
         assert_eq!(
             clipped("a token that is very long").chars().count(),

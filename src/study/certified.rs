@@ -3,7 +3,7 @@
 use super::page::line;
 use super::words::percent;
 use super::{
-    AttentionView, Axis, Cell, Chart, Draw, HeatMap, Number, Page, Picture, Scale, Section,
+    AttentionView, Cell, Chart, ChartAxis, Draw, HeatMap, Number, Page, Picture, Scale, Section,
     Sequence, Series, Table, Weighting, XyPlot,
 };
 use crate::certify::sets::{Point, Region, Thickness};
@@ -198,8 +198,8 @@ impl Told<'_> {
             scale: Scale::Sequential,
             maps: vec![HeatMap::new(
                 "",
-                Axis::new("position", by_right.iter().map(|(p, _)| *p)),
-                Axis::new("right answer", columns.iter().map(|&class| &classes[class])),
+                ChartAxis::new("position", by_right.iter().map(|(p, _)| *p)),
+                ChartAxis::new("right answer", columns.iter().map(|&class| &classes[class])),
                 &values,
             )],
         }

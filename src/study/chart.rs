@@ -41,17 +41,17 @@ pub enum Scale {
 /// An axis whose places have names: positions, tokens, heads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Axis {
+pub struct ChartAxis {
     /// What the places are; may be empty.
     pub title: String,
     /// The places' names, in order.
     pub labels: Vec<String>,
 }
 
-impl Axis {
-    /// An axis with these labels: `Axis::new("position", 0..22)`.
+impl ChartAxis {
+    /// An axis with these labels: `ChartAxis::new("position", 0..22)`.
     pub fn new(title: &str, labels: impl IntoIterator<Item = impl ToString>) -> Self {
-        Axis {
+        ChartAxis {
             title: title.into(),
             labels: labels.into_iter().map(|l| l.to_string()).collect(),
         }
@@ -65,9 +65,9 @@ pub struct HeatMap {
     /// Above the map; may be empty.
     pub title: String,
     /// Names of the rows, from the top.
-    pub rows: Axis,
+    pub rows: ChartAxis,
     /// Names of the columns.
-    pub columns: Axis,
+    pub columns: ChartAxis,
     /// `[row, column]`, row-major.
     pub values: Vec<Number>,
     /// Cells with a frame: `[row, column]`.
@@ -83,8 +83,8 @@ impl HeatMap {
     #[track_caller]
     pub fn new<N: Copy + Into<Number>>(
         title: &str,
-        rows: Axis,
-        columns: Axis,
+        rows: ChartAxis,
+        columns: ChartAxis,
         values: &[N],
     ) -> Self {
         assert_eq!(values.len(), rows.labels.len() * columns.labels.len());
@@ -116,8 +116,8 @@ impl HeatMap {
         let values: Vec<f64> = rows.map(of).collect();
         let map = HeatMap::new(
             title,
-            Axis::new("head", 0..heads),
-            Axis::new("layer", 0..layers),
+            ChartAxis::new("head", 0..heads),
+            ChartAxis::new("layer", 0..layers),
             &values,
         );
         map.marked(marked.iter().map(|h| [h.head, h.layer]))
@@ -167,7 +167,7 @@ pub struct BarChart {
     /// Above the chart; may be empty.
     pub title: String,
     /// The places where bars stand.
-    pub x: Axis,
+    pub x: ChartAxis,
     /// What their heights are.
     pub y: String,
     /// One bar of each at every place.
@@ -211,7 +211,7 @@ pub struct BoxPlot {
     /// Above the plot; may be empty.
     pub title: String,
     /// The places where boxes stand.
-    pub x: Axis,
+    pub x: ChartAxis,
     /// What the values are.
     pub y: String,
     /// One box of each at every place.

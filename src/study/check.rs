@@ -1,8 +1,8 @@
 //! Whether a story's numbers fit together: what a program makes does, a file may not.
 
 use super::{
-    AttentionView, Axis, BarChart, BoxPlot, Chart, Diagram, HeadsView, HeatMap, HistogramChart,
-    ModelView, Number, Page, Picture, Scale, Story, Table, View, WordGrid, XyPlot,
+    AttentionView, BarChart, BoxPlot, Chart, ChartAxis, Diagram, HeadsView, HeatMap,
+    HistogramChart, ModelView, Number, Page, Picture, Scale, Story, Table, View, WordGrid, XyPlot,
 };
 use crate::error::{Error, Result};
 use std::collections::BTreeSet;
@@ -179,7 +179,7 @@ fn histogram(histogram: &HistogramChart) -> Checked {
 }
 
 /// How many places an axis has; one at least.
-fn places(axis: &Axis) -> Result<usize, String> {
+fn places(axis: &ChartAxis) -> Result<usize, String> {
     match axis.labels.len() {
         0 => Err("an axis without places".into()),
         n => Ok(n),
@@ -344,7 +344,12 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_said_with_its_place() {
-        let mut map = HeatMap::new("", Axis::new("", 0..2), Axis::new("", 0..1), &[1.0, -2.0]);
+        let mut map = HeatMap::new(
+            "",
+            ChartAxis::new("", 0..2),
+            ChartAxis::new("", 0..1),
+            &[1.0, -2.0],
+        );
         let maps = |map: &HeatMap, scale| Chart::HeatMaps {
             scale,
             maps: vec![map.clone()],
@@ -374,7 +379,7 @@ mod tests {
         assert!(complaint(Chart::Xy(vec![])).contains("nothing to draw"));
         let bars = BarChart {
             title: String::new(),
-            x: Axis::new("", Vec::<String>::new()),
+            x: ChartAxis::new("", Vec::<String>::new()),
             y: String::new(),
             bars: Vec::new(),
         };

@@ -32,8 +32,8 @@ mod words;
 #[cfg(feature = "certify")]
 pub use certified::Certification;
 pub use chart::{
-    Axis, Bar, BarChart, BoxPlot, Boxes, Chart, Class, Draw, Five, HeatMap, HistogramChart, Scale,
-    Series, XyPlot,
+    Bar, BarChart, BoxPlot, Boxes, Chart, ChartAxis, Class, Draw, Five, HeatMap, HistogramChart,
+    Scale, Series, XyPlot,
 };
 pub use data::{Provenance, Set};
 pub use diagram::{Diagram, DiagramNode, Edge};

@@ -4,8 +4,8 @@ use super::page::line;
 use super::prose::quoted;
 use super::words::{number, percent};
 use super::{
-    Axis, Bar, BarChart, Chart, Draw, HeadsView, ModelView, Page, Picture, Section, Series, Table,
-    WordGrid, XyPlot,
+    Bar, BarChart, Chart, ChartAxis, Draw, HeadsView, ModelView, Page, Picture, Section, Series,
+    Table, WordGrid, XyPlot,
 };
 use crate::decompose::{
     By, Component, Logit, LogitLens, direct_logits_along, direct_logits_hooks, lens_everywhere,
@@ -382,7 +382,7 @@ impl<'a> Asked<'a> {
         }
         let chart = Chart::Bars(vec![BarChart {
             title: String::new(),
-            x: Axis::new("layer", layers()),
+            x: ChartAxis::new("layer", layers()),
             y: "adds to the logit".into(),
             bars,
         }]);
@@ -433,8 +433,8 @@ impl<'a> Asked<'a> {
         let columns = self.words.iter().enumerate();
         let columns = columns.map(|(p, word)| format!("{p}: {word}"));
         let mut grid = WordGrid::new(
-            Axis::new("stream", &places),
-            Axis::new("after", columns.collect::<Vec<_>>()),
+            ChartAxis::new("stream", &places),
+            ChartAxis::new("after", columns.collect::<Vec<_>>()),
         );
         let mut numbers: BTreeMap<usize, usize> = BTreeMap::new();
         for layer in 0..places.len() {

@@ -1,6 +1,6 @@
 //! Words in rows and columns, each with its share.
 
-use super::{Axis, Number};
+use super::{ChartAxis, Number};
 use serde::{Deserialize, Serialize};
 
 /// A table of words, of which each cell shows the first of a few and is coloured by that one's share.
@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct WordGrid {
     /// Names of the rows, from the top.
-    pub rows: Axis,
+    pub rows: ChartAxis,
     /// Names of the columns.
-    pub columns: Axis,
+    pub columns: ChartAxis,
     /// The words that the cells speak of, each once.
     pub words: Vec<String>,
     /// `[row, column]`, row-major: the cell's words by their place in `words`, each with its share, from 0 to 1.
@@ -24,7 +24,7 @@ pub struct WordGrid {
 
 impl WordGrid {
     /// A table without words.
-    pub fn new(rows: Axis, columns: Axis) -> Self {
+    pub fn new(rows: ChartAxis, columns: ChartAxis) -> Self {
         WordGrid {
             cells: Vec::with_capacity(rows.labels.len() * columns.labels.len()),
             column: columns.labels.len().saturating_sub(1),

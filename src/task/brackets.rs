@@ -1,6 +1,6 @@
 //! Balanced brackets: the classifier of Redwood Research's and ARENA's exercises.
 
-use super::{Part, Space, Task, Values, Vocabulary};
+use super::{InputPart, InputSpace, Task, Values, Vocabulary};
 use crate::error::{Error, Result};
 use crate::model::Tokens;
 use rand::rngs::ChaCha8Rng;
@@ -278,13 +278,17 @@ impl Task for Brackets {
     }
 
     /// Every string of brackets, the empty one too.
-    fn space(&self) -> Option<Space> {
+    fn space(&self) -> Option<InputSpace> {
         let values = Values::Strings {
             alphabet: vec![OPEN, CLOSE],
             lengths: 0..=self.longest,
         };
-        let parts = vec![Part::Fixed(START), Part::All, Part::Fixed(END)];
-        Space::new(values, parts, Some((PAD, self.positions()))).ok()
+        let parts = vec![
+            InputPart::Fixed(START),
+            InputPart::All,
+            InputPart::Fixed(END),
+        ];
+        InputSpace::new(values, parts, Some((PAD, self.positions()))).ok()
     }
 
     /// A string of brackets.

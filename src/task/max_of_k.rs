@@ -1,6 +1,6 @@
 //! The largest of some numbers: the task of compact proofs.
 
-use super::{Part, Space, Task, Values, Vocabulary};
+use super::{InputPart, InputSpace, Task, Values, Vocabulary};
 use crate::error::{Error, Result};
 use crate::model::Tokens;
 use rand::rngs::ChaCha8Rng;
@@ -140,9 +140,14 @@ impl Task for MaxOfK {
     }
 
     /// All lists.
-    fn space(&self) -> Option<Space> {
+    fn space(&self) -> Option<InputSpace> {
         let all = (0..self.vocabulary.len() as i64).collect();
-        Space::new(Values::Product(vec![all; self.k]), vec![Part::All], None).ok()
+        InputSpace::new(
+            Values::Product(vec![all; self.k]),
+            vec![InputPart::All],
+            None,
+        )
+        .ok()
     }
 
     /// The last.

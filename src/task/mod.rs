@@ -66,7 +66,7 @@ pub use max_of_k::MaxOfK;
 pub use modular_addition::{ModularAddition, Operation};
 pub use palindrome::{Mirrored, Palindromes};
 pub use sorted_list::SortedLists;
-pub use space::{Part, Restriction, Space, Values, choose};
+pub use space::{InputPart, InputSpace, Restriction, Values, choose};
 pub use split::randperm;
 pub use two_integer::TwoIntegers;
 pub use vocabulary::Vocabulary;
@@ -139,8 +139,8 @@ pub trait Task: Send + Sync {
 
     /// The space of all inputs, where claims about every one of them can be stated; what is listed by
     /// [`inputs`](Task::inputs) unless the task says otherwise.
-    fn space(&self) -> Option<Space> {
-        self.inputs().map(Space::listed)
+    fn space(&self) -> Option<InputSpace> {
+        self.inputs().map(InputSpace::listed)
     }
 
     /// By answer, the rank of the value that is the right class there, the smallest being 0, where that is what each

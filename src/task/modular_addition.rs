@@ -1,7 +1,7 @@
 //! Modular addition: the task on which grokking was found.
 
 use super::two_numbers::TwoNumbers;
-use super::{Part, Space, Task, Values, Vocabulary};
+use super::{InputPart, InputSpace, Task, Values, Vocabulary};
 use crate::error::Result;
 use crate::model::Tokens;
 use serde::{Deserialize, Serialize};
@@ -148,10 +148,10 @@ impl Task for ModularAddition {
     }
 
     /// All pairs.
-    fn space(&self) -> Option<Space> {
+    fn space(&self) -> Option<InputSpace> {
         let residues: Vec<i64> = (0..self.equals()).collect();
-        let parts = vec![Part::All, Part::Fixed(self.equals())];
-        Space::new(Values::Product(vec![residues; 2]), parts, None).ok()
+        let parts = vec![InputPart::All, InputPart::Fixed(self.equals())];
+        InputSpace::new(Values::Product(vec![residues; 2]), parts, None).ok()
     }
 
     /// Two residues, with or without `=`.

@@ -1,6 +1,6 @@
 //! Palindromes: the July 2023 monthly algorithmic challenge.
 
-use super::{Labelled, Part, Space, Task, Values, Vocabulary};
+use super::{InputPart, InputSpace, Labelled, Task, Values, Vocabulary};
 use crate::error::{Error, Result};
 use crate::model::Tokens;
 use rand::rngs::ChaCha8Rng;
@@ -200,14 +200,14 @@ impl Task for Palindromes {
     }
 
     /// Every sequence of values; the palindromes, or those that so many pairs are in the way of, are had by restricting it.
-    fn space(&self) -> Option<Space> {
+    fn space(&self) -> Option<InputSpace> {
         let values = Values::Product(vec![(0..self.values).collect(); 2 * self.half]);
         let parts = vec![
-            Part::Fixed(self.start()),
-            Part::All,
-            Part::Fixed(self.end()),
+            InputPart::Fixed(self.start()),
+            InputPart::All,
+            InputPart::Fixed(self.end()),
         ];
-        Space::new(values, parts, None).ok()
+        InputSpace::new(values, parts, None).ok()
     }
 
     /// The values, with or without `START` and `END`.

@@ -1,6 +1,6 @@
 //! Sorting lists: the October 2023 monthly algorithmic challenge.
 
-use super::{Labelled, Part, Space, Task, Values, Vocabulary};
+use super::{InputPart, InputSpace, Labelled, Task, Values, Vocabulary};
 use crate::error::{Error, Result};
 use crate::model::Tokens;
 use rand::SeedableRng;
@@ -175,15 +175,15 @@ impl Task for SortedLists {
     }
 
     /// Every ordered list of distinct values.
-    fn space(&self) -> Option<Space> {
+    fn space(&self) -> Option<InputSpace> {
         let pool = (0..=self.max_value as i64).collect();
         let values = Values::Distinct {
             pool,
             len: self.len,
         };
-        let sorted = (0..self.len).map(Part::Sorted);
-        let list = [Part::All, Part::Fixed(self.sep())].into_iter();
-        Space::new(values, list.chain(sorted).collect(), None).ok()
+        let sorted = (0..self.len).map(InputPart::Sorted);
+        let list = [InputPart::All, InputPart::Fixed(self.sep())].into_iter();
+        InputSpace::new(values, list.chain(sorted).collect(), None).ok()
     }
 
     fn ranks(&self) -> Option<Vec<usize>> {

@@ -40,7 +40,7 @@ pub enum Values {
 
 /// What stands at a place of the sequence that the model sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum InputPart {
     /// Always this token.
     Fixed(i64),
     /// The value of this index.
@@ -54,17 +54,17 @@ pub enum Part {
 /// A set of inputs: its size as an exact integer, and each input by its number.
 ///
 /// ```
-/// use pathsum::task::{Part, Space, Values};
+/// use pathsum::task::{InputPart, InputSpace, Values};
 /// let values = Values::Distinct { pool: (0..51).collect(), len: 10 };
-/// let space = Space::new(values, vec![Part::All, Part::Fixed(51)], None)?;
+/// let space = InputSpace::new(values, vec![InputPart::All, InputPart::Fixed(51)], None)?;
 /// assert_eq!(space.size(), 46_367_760_833_856_000); // 51!/41!
 /// assert_eq!(space.sequence(0), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 51]);
 /// # Ok::<(), pathsum::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Space {
+pub struct InputSpace {
     values: Values,
-    parts: Vec<Part>,
+    parts: Vec<InputPart>,
     pad: Option<(i64, usize)>,
     size: u128,
 }
@@ -142,13 +142,17 @@ impl Restriction {
     }
 }
 
-impl Space {
+impl InputSpace {
     /// The inputs of these values, each a sequence of these parts; behind those that come out shorter stands a token
     /// until they have a length: `pad`.
     ///
     /// # Errors
     /// When there are more inputs than 2^128, or a part names a value that not every input has.
-    pub fn new(values: Values, parts: Vec<Part>, pad: Option<(i64, usize)>) -> Result<Space> {
+    pub fn new(
+        values: Values,
+        parts: Vec<InputPart>,
+        pad: Option<(i64, usize)>,
+    ) -> Result<InputSpace> {
         let Some(size) = values.size() else {
             return Err(Error::TooMany {
                 found: u128::MAX,
@@ -157,16 +161,16 @@ impl Space {
             });
         };
         let fewest = *values.lengths().start();
-        let beyond = |part: &Part| match *part {
-            Part::Value(i) | Part::Sorted(i) => i >= fewest,
-            Part::Fixed(_) | Part::All => false,
+        let beyond = |part: &InputPart| match *part {
+            InputPart::Value(i) | InputPart::Sorted(i) => i >= fewest,
+            InputPart::Fixed(_) | InputPart::All => false,
         };
         if let Some(part) = parts.iter().find(|part| beyond(part)) {
             return Err(Error::Experiment(format!(
                 "{part:?}: an input of this space has {fewest} values or more"
             )));
         }
-        Ok(Space {
+        Ok(InputSpace {
             values,
             parts,
             pad,
@@ -175,10 +179,10 @@ impl Space {
     }
 
     /// Sequences one by one.
-    pub fn listed(tokens: Tokens) -> Space {
-        Space {
+    pub fn listed(tokens: Tokens) -> InputSpace {
+        InputSpace {
             size: tokens.batch() as u128,
-            parts: vec![Part::All],
+            parts: vec![InputPart::All],
             pad: None,
             values: Values::Listed(tokens),
         }
@@ -190,7 +194,7 @@ impl Space {
     }
 
     /// What a sequence is made of.
-    pub fn parts(&self) -> &[Part] {
+    pub fn parts(&self) -> &[InputPart] {
         &self.parts
     }
 
@@ -207,9 +211,9 @@ impl Space {
     /// The positions of the longest sequence.
     pub fn positions(&self) -> usize {
         let values = *self.values.lengths().end();
-        let own = |part: &Part| match part {
-            Part::All => values,
-            Part::Fixed(_) | Part::Value(_) | Part::Sorted(_) => 1,
+        let own = |part: &InputPart| match part {
+            InputPart::All => values,
+            InputPart::Fixed(_) | InputPart::Value(_) | InputPart::Sorted(_) => 1,
         };
         let all: usize = self.parts.iter().map(own).sum();
         all.max(self.pad.map_or(0, |(_, length)| length))
@@ -228,17 +232,17 @@ impl Space {
     /// The sequence that these values make.
     pub fn sequence_of(&self, values: &[i64]) -> Vec<i64> {
         let mut sorted = Vec::new();
-        if self.parts.iter().any(|p| matches!(p, Part::Sorted(_))) {
+        if self.parts.iter().any(|p| matches!(p, InputPart::Sorted(_))) {
             sorted = values.to_vec();
             sorted.sort_unstable();
         }
         let mut sequence = Vec::new();
         for part in &self.parts {
             match *part {
-                Part::Fixed(token) => sequence.push(token),
-                Part::Value(i) => sequence.push(values[i]),
-                Part::Sorted(i) => sequence.push(sorted[i]),
-                Part::All => sequence.extend_from_slice(values),
+                InputPart::Fixed(token) => sequence.push(token),
+                InputPart::Value(i) => sequence.push(values[i]),
+                InputPart::Sorted(i) => sequence.push(sorted[i]),
+                InputPart::All => sequence.extend_from_slice(values),
             }
         }
         if let Some((token, length)) = self.pad {
@@ -260,8 +264,8 @@ impl Space {
     ///
     /// # Errors
     /// When a restriction is none of this kind of space, or leaves nothing.
-    pub fn restricted(self, restrictions: &[Restriction]) -> Result<Space> {
-        let Space {
+    pub fn restricted(self, restrictions: &[Restriction]) -> Result<InputSpace> {
+        let InputSpace {
             mut values,
             parts,
             pad,
@@ -271,8 +275,8 @@ impl Space {
             values = values.restricted(restriction)?;
         }
         let space = match values {
-            Values::Listed(tokens) => Space::listed(tokens),
-            values => Space::new(values, parts, pad)?,
+            Values::Listed(tokens) => InputSpace::listed(tokens),
+            values => InputSpace::new(values, parts, pad)?,
         };
         match space.size {
             0 => Err(Error::Experiment("the space has no inputs".into())),
@@ -511,7 +515,7 @@ mod tests {
     #[test]
     fn every_input_has_one_number() {
         for (values, size) in spaces() {
-            let space = Space::new(values.clone(), vec![Part::All], None).unwrap();
+            let space = InputSpace::new(values.clone(), vec![InputPart::All], None).unwrap();
             assert_eq!(space.size(), size as u128);
             let all: BTreeSet<Vec<i64>> = (0..space.size()).map(|i| space.sequence(i)).collect();
             assert_eq!(all.len(), size, "{values:?}");
@@ -544,9 +548,9 @@ mod tests {
     #[test]
     fn restrictions_restrict() {
         let vocabulary = Vocabulary::numbers(10, &["END"]);
-        let all = Space::new(
+        let all = InputSpace::new(
             Values::Product(vec![(0..10).collect(); 6]),
-            vec![Part::All, Part::Fixed(10)],
+            vec![InputPart::All, InputPart::Fixed(10)],
             None,
         )
         .unwrap();

@@ -26,7 +26,7 @@ mod verdict;
 pub use dump::{Compared, compare_dump};
 pub use evidence::Evidence;
 pub use invariance::{Invariance, Transformed};
-pub use prove::{Claim, Proof, Proven, compare_on, prove, prove_on};
+pub use prove::{AnyStatement, Proof, Proven, compare_on, prove, prove_on};
 #[doc(hidden)]
 pub use prove::{Given, assert_given, assert_holds};
 pub use run_identity::RunIdentity;

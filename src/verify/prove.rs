@@ -289,7 +289,7 @@ pub fn compare_on<T: Scalar>(
 }
 
 /// What [`assert_identity`](crate::assert_identity) takes for a statement: text, a [`Statement`], or two expressions.
-pub enum Claim {
+pub enum AnyStatement {
     /// As text, read with the model's sizes.
     Text(String),
     /// As it was read, or made.
@@ -298,39 +298,39 @@ pub enum Claim {
     Sides(Expr, Expr),
 }
 
-impl From<&str> for Claim {
+impl From<&str> for AnyStatement {
     fn from(text: &str) -> Self {
-        Claim::Text(text.to_string())
+        AnyStatement::Text(text.to_string())
     }
 }
 
-impl From<String> for Claim {
+impl From<String> for AnyStatement {
     fn from(text: String) -> Self {
-        Claim::Text(text)
+        AnyStatement::Text(text)
     }
 }
 
-impl From<&String> for Claim {
+impl From<&String> for AnyStatement {
     fn from(text: &String) -> Self {
-        Claim::Text(text.clone())
+        AnyStatement::Text(text.clone())
     }
 }
 
-impl From<Statement> for Claim {
+impl From<Statement> for AnyStatement {
     fn from(statement: Statement) -> Self {
-        Claim::Statement(statement)
+        AnyStatement::Statement(statement)
     }
 }
 
-impl From<&Statement> for Claim {
+impl From<&Statement> for AnyStatement {
     fn from(statement: &Statement) -> Self {
-        Claim::Statement(statement.clone())
+        AnyStatement::Statement(statement.clone())
     }
 }
 
-impl From<(Expr, Expr)> for Claim {
+impl From<(Expr, Expr)> for AnyStatement {
     fn from((left, right): (Expr, Expr)) -> Self {
-        Claim::Sides(left, right)
+        AnyStatement::Sides(left, right)
     }
 }
 
@@ -338,23 +338,23 @@ impl From<(Expr, Expr)> for Claim {
 /// statement, or the left side of a statement, and then the right one.
 #[doc(hidden)]
 pub trait Given<T: Scalar, Last> {
-    fn claim(&self, last: Last) -> (Option<&RunOutput<T>>, Claim);
+    fn claim(&self, last: Last) -> (Option<&RunOutput<T>>, AnyStatement);
 }
 
-impl<T: Scalar, S: Into<Claim>> Given<T, S> for RunOutput<T> {
-    fn claim(&self, statement: S) -> (Option<&RunOutput<T>>, Claim) {
+impl<T: Scalar, S: Into<AnyStatement>> Given<T, S> for RunOutput<T> {
+    fn claim(&self, statement: S) -> (Option<&RunOutput<T>>, AnyStatement) {
         (Some(self), statement.into())
     }
 }
 
 impl<T: Scalar> Given<T, Expr> for Expr {
-    fn claim(&self, right: Expr) -> (Option<&RunOutput<T>>, Claim) {
-        (None, Claim::Sides(self.clone(), right))
+    fn claim(&self, right: Expr) -> (Option<&RunOutput<T>>, AnyStatement) {
+        (None, AnyStatement::Sides(self.clone(), right))
     }
 }
 
 impl<T: Scalar, Last, G: Given<T, Last>> Given<T, Last> for &G {
-    fn claim(&self, last: Last) -> (Option<&RunOutput<T>>, Claim) {
+    fn claim(&self, last: Last) -> (Option<&RunOutput<T>>, AnyStatement) {
         (**self).claim(last)
     }
 }
@@ -379,14 +379,16 @@ pub fn assert_given<T: Scalar, Last>(model: &Model<T>, given: &impl Given<T, Las
 pub fn assert_holds<T: Scalar>(
     model: &Model<T>,
     run: Option<&RunOutput<T>>,
-    claim: impl Into<Claim>,
+    claim: impl Into<AnyStatement>,
 ) {
     const SEED: u64 = 0;
     let dims = dims(model, run);
     let statement = match claim.into() {
-        Claim::Text(text) => Statement::parse(&text, &dims).unwrap_or_else(|e| panic!("{e}")),
-        Claim::Statement(statement) => statement,
-        Claim::Sides(left, right) => Statement::equal(left, right),
+        AnyStatement::Text(text) => {
+            Statement::parse(&text, &dims).unwrap_or_else(|e| panic!("{e}"))
+        }
+        AnyStatement::Statement(statement) => statement,
+        AnyStatement::Sides(left, right) => Statement::equal(left, right),
     };
     let proven = compare_on(&statement, model, run, SEED).unwrap_or_else(|e| panic!("{e}"));
     if let Proof::Refuted(m) = proven.proof {

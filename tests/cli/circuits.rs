@@ -313,14 +313,14 @@ fn paths_lists_the_largest_and_certifies_the_rest() {
     assert_eq!(json["paths"], 48);
     let top = json["top"].as_array().unwrap();
     assert_eq!(top.len(), 7);
-    let certificate = &json["certificate"];
-    assert_eq!(certificate["complete"], true);
-    assert_eq!(certificate["unlisted"], 41);
+    let unlisted = &json["unlisted"];
+    assert_eq!(unlisted["complete"], true);
+    assert_eq!(unlisted["count"], 41);
     let listed: f64 = top.iter().map(|c| c["value"].as_f64().unwrap()).sum();
-    assert!(about(&certificate["together"], expected - listed));
-    assert!(certificate["rounding"].as_f64().unwrap() < 1e-9);
+    assert!(about(&unlisted["together"], expected - listed));
+    assert!(unlisted["rounding"].as_f64().unwrap() < 1e-9);
     let smallest = top[6]["value"].as_f64().unwrap().abs();
-    assert!(certificate["each"].as_f64().unwrap() <= smallest);
+    assert!(unlisted["each"].as_f64().unwrap() <= smallest);
 
     let text = s.ok(&format!("{asked} --top 7"));
     for path in top {
@@ -373,7 +373,7 @@ fn paths_lists_the_largest_and_certifies_the_rest() {
     for side in ["query_side", "key_side"] {
         assert!(about(&json[side]["total"]), "{side}");
         assert_eq!(json[side]["top"].as_array().unwrap().len(), 3);
-        assert_eq!(json[side]["certificate"]["complete"], true);
+        assert_eq!(json[side]["unlisted"]["complete"], true);
     }
     let asked = "attribute model --tokens data --sequence 1 --score 1.1 --query -1 --key 2";
     let json = s.json(&format!("{asked} --top 3 --out table"));

@@ -1,9 +1,9 @@
 //! Certificates: what is proved is true, what is true of small spaces is found, and what does not follow is refused.
 
-use pathsum::certify::sets::{Forest, Node, Problem, Proof, Search, State, Stop, Verdict};
+use pathsum::certify::sets::{Beaten, Decision, Forest, InputSet, Problem, Search, State, Stop};
 use pathsum::certify::{
-    Certificate, Certified, Checked, Claim, Count, Interval, Method, OneLayer, Part, Ranges, Space,
-    Values, check, hash, walk,
+    Certificate, Certified, Checked, Claim, Count, InputPart, InputSpace, Interval, Method,
+    OneLayer, Ranges, Values, check, hash, walk,
 };
 use pathsum::model::{Config, Norm, NormKind, Positions};
 use pathsum::names::NormSite;
@@ -55,9 +55,9 @@ impl Task for Largest {
     fn solve(&self, sequence: &[i64]) -> Vec<usize> {
         vec![*sequence.iter().max().unwrap() as usize]
     }
-    fn space(&self) -> Option<Space> {
+    fn space(&self) -> Option<InputSpace> {
         let values = Values::Product(vec![(0..self.vocabulary.len() as i64).collect(); self.k]);
-        Space::new(values, vec![Part::All], None).ok()
+        InputSpace::new(values, vec![InputPart::All], None).ok()
     }
     fn ranks(&self) -> Option<Vec<usize>> {
         Some(vec![self.k - 1])
@@ -238,7 +238,7 @@ pub(super) fn is_accepted(checked: &Checked) -> bool {
 
 // ---- What is proved is true
 
-/// Every input's way down the trees: each verdict and each proof that it meets is true of the model's own logits.
+/// Every input's way down the trees: each decision and each proof that it meets is true of the model's own logits.
 pub(super) fn every_word_is_true(model: &Model<f64>, task: &dyn Task, proved: &Proved) -> usize {
     let space = task.space().unwrap();
     let all: Vec<Vec<i64>> = (0..space.size()).map(|i| space.sequence(i)).collect();
@@ -287,9 +287,9 @@ pub(super) fn every_word_is_true(model: &Model<f64>, task: &dyn Task, proved: &P
                     );
                 }
                 node = None;
-                match &at.verdict {
-                    Verdict::Right => words += 1,
-                    Verdict::Wrong(proof) => {
+                match &at.decision {
+                    Decision::Right => words += 1,
+                    Decision::Wrong(proof) => {
                         words += 1;
                         assert!(
                             beats(proof.rival, u),
@@ -297,8 +297,8 @@ pub(super) fn every_word_is_true(model: &Model<f64>, task: &dyn Task, proved: &P
                             proof.rival
                         );
                     }
-                    Verdict::Open => {}
-                    Verdict::Branch((g, place), children) => {
+                    Decision::Open => {}
+                    Decision::Branch((g, place), children) => {
                         let token = root.groups[*g].tokens[*place];
                         let in_query = usize::from(root.groups[*g].repeats && token == query.0);
                         let times =
@@ -573,14 +573,14 @@ fn nothing_is_proved_of_what_underflows() {
             for (root, node) in problem.roots.iter().zip(nodes) {
                 let rivals = (0..6).filter(|&w| w != root.right);
                 let lambda = vec![lambda];
-                *node = Some(Node {
+                *node = Some(InputSet {
                     proofs: rivals
-                        .map(|rival| Proof {
+                        .map(|rival| Beaten {
                             rival,
                             lambda: lambda.clone(),
                         })
                         .collect(),
-                    verdict: Verdict::Right,
+                    decision: Decision::Right,
                 });
             }
         }

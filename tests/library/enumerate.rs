@@ -5,8 +5,8 @@ use crate::common::reference;
 use crate::naive::forward::forward;
 use crate::naive::{Rounding, params};
 use pathsum::certify::{
-    Certificate, Certified, Checked, Claim, Count, Margin, Part, Ranges, Restriction, Seek, Space,
-    Values, Walked, check, hash, seek, walk,
+    Certificate, Certified, Checked, Claim, Count, InputPart, InputSpace, Margin, Ranges,
+    Restriction, Seek, Values, Walked, check, hash, seek, walk,
 };
 use pathsum::fixture::Fixture;
 use pathsum::model::{ActFn, Mask, MlpKind, NormKind, NormWeight, Positions, Weights};
@@ -21,7 +21,7 @@ struct Arbitrary {
     classes: usize,
     read_at: Vec<usize>,
     positions: usize,
-    space: Space,
+    space: InputSpace,
 }
 
 impl Task for Arbitrary {
@@ -55,7 +55,7 @@ impl Task for Arbitrary {
         let of = |&p: &usize| (hash as usize + p) % self.classes;
         self.read_at.iter().map(of).collect()
     }
-    fn space(&self) -> Option<Space> {
+    fn space(&self) -> Option<InputSpace> {
         Some(self.space.clone())
     }
 }
@@ -131,13 +131,19 @@ fn task(c: &Config) -> Arbitrary {
                 alphabet: vec![1, 3],
                 lengths: 0..=3,
             };
-            let parts = vec![Part::Fixed(0), Part::All, Part::Fixed(2)];
-            (Space::new(values, parts, Some((pad as i64, 5))).unwrap(), 5)
+            let parts = vec![InputPart::Fixed(0), InputPart::All, InputPart::Fixed(2)];
+            (
+                InputSpace::new(values, parts, Some((pad as i64, 5))).unwrap(),
+                5,
+            )
         }
         None => {
             let sets = vec![vec![0, 2, 4], vec![1, 3], vec![0, 1, 2, 3]];
-            let parts = vec![Part::All, Part::Fixed(2)];
-            (Space::new(Values::Product(sets), parts, None).unwrap(), 4)
+            let parts = vec![InputPart::All, InputPart::Fixed(2)];
+            (
+                InputSpace::new(Values::Product(sets), parts, None).unwrap(),
+                4,
+            )
         }
     };
     let read_at = match (c.pad_token, c.n_layers) {
@@ -158,11 +164,11 @@ fn everything(model: &Model<f64>, task: &dyn Task, by: f64) -> Walked {
     all_of(model, task, &task.space().unwrap(), by)
 }
 
-fn all_of(model: &Model<f64>, task: &dyn Task, space: &Space, by: f64) -> Walked {
+fn all_of(model: &Model<f64>, task: &dyn Task, space: &InputSpace, by: f64) -> Walked {
     walk(model, task, space, by, &whole(space), &mut |_| Ok(true)).unwrap()
 }
 
-fn whole(space: &Space) -> Ranges {
+fn whole(space: &InputSpace) -> Ranges {
     Ranges::part(space, (0, 1)).unwrap()
 }
 
@@ -322,7 +328,7 @@ fn bare(classes: usize, seed: u64) -> (Model<f64>, Arbitrary) {
         classes,
         read_at: vec![3],
         positions: 4,
-        space: Space::new(values, vec![Part::All], None).unwrap(),
+        space: InputSpace::new(values, vec![InputPart::All], None).unwrap(),
     };
     (model(config, seed), task)
 }
@@ -519,7 +525,7 @@ fn any_parts_together_are_the_whole() {
 #[test]
 fn ranges_are_sets_of_numbers() {
     let mut rng = ChaCha8Rng::seed_from_u64(12);
-    let space = Space::listed(Tokens::new(40, 1, vec![0; 40]));
+    let space = InputSpace::listed(Tokens::new(40, 1, vec![0; 40]));
     let numbers = |ranges: &Ranges| -> Vec<u64> { ranges.0.iter().cloned().flatten().collect() };
     for n in [1, 2, 3, 7, 40, 55] {
         let mut all = Ranges::default();

@@ -6,7 +6,7 @@ use super::certify::{
 };
 use crate::common::reference;
 use pathsum::certify::sets::{
-    Curve, Forest, Found, Node, Problem, Root, Search, State, Stop, Verdict,
+    Decision, Forest, Found, InputSet, Problem, ProofCurve, Root, Search, State, Stop,
 };
 use pathsum::certify::{Certificate, Certified, Count, OneLayer, Ranges, answers, walk};
 use pathsum::fixture::Fixture;
@@ -263,7 +263,7 @@ fn the_curve_ends_where_the_search_does() {
         let searched = Searched::new(&model, task.as_ref());
         let search = searched.search();
         let mut forest = search.begin();
-        let curve = Curve::new(&search, &forest);
+        let curve = ProofCurve::new(&search, &forest);
         for cutoff in [0.1, 0.01] {
             let stop = Stop {
                 cutoff,
@@ -299,7 +299,7 @@ struct Lookup<'a> {
 }
 
 /// The tree of each query's token and right answer.
-type Trees<'a> = BTreeMap<(usize, usize), (&'a Root, &'a Node)>;
+type Trees<'a> = BTreeMap<(usize, usize), (&'a Root, &'a InputSet)>;
 
 impl<'a> Lookup<'a> {
     fn new(task: &'a SortedLists, model: &'a Model<f64>, proved: &'a Proved) -> Lookup<'a> {
@@ -323,11 +323,11 @@ impl<'a> Lookup<'a> {
         let &(root, mut node) = trees.get(&(sequence[*p] as usize, u))?;
         let mut state = State::new(root);
         loop {
-            match &node.verdict {
-                Verdict::Right => return Some(true),
-                Verdict::Wrong(_) => return Some(false),
-                Verdict::Open => return None,
-                Verdict::Branch((g, place), parts) => {
+            match &node.decision {
+                Decision::Right => return Some(true),
+                Decision::Wrong(_) => return Some(false),
+                Decision::Open => return None,
+                Decision::Branch((g, place), parts) => {
                     let token = root.groups[*g].tokens[*place] as i64;
                     let is_in = usize::from(sequence[..self.values()].contains(&token));
                     let mut part = 0;

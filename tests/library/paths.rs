@@ -148,16 +148,12 @@ fn every_sum_is(to_logit: &LogitPaths<'_, '_, f64>, expected: f64) {
         assert_eq!(found, &sizes[..listed]);
         let each = |c: &Contribution<f64>| value(&all, |p| *p == c.path) == c.value;
         assert!(top.paths.iter().all(each));
-        let certificate = top.certificate;
-        assert!(certificate.complete);
-        assert_eq!(certificate.unlisted, (all.len() - listed) as u128);
+        let unlisted = top.unlisted;
+        assert!(unlisted.complete);
+        assert_eq!(unlisted.count, (all.len() - listed) as u128);
         let is_listed = |p: &Path| top.paths.iter().any(|c| c.path == *p);
-        assert_eq!(certificate.together, value(&all, |p| !is_listed(p)));
-        assert!(
-            sizes
-                .get(listed)
-                .is_none_or(|&next| next <= certificate.each)
-        );
+        assert_eq!(unlisted.together, value(&all, |p| !is_listed(p)));
+        assert!(sizes.get(listed).is_none_or(|&next| next <= unlisted.each));
     }
 }
 
@@ -332,11 +328,11 @@ fn certificates_are_true(
 ) -> TestCaseResult {
     for k in [1, 5, 20] {
         let top = to_logit.top(k, budget).unwrap();
-        let certificate = top.certificate;
-        prop_assert!(certificate.complete || certificate.expanded == budget);
+        let unlisted = top.unlisted;
+        prop_assert!(unlisted.complete || unlisted.expanded == budget);
         // Where the search was stopped it may not have come by so many.
         prop_assert!(top.paths.len() <= k.min(all.len()));
-        prop_assert!(!certificate.complete || top.paths.len() == k.min(all.len()));
+        prop_assert!(!unlisted.complete || top.paths.len() == k.min(all.len()));
         let listed = |p: &Path| top.paths.iter().any(|c| c.path == *p);
         for c in &top.paths {
             let found = value(all, |p| *p == c.path);
@@ -350,17 +346,13 @@ fn certificates_are_true(
         let smallest = top.paths.last().map_or(0.0, |c| c.value.abs());
         for c in all.iter().filter(|c| !listed(&c.path)) {
             let size = c.value.abs();
-            prop_assert!(size <= certificate.each + bound, "{} adds {size}", c.path);
-            prop_assert!(
-                !certificate.complete || size <= smallest + bound,
-                "{}",
-                c.path
-            );
+            prop_assert!(size <= unlisted.each + bound, "{} adds {size}", c.path);
+            prop_assert!(!unlisted.complete || size <= smallest + bound, "{}", c.path);
         }
         let together = value(all, |p| !listed(p));
-        let apart = (together - certificate.together).abs();
-        prop_assert!(apart <= certificate.rounding + bound, "{apart:e}");
-        prop_assert_eq!(certificate.unlisted, (all.len() - top.paths.len()) as u128);
+        let apart = (together - unlisted.together).abs();
+        prop_assert!(apart <= unlisted.rounding + bound, "{apart:e}");
+        prop_assert_eq!(unlisted.count, (all.len() - top.paths.len()) as u128);
     }
     Ok(())
 }
@@ -483,12 +475,12 @@ fn rounding_stays_within(
         let top = to_logit.top(k, BUDGET).unwrap();
         let listed = |p: &Path| top.paths.iter().any(|c| c.path == *p);
         // The bounds of f64's own roundings are far below one of f32.
-        let each = f64::from(top.certificate.each) + expected.rounding;
+        let each = f64::from(top.unlisted.each) + expected.rounding;
         for c in all.iter().filter(|c| !listed(&c.path)) {
             prop_assert!(c.value.abs() <= each, "{} adds {}, {each}", c.path, c.value);
         }
-        let off = (value(&all, |p| !listed(p)) - f64::from(top.certificate.together)).abs();
-        let bound = f64::from(top.certificate.rounding) + expected.rounding;
+        let off = (value(&all, |p| !listed(p)) - f64::from(top.unlisted.together)).abs();
+        let bound = f64::from(top.unlisted.rounding) + expected.rounding;
         prop_assert!(off <= bound, "{off:e} > {bound:e}");
     }
     Ok(())
@@ -637,15 +629,15 @@ fn paths_of_the_reference_models() {
                 let checked = certificates_are_true(&to_logit, &all, BUDGET, bound);
                 checked.unwrap_or_else(|e| panic!("{name}: {e}"));
                 let top = to_logit.top(10, BUDGET).unwrap();
-                assert!(top.certificate.complete);
+                assert!(top.unlisted.complete);
                 if position == 0 && sequence == 0 {
                     println!(
                         "{name}: {} paths, the first is {}; the others {:.3e} ± {:.1e} together, {:.3e} each",
                         to_logit.count(),
                         top.paths[0].path,
-                        top.certificate.together,
-                        top.certificate.rounding,
-                        top.certificate.each
+                        top.unlisted.together,
+                        top.unlisted.rounding,
+                        top.unlisted.each
                     );
                 }
             }
@@ -696,9 +688,9 @@ fn the_largest_paths_of_a_model_of_gpt_2_small_size() {
             let started = std::time::Instant::now();
             let top = to_logit.top(k, budget).unwrap();
             let taken = started.elapsed();
-            let certificate = top.certificate;
+            let unlisted = top.unlisted;
             println!(
-                "{}: {k} of {} paths in {taken:.2?}; the last listed {:.3e}; {certificate:?}",
+                "{}: {k} of {} paths in {taken:.2?}; the last listed {:.3e}; {unlisted:?}",
                 T::PRECISION,
                 to_logit.count(),
                 top.paths[k - 1].value,

@@ -1,7 +1,7 @@
 //! Causal scrubbing, held to plain enumeration: every draw there is, one run of one sequence each.
 
 use pathsum::intervene::Part;
-use pathsum::intervene::scrub::{Agree, Hypothesis, Method, Node, Scrub};
+use pathsum::intervene::scrub::{Agree, Estimate, Hypothesis, Node, Scrub};
 use pathsum::metric::{Answers, Metric, Standard};
 use pathsum::strategies::models_of;
 use pathsum::{Config, Hook, Model, Par, Run, Scalar, Tensor, Tokens};
@@ -311,7 +311,7 @@ fn the_truth_loses_nothing() {
         (found.scrubbed - found.clean).abs() <= 64.0 * f64::EPSILON,
         "{found:?}"
     );
-    let Method::Exact { runs } = found.method else {
+    let Estimate::Exact { runs } = found.method else {
         panic!("{found:?}")
     };
     // Nine inputs' streams at each position; 81 runs of what is left, one for every input for the rest.
@@ -361,7 +361,7 @@ fn nothing_matters() {
     assert!((found.scrubbed - pairs).abs() <= 64.0 * f64::EPSILON);
     assert_eq!(
         (found.clean, &found.method),
-        (1.0, &Method::Exact { runs: 9 })
+        (1.0, &Estimate::Exact { runs: 9 })
     );
     let json = serde_json::to_string(&found).unwrap();
     assert_eq!(
@@ -384,7 +384,7 @@ fn estimates_hold_the_exact_value() {
         // Seeds of their own: the same references would err alike for all hypotheses.
         let holds = |seed: &u64| {
             let found = scrub.sample(&h, 300, 100 * i as u64 + seed).unwrap();
-            let Method::Sampled {
+            let Estimate::Sampled {
                 interval: [low, high],
                 ..
             } = found.method

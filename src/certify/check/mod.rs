@@ -4,7 +4,7 @@
 //! first layer is the plain definition's (`plain.rs`) and its tables are formed of that (`tables.rs`), sets are made and
 //! counted anew (`sets.rs`), and of every proof in a tree the bound of `../sets/mod.rs` is evaluated once (`walk.rs`).
 //! Where inputs were enumerated they are run once more, several abreast (`run.rs`), or of one head summed up (`sums.rs`).
-//! What it takes as given: which inputs a space has and which answer is right ([`Space`], [`Task`]), how a tree is written
+//! What it takes as given: which inputs a space has and which answer is right ([`InputSpace`], [`Task`]), how a tree is written
 //! ([`Forest::read`]), which models are covered, and how positions come together ([`Certified::from_positions`]).
 
 mod ball;
@@ -28,7 +28,7 @@ use super::sets::Forest;
 use super::{Certified, Count, OneLayer, Ranges, enumerate};
 use crate::error::Result;
 use crate::model::{Mask, Model};
-use crate::task::{Restriction, Space, Task};
+use crate::task::{InputSpace, Restriction, Task};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -115,7 +115,7 @@ fn sum(mut a: Count, b: Count) -> Count {
 fn enumerated(
     plain: &Plain<'_>,
     task: &dyn Task,
-    space: &Space,
+    space: &InputSpace,
     Ranges(ranges): &Ranges,
     margin: f64,
 ) -> Result<Certified, String> {
@@ -187,7 +187,7 @@ fn divided(
     plain: &Plain<'_>,
     certificate: &Certificate,
     task: &dyn Task,
-    space: &Space,
+    space: &InputSpace,
 ) -> Result<Certified, String> {
     let (header, heads, size) = (&certificate.header, plain.c.n_heads, space.size());
     // Corners double with every head.

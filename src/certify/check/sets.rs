@@ -1,6 +1,6 @@
 //! The sets that a space is divided into, and their sizes, counted anew.
 
-use crate::task::{Part, Space, Values};
+use crate::task::{InputPart, InputSpace, Values};
 
 /// A token that is there, or may be.
 #[derive(Clone)]
@@ -81,7 +81,11 @@ impl Set {
 }
 
 /// The sets of one answer, read at `p`, that is the value of a rank, in the order in which trees are written.
-pub(super) fn sets(space: &Space, causal: bool, (p, rank): (usize, usize)) -> Option<Vec<Set>> {
+pub(super) fn sets(
+    space: &InputSpace,
+    causal: bool,
+    (p, rank): (usize, usize),
+) -> Option<Vec<Set>> {
     let (mut tokens, count, repeats) = match space.values() {
         Values::Distinct { pool, len } => (pool.clone(), *len, false),
         Values::Product(sets) if sets.iter().all(|set| *set == sets[0]) => {
@@ -92,23 +96,23 @@ pub(super) fn sets(space: &Space, causal: bool, (p, rank): (usize, usize)) -> Op
     tokens.sort_unstable();
     // What the query sees: every value once, and where it is itself one in order, it and the smaller ones once more.
     let parts = space.parts().iter().flat_map(|&part| match part {
-        Part::All => (0..count).map(Part::Value).collect(),
+        InputPart::All => (0..count).map(InputPart::Value).collect(),
         part => vec![part],
     });
     let seen = if causal { p + 1 } else { usize::MAX };
-    let parts: Vec<Part> = parts.take(seen).collect();
+    let parts: Vec<InputPart> = parts.take(seen).collect();
     let query = *parts.get(p)?;
-    let in_order = matches!(query, Part::Sorted(r) if r + 1 == rank && !repeats);
+    let in_order = matches!(query, InputPart::Sorted(r) if r + 1 == rank && !repeats);
     match query {
-        Part::Fixed(_) => {}
-        Part::Value(_) if repeats => {}
+        InputPart::Fixed(_) => {}
+        InputPart::Value(_) if repeats => {}
         _ if in_order => {}
         _ => return None,
     }
     let place = |part| parts.iter().position(|&own| own == part);
-    let values = (0..count).map(|i| place(Part::Value(i)));
+    let values = (0..count).map(|i| place(InputPart::Value(i)));
     let values: Vec<usize> = values.collect::<Option<_>>()?;
-    let ranks = (0..if in_order { rank } else { 0 }).map(|r| place(Part::Sorted(r)));
+    let ranks = (0..if in_order { rank } else { 0 }).map(|r| place(InputPart::Sorted(r)));
     let ranks: Vec<usize> = ranks.collect::<Option<_>>()?;
     let there = |t: i64, list: &[usize]| Token {
         token: t as usize,
@@ -119,7 +123,7 @@ pub(super) fn sets(space: &Space, causal: bool, (p, rank): (usize, usize)) -> Op
         .iter()
         .enumerate()
         .filter_map(|(j, &part)| match part {
-            Part::Fixed(t) => Some(there(t, &[j])),
+            InputPart::Fixed(t) => Some(there(t, &[j])),
             _ => None,
         });
     let fixed: Vec<Token> = fixed.collect();
@@ -143,7 +147,7 @@ pub(super) fn sets(space: &Space, causal: bool, (p, rank): (usize, usize)) -> Op
     };
     let orders = (1..=count as u128).try_fold(1, u128::checked_mul);
     let queries: Vec<(i64, Option<usize>)> = match query {
-        Part::Fixed(q) => vec![(q, None)],
+        InputPart::Fixed(q) => vec![(q, None)],
         _ => tokens
             .iter()
             .enumerate()

@@ -12,7 +12,7 @@ use super::ball::{Ball, each};
 use super::tables::Tables;
 use crate::certify::Count;
 use crate::model::Config;
-use crate::task::{Part, Space, Task, Values};
+use crate::task::{InputPart, InputSpace, Task, Values};
 use crate::tensor::vectorize;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -24,12 +24,16 @@ const TOGETHER: usize = 8;
 type Sums = Vec<[f64; TOGETHER]>;
 
 /// The sets that the inputs are a product of, where they are and the model is of this kind.
-pub(super) fn sets<'a>(c: &Config, task: &dyn Task, space: &'a Space) -> Option<&'a [Vec<i64>]> {
+pub(super) fn sets<'a>(
+    c: &Config,
+    task: &dyn Task,
+    space: &'a InputSpace,
+) -> Option<&'a [Vec<i64>]> {
     let Values::Product(sets) = space.values() else {
         return None;
     };
     let bare = c.n_layers == 1 && c.n_heads == 1 && c.mlp.is_none() && c.norm.is_none();
-    let whole = space.parts() == [Part::All] && space.pad().is_none() && c.pad_token.is_none();
+    let whole = space.parts() == [InputPart::All] && space.pad().is_none() && c.pad_token.is_none();
     let last = sets.len() > 1 && task.read_at() == [sets.len() - 1];
     (bare && whole && last).then_some(sets)
 }
@@ -73,7 +77,7 @@ impl Key {
 pub(super) fn summed(
     t: &Tables<'_>,
     task: &dyn Task,
-    space: &Space,
+    space: &InputSpace,
     sets: &[Vec<i64>],
     ranges: &[Range<u64>],
     margin: f64,

@@ -4,7 +4,7 @@ use super::ball::{Ball, Row, total};
 use super::sets::{Pool, Set, Token};
 use super::tables::Tables;
 use crate::certify::Count;
-use crate::certify::sets::{Node, Proof, Verdict};
+use crate::certify::sets::{Beaten, Decision, InputSet};
 
 impl Pool {
     /// Where a token may stand once more: at the ranks that leave room for what is chosen below and above it.
@@ -55,7 +55,7 @@ pub(super) struct Walk<'a> {
 
 impl Walk<'_> {
     /// The inputs proved right and wrong in a set.
-    pub fn tree(&self, mut set: Set, node: &Node) -> Result<Count, String> {
+    pub fn tree(&self, mut set: Set, node: &InputSet) -> Result<Count, String> {
         let e = self.tables.weights(set.query);
         let mut beaten = vec![false; self.tables.ov.len()];
         beaten[set.right] = true;
@@ -64,7 +64,7 @@ impl Walk<'_> {
 
     fn node(
         &self,
-        node: &Node,
+        node: &InputSet,
         set: &mut Set,
         e: &[Row],
         mut beaten: Vec<bool>,
@@ -85,13 +85,13 @@ impl Walk<'_> {
             }
             beaten[proof.rival] = true;
         }
-        match &node.verdict {
-            Verdict::Open => count(0, 0),
-            Verdict::Right if beaten.iter().all(|&beaten| beaten) => count(size, 0),
-            Verdict::Right => refuse("a class is not beaten"),
-            Verdict::Wrong(proof) if self.holds(proof, true, set, e, &inverse) => count(0, size),
-            Verdict::Wrong(proof) => refuse(&format!("class {} is not shown to win", proof.rival)),
-            Verdict::Branch((g, i), children) => {
+        match &node.decision {
+            Decision::Open => count(0, 0),
+            Decision::Right if beaten.iter().all(|&beaten| beaten) => count(size, 0),
+            Decision::Right => refuse("a class is not beaten"),
+            Decision::Wrong(proof) if self.holds(proof, true, set, e, &inverse) => count(0, size),
+            Decision::Wrong(proof) => refuse(&format!("class {} is not shown to win", proof.rival)),
+            Decision::Branch((g, i), children) => {
                 let token = |set: &Set| Some(set.pools.get(*g)?.tokens.get(*i)?.times);
                 if token(set) != Some(None) {
                     return refuse("there is nothing to divide by");
@@ -137,7 +137,14 @@ impl Walk<'_> {
     }
 
     /// Whether a proof's bound is above zero: of the right class over the rival, or where that wins the other way round.
-    fn holds(&self, proof: &Proof, wins: bool, set: &Set, e: &[Row], inverse: &[[f64; 2]]) -> bool {
+    fn holds(
+        &self,
+        proof: &Beaten,
+        wins: bool,
+        set: &Set,
+        e: &[Row],
+        inverse: &[[f64; 2]],
+    ) -> bool {
         let (t, heads, keys) = (&self.tables, e.len(), e[0].len());
         if proof.rival >= t.ov.len() || proof.rival == set.right {
             return false;

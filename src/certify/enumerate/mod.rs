@@ -17,7 +17,7 @@ pub(super) use folded::covers;
 pub(super) use forward::Workspace;
 pub use ranges::Ranges;
 
-use super::{Answered, Certified, Count, Space};
+use super::{Answered, Certified, Count, InputSpace};
 use crate::error::Result;
 use crate::model::Model;
 use crate::task::Task;
@@ -103,7 +103,7 @@ const LISTED: usize = 20;
 
 impl Walked {
     /// No input yet of a space, of which answers are read at some positions.
-    fn none(space: &Space, at: &[usize], classes: usize) -> Walked {
+    fn none(space: &InputSpace, at: &[usize], classes: usize) -> Walked {
         let positions = at.iter().map(|&p| (p, Count::default()));
         let by_right = at.iter().map(|&p| (p, vec![Answered::default(); classes]));
         Walked {
@@ -255,7 +255,7 @@ impl<'a> Course<'a> {
 pub fn walk(
     model: &Model<f64>,
     task: &dyn Task,
-    space: &Space,
+    space: &InputSpace,
     by: f64,
     ranges: &Ranges,
     go_on: &mut (dyn FnMut(&Walked) -> Result<bool> + Send),
@@ -304,7 +304,7 @@ pub fn answers(model: &Model<f64>, task: &dyn Task, sequence: &[i64]) -> Result<
 fn one_by_one(
     model: &Model<f64>,
     task: &dyn Task,
-    space: &Space,
+    space: &InputSpace,
     by: f64,
     ranges: &Ranges,
     none: &(dyn Fn() -> Walked + Sync),

@@ -11,12 +11,12 @@
 //! *Bounds*: a row is the middle of an interval, and off by its radius; a sum of `n` rows rounds by no more than
 //! `γ_n` of the rows' largest entries, so that each row brings its share of the bound along.
 
-use super::super::{Interval, OneLayer, Space};
+use super::super::{InputSpace, Interval, OneLayer};
 use super::{Course, Deep, Margin, Ranges, Walked};
 use crate::error::Result;
 use crate::linalg::rounding::gamma;
 use crate::model::Model;
-use crate::task::{Part, Task, Values};
+use crate::task::{InputPart, Task, Values};
 use crate::tensor::Lanes;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
@@ -106,7 +106,7 @@ impl<'a> OneHead<'a> {
     pub fn of(
         model: &'a Model<f64>,
         task: &'a dyn Task,
-        space: &Space,
+        space: &InputSpace,
     ) -> Result<Option<OneHead<'a>>> {
         let Values::Product(values) = space.values() else {
             return Ok(None);
@@ -114,15 +114,20 @@ impl<'a> OneHead<'a> {
         let mut sets = Vec::new();
         for part in space.parts() {
             match *part {
-                Part::Fixed(token) => sets.push(vec![token]),
-                Part::All => sets.extend(values.iter().cloned()),
-                Part::Value(_) | Part::Sorted(_) => return Ok(None),
+                InputPart::Fixed(token) => sets.push(vec![token]),
+                InputPart::All => sets.extend(values.iter().cloned()),
+                InputPart::Value(_) | InputPart::Sorted(_) => return Ok(None),
             }
         }
         let at = task.read_at();
         let fits = space.pad().is_none() && sets.len() >= 2 && at == [sets.len() - 1];
         // Each value once, and no other: else a prefix would not be what its inputs share.
-        let once = space.parts().iter().filter(|p| **p == Part::All).count() == 1;
+        let once = space
+            .parts()
+            .iter()
+            .filter(|p| **p == InputPart::All)
+            .count()
+            == 1;
         let c = model.config();
         if !fits || !once || OneLayer::covers(c).is_err() || c.n_heads != 1 || c.d_vocab_out < 2 {
             return Ok(None);

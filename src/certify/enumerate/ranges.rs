@@ -1,11 +1,11 @@
 //! Which inputs of a space, by their numbers.
 
 use crate::error::{Error, Result};
-use crate::task::Space;
+use crate::task::InputSpace;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
-/// Inputs by their numbers in a space ([`Space::sequence`]): ranges in order, none of them empty, that do not touch. What is
+/// Inputs by their numbers in a space ([`InputSpace::sequence`]): ranges in order, none of them empty, that do not touch. What is
 /// read from a file may be others, until the checker has looked.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Ranges(pub Vec<Range<u64>>);
@@ -15,7 +15,7 @@ impl Ranges {
     ///
     /// # Errors
     /// When the space has more inputs than 2^63.
-    pub fn part(space: &Space, (i, n): (usize, usize)) -> Result<Ranges> {
+    pub fn part(space: &InputSpace, (i, n): (usize, usize)) -> Result<Ranges> {
         let size = space.size();
         if i64::try_from(size).is_err() {
             return Err(Error::TooMany {

@@ -27,7 +27,7 @@ pub struct Point {
 /// A point is kept whenever a hundredth of the time so far has gone by since the last one, so that there are a few hundred
 /// of them however long it takes; and at the end of each cutoff.
 #[derive(Debug)]
-pub struct Curve {
+pub struct ProofCurve {
     started: Instant,
     size: u128,
     so_far: Mutex<SoFar>,
@@ -39,14 +39,14 @@ struct SoFar {
     points: Vec<Point>,
 }
 
-impl Curve {
+impl ProofCurve {
     /// Begins with what a forest proves.
-    pub fn new(search: &Search<'_>, forest: &Forest) -> Curve {
+    pub fn new(search: &Search<'_>, forest: &Forest) -> ProofCurve {
         let so_far = SoFar {
             positions: search.counts(forest),
             points: Vec::new(),
         };
-        Curve {
+        ProofCurve {
             started: Instant::now(),
             size: search.size,
             so_far: Mutex::new(so_far),
@@ -86,7 +86,7 @@ impl Curve {
 }
 
 impl SoFar {
-    fn point(&self, curve: &Curve, cutoff: f64) -> Point {
+    fn point(&self, curve: &ProofCurve, cutoff: f64) -> Point {
         let certified = Certified::from_positions(curve.size, self.positions.clone());
         let Count { right, wrong } = certified.all;
         Point {

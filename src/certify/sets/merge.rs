@@ -2,7 +2,7 @@
 
 use super::problem::{Root, State};
 use super::search::{Search, counted, each_part};
-use super::tree::{Forest, Node, Verdict};
+use super::tree::{Decision, Forest, InputSet};
 use crate::error::{Error, Result};
 
 impl Search<'_> {
@@ -44,9 +44,9 @@ impl Search<'_> {
 }
 
 /// The better of two proofs of a set.
-fn better(root: &Root, state: &mut State, a: Node, b: Node) -> Node {
-    match (a.verdict, b.verdict) {
-        (Verdict::Branch(token, own), Verdict::Branch(other, theirs)) if token == other => {
+fn better(root: &Root, state: &mut State, a: InputSet, b: InputSet) -> InputSet {
+    match (a.decision, b.decision) {
+        (Decision::Branch(token, own), Decision::Branch(other, theirs)) if token == other => {
             // What either part goes on from was shown of the whole set, there.
             let mut proofs = a.proofs;
             for proof in b.proofs {
@@ -59,15 +59,15 @@ fn better(root: &Root, state: &mut State, a: Node, b: Node) -> Node {
             each_part(root, state, token, pairs, &mut |state, (a, b)| {
                 parts.push(better(root, state, a, b));
             });
-            Node {
+            InputSet {
                 proofs,
-                verdict: Verdict::Branch(token, parts),
+                decision: Decision::Branch(token, parts),
             }
         }
         (own, theirs) => {
-            let node = |proofs, verdict| Node { proofs, verdict };
+            let node = |proofs, decision| InputSet { proofs, decision };
             let (a, b) = (node(a.proofs, own), node(b.proofs, theirs));
-            let mut decided = |node: &Node| {
+            let mut decided = |node: &InputSet| {
                 let count = counted(root, node, state);
                 count.right + count.wrong
             };

@@ -45,8 +45,8 @@ mod regions;
 mod search;
 mod tree;
 
-pub use curve::{Curve, Point};
+pub use curve::{Point, ProofCurve};
 pub use problem::{Group, Problem, Root, State};
 pub use regions::{Found, Region, Thickness};
 pub use search::{Done, Search, Stop};
-pub use tree::{Forest, Node, Proof, Verdict};
+pub use tree::{Beaten, Decision, Forest, InputSet};

@@ -1,7 +1,7 @@
 //! Which sets there are: a space divided by what the query is and which class is right.
 
 use crate::error::{Error, Result};
-use crate::task::{Part, Space, Task, Values, choose};
+use crate::task::{InputPart, InputSpace, Task, Values, choose};
 
 /// Tokens of which some are chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -150,27 +150,27 @@ pub(super) struct Layout {
     /// By rank, its position, where it has one.
     sorted: Vec<Option<usize>>,
     /// By position, what is there.
-    parts: Vec<Part>,
+    parts: Vec<InputPart>,
 }
 
 impl Layout {
-    pub(super) fn of(space: &Space, values: usize) -> Result<Layout> {
+    pub(super) fn of(space: &InputSpace, values: usize) -> Result<Layout> {
         let all = space.parts().iter().flat_map(|&part| match part {
-            Part::All => (0..values).map(Part::Value).collect(),
+            InputPart::All => (0..values).map(InputPart::Value).collect(),
             part => vec![part],
         });
-        let parts: Vec<Part> = all.collect();
+        let parts: Vec<InputPart> = all.collect();
         let (mut list, mut sorted) = (vec![None; values], vec![None; values]);
         let mut fixed = Vec::new();
         for (position, &part) in parts.iter().enumerate() {
             let twice = match part {
-                Part::Value(i) => list[i].replace(position).is_some(),
-                Part::Sorted(rank) => sorted[rank].replace(position).is_some(),
-                Part::Fixed(token) => {
+                InputPart::Value(i) => list[i].replace(position).is_some(),
+                InputPart::Sorted(rank) => sorted[rank].replace(position).is_some(),
+                InputPart::Fixed(token) => {
                     fixed.push((token as usize, position));
                     false
                 }
-                Part::All => unreachable!("written out above"),
+                InputPart::All => unreachable!("written out above"),
             };
             if twice {
                 return Err(Error::NotCovered("a value stands at several places"));
@@ -193,7 +193,7 @@ impl Problem {
     /// When the space or the task are not of a kind that is divided so: distinct values, answers of which each is the
     /// value of a rank, read at a fixed token or at the value of the rank before; or values of one set, of which the
     /// largest is asked for.
-    pub fn all(task: &dyn Task, space: &Space, causal: bool) -> Result<Vec<Problem>> {
+    pub fn all(task: &dyn Task, space: &InputSpace, causal: bool) -> Result<Vec<Problem>> {
         let ranks = task.ranks().ok_or(Error::NotCovered(
             "cells and sets are of tasks whose answers are the values of given ranks",
         ))?;
@@ -216,7 +216,7 @@ impl Problem {
         places.into_iter().zip(ranks).map(problem).collect()
     }
 
-    fn roots(space: &Space, causal: bool, answer: (usize, usize)) -> Result<Vec<Root>> {
+    fn roots(space: &InputSpace, causal: bool, answer: (usize, usize)) -> Result<Vec<Root>> {
         match space.values() {
             Values::Distinct { pool, len } => {
                 let layout = Layout::of(space, *len)?;
@@ -285,7 +285,7 @@ fn distinct(
     };
     let mut roots = Vec::new();
     match layout.parts[position] {
-        Part::Fixed(query) if seen.is_empty() => {
+        InputPart::Fixed(query) if seen.is_empty() => {
             for (i, &u) in tokens.iter().enumerate() {
                 let mut fixed = stand.clone();
                 fixed.push((u, layout.list.clone()));
@@ -301,7 +301,9 @@ fn distinct(
                 });
             }
         }
-        Part::Sorted(before) if before + 1 == rank && seen == (0..rank).collect::<Vec<_>>() => {
+        InputPart::Sorted(before)
+            if before + 1 == rank && seen == (0..rank).collect::<Vec<_>>() =>
+        {
             for (i, &q) in tokens.iter().enumerate() {
                 for (j, &u) in tokens.iter().enumerate().skip(i + 1) {
                     let mut fixed = stand.clone();

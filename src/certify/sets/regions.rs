@@ -3,8 +3,8 @@
 use super::bound::{Keys, Worst};
 use super::problem::{Layout, Root, State};
 use super::search::{Search, each_part, of_root};
-use super::tree::{Forest, Node, Verdict};
-use crate::certify::{Answered, Space};
+use super::tree::{Decision, Forest, InputSet};
+use crate::certify::{Answered, InputSpace};
 use crate::error::Result;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -50,7 +50,7 @@ struct Leaf<'a> {
     root: &'a Root,
     position: usize,
     state: &'a State,
-    node: &'a Node,
+    node: &'a InputSet,
     /// The least of the margins of the proofs on the way to it, where they were asked for.
     margin: Option<f64>,
 }
@@ -96,14 +96,14 @@ impl Thickness {
 
 impl Leaf<'_> {
     fn found(&self) -> Found {
-        match self.node.verdict {
-            Verdict::Right => Found::Right,
-            Verdict::Wrong(_) => Found::Wrong,
-            Verdict::Open | Verdict::Branch(..) => Found::Open,
+        match self.node.decision {
+            Decision::Right => Found::Right,
+            Decision::Wrong(_) => Found::Wrong,
+            Decision::Open | Decision::Branch(..) => Found::Open,
         }
     }
 
-    fn region(&self, space: &Space) -> Region {
+    fn region(&self, space: &InputSpace) -> Region {
         let (root, state) = (self.root, self.state);
         let (mut with, mut without) = (Vec::new(), Vec::new());
         for (group, counts) in root.groups.iter().zip(&state.counts) {
@@ -130,7 +130,7 @@ impl Leaf<'_> {
 }
 
 /// An input of a set: of what is not decided the first tokens, and those that may stand anywhere in ascending order.
-fn example(root: &Root, state: &State, space: &Space) -> Vec<i64> {
+fn example(root: &Root, state: &State, space: &InputSpace) -> Vec<i64> {
     let list = Layout::of(space, *space.values().lengths().end())
         .expect("a space with roots")
         .list;
@@ -182,31 +182,31 @@ impl Leaves<'_> {
     /// Goes on below a node; `margin` is the least of the proofs above it.
     fn walk(
         &self,
-        node: &Node,
+        node: &InputSet,
         state: &mut State,
         margin: Option<f64>,
         then: &mut dyn FnMut(&Leaf<'_>),
     ) {
         let margin = margin.map(|above| self.margin(node, state, above));
-        match &node.verdict {
-            Verdict::Branch(token, parts) => {
+        match &node.decision {
+            Decision::Branch(token, parts) => {
                 each_part(self.root, state, *token, parts, &mut |state, part| {
                     self.walk(part, state, margin, then);
                 });
             }
-            verdict => then(&Leaf {
+            decision => then(&Leaf {
                 root: self.root,
                 position: self.position,
                 state,
                 node,
-                margin: margin.filter(|_| *verdict == Verdict::Right),
+                margin: margin.filter(|_| *decision == Decision::Right),
             }),
         }
     }
 
     /// By how much the right logit is above those of the rivals that a node's proofs are of, or what was known above where
     /// that is less.
-    fn margin(&self, node: &Node, state: &State, above: f64) -> f64 {
+    fn margin(&self, node: &InputSet, state: &State, above: f64) -> f64 {
         let Some(keys) = self.keys.as_ref().filter(|_| !node.proofs.is_empty()) else {
             return above;
         };
@@ -246,14 +246,20 @@ impl Search<'_> {
     }
 
     /// The sets of a kind that have the most inputs, of all answers, the widest first.
-    pub fn widest(&self, forest: &Forest, space: &Space, found: Found, most: usize) -> Vec<Region> {
+    pub fn widest(
+        &self,
+        forest: &Forest,
+        space: &InputSpace,
+        found: Found,
+        most: usize,
+    ) -> Vec<Region> {
         let mut kept = Kept {
             most,
             all: Vec::new(),
         };
         for (problem, nodes) in self.problems.iter().zip(&forest.answers) {
             for (root, node) in problem.roots.iter().zip(nodes) {
-                let (open, mut state) = (Node::open(), State::new(root));
+                let (open, mut state) = (InputSet::open(), State::new(root));
                 let leaves = Leaves {
                     search: self,
                     position: problem.position,
@@ -279,7 +285,7 @@ impl Search<'_> {
     ///
     /// # Errors
     /// When the model has too many heads.
-    pub fn thickness(&self, forest: &Forest, space: &Space, most: usize) -> Result<Thickness> {
+    pub fn thickness(&self, forest: &Forest, space: &InputSpace, most: usize) -> Result<Thickness> {
         type Margins = Vec<(f64, u128)>;
         let none = || Kept {
             most,
@@ -288,7 +294,7 @@ impl Search<'_> {
         let mut thinnest = none();
         let mut answers: Vec<Margins> = Vec::new();
         for (problem, nodes) in self.problems.iter().zip(&forest.answers) {
-            let one = |(root, node): (&Root, &Option<Node>)| -> Result<(Kept<f64>, Margins)> {
+            let one = |(root, node): (&Root, &Option<InputSet>)| -> Result<(Kept<f64>, Margins)> {
                 let (mut kept, mut margins) = (none(), Vec::new());
                 let Some(node) = node else {
                     return Ok((kept, margins));

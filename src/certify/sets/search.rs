@@ -2,7 +2,7 @@
 
 use super::bound::{Frame, Keys, Worst};
 use super::problem::{Problem, Root, State};
-use super::tree::{Forest, Node, Proof, Verdict};
+use super::tree::{Beaten, Decision, Forest, InputSet};
 use crate::certify::{Count, Interval, OneLayer};
 use crate::error::{Error, Result};
 use crate::linalg::Par;
@@ -47,7 +47,7 @@ pub struct Done {
 }
 
 /// The roots of one query, each with its answer's number and what is found of it.
-type Trees<'a> = Vec<(usize, &'a Root, &'a mut Option<Node>)>;
+type Trees<'a> = Vec<(usize, &'a Root, &'a mut Option<InputSet>)>;
 
 /// The rival that is furthest from being shown to be beaten on a node.
 struct Hardest {
@@ -84,7 +84,7 @@ impl Search<'_> {
         let forest = Forest::read(body, step, &roots, self.tables.heads)?;
         for (problem, nodes) in self.problems.iter().zip(&forest.answers) {
             let mut begun = problem.roots.iter().zip(nodes);
-            let fits = |(root, node): (&Root, &Option<Node>)| {
+            let fits = |(root, node): (&Root, &Option<InputSet>)| {
                 let node = node.as_ref();
                 node.is_none_or(|node| fits(root, node, &mut State::new(root)))
             };
@@ -153,7 +153,7 @@ impl Search<'_> {
     fn root(
         &self,
         root: &Root,
-        node: &mut Option<Node>,
+        node: &mut Option<InputSet>,
         e: &[Interval],
         stop: Stop,
         step: f64,
@@ -191,15 +191,15 @@ impl Search<'_> {
             worst: Worst::default(),
             last: vec![Vec::new(); self.tables.classes],
         };
-        walk.node(node.get_or_insert_with(Node::open), rivals, fresh);
+        walk.node(node.get_or_insert_with(InputSet::open), rivals, fresh);
         Ok(())
     }
 
-    fn anything_open(&self, root: &Root, node: &Node, state: &mut State, cutoff: f64) -> bool {
-        match &node.verdict {
-            Verdict::Right | Verdict::Wrong(_) => false,
-            Verdict::Open => state.size(root) as f64 >= cutoff * self.size as f64,
-            Verdict::Branch(token, children) => {
+    fn anything_open(&self, root: &Root, node: &InputSet, state: &mut State, cutoff: f64) -> bool {
+        match &node.decision {
+            Decision::Right | Decision::Wrong(_) => false,
+            Decision::Open => state.size(root) as f64 >= cutoff * self.size as f64,
+            Decision::Branch(token, children) => {
                 let mut any = false;
                 each_part(root, state, *token, children, &mut |state, child| {
                     any = any || self.anything_open(root, child, state, cutoff);
@@ -212,7 +212,7 @@ impl Search<'_> {
     /// What the forest proves of each answer.
     pub fn counts(&self, forest: &Forest) -> Vec<(usize, Count)> {
         let answers = self.problems.iter().zip(&forest.answers);
-        let count = |(problem, nodes): (&Problem, &Vec<Option<Node>>)| {
+        let count = |(problem, nodes): (&Problem, &Vec<Option<InputSet>>)| {
             let mut count = Count::default();
             for (root, node) in problem.roots.iter().zip(nodes) {
                 count += of_root(root, node);
@@ -245,8 +245,8 @@ pub(super) fn each_part<N>(
 }
 
 /// Whether every branch decides something that is undecided, and has a node for each of its parts.
-fn fits(root: &Root, node: &Node, state: &mut State) -> bool {
-    let Verdict::Branch(token, children) = &node.verdict else {
+fn fits(root: &Root, node: &InputSet, state: &mut State) -> bool {
+    let Decision::Branch(token, children) = &node.decision else {
         return true;
     };
     let own = state.counts.get(token.0).and_then(|own| own.get(token.1));
@@ -269,24 +269,24 @@ fn fits(root: &Root, node: &Node, state: &mut State) -> bool {
 }
 
 /// What is proved of a root.
-pub(super) fn of_root(root: &Root, node: &Option<Node>) -> Count {
+pub(super) fn of_root(root: &Root, node: &Option<InputSet>) -> Count {
     let counted = |node| counted(root, node, &mut State::new(root));
     node.as_ref().map(counted).unwrap_or_default()
 }
 
-pub(super) fn counted(root: &Root, node: &Node, state: &mut State) -> Count {
+pub(super) fn counted(root: &Root, node: &InputSet, state: &mut State) -> Count {
     let size = state.size(root);
-    match &node.verdict {
-        Verdict::Right => Count {
+    match &node.decision {
+        Decision::Right => Count {
             right: size,
             wrong: 0,
         },
-        Verdict::Wrong(_) => Count {
+        Decision::Wrong(_) => Count {
             right: 0,
             wrong: size,
         },
-        Verdict::Open => Count::default(),
-        Verdict::Branch(token, children) => {
+        Decision::Open => Count::default(),
+        Decision::Branch(token, children) => {
             let mut count = Count::default();
             each_part(root, state, *token, children, &mut |state, child| {
                 count += counted(root, child, state);
@@ -311,16 +311,16 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn node(&mut self, node: &mut Node, mut rivals: Vec<usize>, fresh: bool) {
-        let proved = |proofs: &[Proof], w: usize| proofs.iter().any(|p| p.rival == w);
+    fn node(&mut self, node: &mut InputSet, mut rivals: Vec<usize>, fresh: bool) {
+        let proved = |proofs: &[Beaten], w: usize| proofs.iter().any(|p| p.rival == w);
         rivals.retain(|&w| !proved(&node.proofs, w));
-        match &mut node.verdict {
-            Verdict::Right | Verdict::Wrong(_) => {}
-            Verdict::Branch(token, children) => {
+        match &mut node.decision {
+            Decision::Right | Decision::Wrong(_) => {}
+            Decision::Branch(token, children) => {
                 let token = *token;
                 self.parts(token, children, &rivals, false);
             }
-            Verdict::Open => {
+            Decision::Open => {
                 let size = self.state.size(self.root) as f64;
                 if !fresh && size < self.least {
                     return;
@@ -335,12 +335,12 @@ impl Walk<'_> {
                 for times in 0..=self.state.most(self.root, token.0) {
                     self.state.decide(token, times);
                     if self.state.size(self.root) > 0 {
-                        children.push(Node::open());
+                        children.push(InputSet::open());
                     }
                     self.state.undo(token);
                 }
                 self.parts(token, &mut children, &rivals, true);
-                node.verdict = Verdict::Branch(token, children);
+                node.decision = Decision::Branch(token, children);
             }
         }
     }
@@ -348,7 +348,7 @@ impl Walk<'_> {
     fn parts(
         &mut self,
         token: (usize, usize),
-        children: &mut [Node],
+        children: &mut [InputSet],
         rivals: &[usize],
         fresh: bool,
     ) {
@@ -364,7 +364,7 @@ impl Walk<'_> {
     }
 
     /// Proves of a node what can be; of what is left, the token to divide by, if there is one.
-    fn decide(&mut self, node: &mut Node, rivals: &mut Vec<usize>) -> Option<(usize, usize)> {
+    fn decide(&mut self, node: &mut InputSet, rivals: &mut Vec<usize>) -> Option<(usize, usize)> {
         let frame = self.keys.frame(self.root, &self.state);
         let mut hardest: Option<Hardest> = None;
         rivals.retain(|&w| match self.beaten(&frame, (w, false)) {
@@ -388,7 +388,7 @@ impl Walk<'_> {
             }
         });
         let Some(hardest) = hardest else {
-            node.verdict = Verdict::Right;
+            node.decision = Decision::Right;
             return None;
         };
         let wins = match hardest.may_win {
@@ -396,7 +396,7 @@ impl Walk<'_> {
             false => None,
         };
         if let Some(proof) = wins {
-            node.verdict = Verdict::Wrong(proof);
+            node.decision = Decision::Wrong(proof);
             // What else is known of inputs that are answered wrongly does not matter.
             node.proofs.clear();
             return None;
@@ -405,7 +405,7 @@ impl Walk<'_> {
     }
 
     /// Whether the right class beats a rival (or is beaten) on all of the node, by which `λ`.
-    fn beaten(&mut self, frame: &Frame, pair: (usize, bool)) -> Option<Proof> {
+    fn beaten(&mut self, frame: &Frame, pair: (usize, bool)) -> Option<Beaten> {
         let at = (self.root, &self.state, frame);
         let (rival, swapped) = pair;
         let mut steps = match swapped {
@@ -419,7 +419,7 @@ impl Walk<'_> {
             };
             if self.keys.evaluate(at, pair, &lambda, &mut self.worst) {
                 let lambda = steps;
-                return Some(Proof { rival, lambda });
+                return Some(Beaten { rival, lambda });
             }
             // No bound is above what the worst choice has.
             if self.worst.value.is_nan() || self.worst.value <= 0.0 {

@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 
 /// A rival that is beaten on a whole node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Proof {
+pub struct Beaten {
     /// Its class.
     pub rival: usize,
     /// By head `λ`, in the certificate's steps; empty for the mean of `g`, weighted by `e`.
@@ -13,32 +13,32 @@ pub struct Proof {
 
 /// What becomes of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Decision {
     /// Nothing is left to prove: all rivals are beaten here or above.
     Right,
     /// A rival beats the right class on all of it.
-    Wrong(Proof),
+    Wrong(Beaten),
     /// Not decided.
     Open,
     /// Divided by how often a token, of a group and a place in it, is chosen: never, once, and so on; parts without inputs
     /// left out.
-    Branch((usize, usize), Vec<Node>),
+    Branch((usize, usize), Vec<InputSet>),
 }
 
 /// A set of inputs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Node {
+pub struct InputSet {
     /// What is proved of all of it.
-    pub proofs: Vec<Proof>,
+    pub proofs: Vec<Beaten>,
     /// What becomes of the rest.
-    pub verdict: Verdict,
+    pub decision: Decision,
 }
 
 /// The nodes of every answer's roots.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct Forest {
     /// By answer, and by root in the order of `Problem::roots`; `None` where it was not begun.
-    pub answers: Vec<Vec<Option<Node>>>,
+    pub answers: Vec<Vec<Option<InputSet>>>,
     /// What `λ`s are counted in: a power of two.
     pub step: f64,
 }
@@ -97,7 +97,7 @@ fn put(n: usize, to: &mut Vec<u8>) {
     to.push(n as u8);
 }
 
-impl Proof {
+impl Beaten {
     /// Its `λ` by head, where it is not the mean.
     pub(super) fn lambda(&self, step: f64) -> Vec<f64> {
         self.lambda.iter().map(|&s| f64::from(s) * step).collect()
@@ -116,7 +116,7 @@ impl Proof {
         }
     }
 
-    fn read(from: &mut Reader<'_>, heads: usize, before: &mut Before) -> Result<Proof> {
+    fn read(from: &mut Reader<'_>, heads: usize, before: &mut Before) -> Result<Beaten> {
         let n = from.number()?;
         let rival = n / 3;
         let lambda = match n % 3 {
@@ -129,25 +129,25 @@ impl Proof {
                 lambda
             }
         };
-        Ok(Proof { rival, lambda })
+        Ok(Beaten { rival, lambda })
     }
 }
 
-impl Node {
+impl InputSet {
     /// A node of which nothing is known.
-    pub fn open() -> Node {
-        Node {
+    pub fn open() -> InputSet {
+        InputSet {
             proofs: Vec::new(),
-            verdict: Verdict::Open,
+            decision: Decision::Open,
         }
     }
 
     /// Whether anything is decided of the inputs below.
     fn decides(&self) -> bool {
-        match &self.verdict {
-            Verdict::Right | Verdict::Wrong(_) => true,
-            Verdict::Open => false,
-            Verdict::Branch(_, children) => children.iter().any(Node::decides),
+        match &self.decision {
+            Decision::Right | Decision::Wrong(_) => true,
+            Decision::Open => false,
+            Decision::Branch(_, children) => children.iter().any(InputSet::decides),
         }
     }
 
@@ -155,18 +155,18 @@ impl Node {
         if !self.decides() {
             return put(OPEN, to);
         }
-        let kind = match &self.verdict {
-            Verdict::Right => RIGHT,
-            Verdict::Wrong(_) => WRONG,
-            Verdict::Open => OPEN,
-            Verdict::Branch(..) => BRANCH,
+        let kind = match &self.decision {
+            Decision::Right => RIGHT,
+            Decision::Wrong(_) => WRONG,
+            Decision::Open => OPEN,
+            Decision::Branch(..) => BRANCH,
         };
         put(kind + 4 * self.proofs.len(), to);
         self.proofs.iter().for_each(|proof| proof.write(to, before));
-        match &self.verdict {
-            Verdict::Right | Verdict::Open => {}
-            Verdict::Wrong(proof) => proof.write(to, before),
-            Verdict::Branch((group, place), children) => {
+        match &self.decision {
+            Decision::Right | Decision::Open => {}
+            Decision::Wrong(proof) => proof.write(to, before),
+            Decision::Branch((group, place), children) => {
                 put(*group, to);
                 put(*place, to);
                 put(children.len(), to);
@@ -180,25 +180,25 @@ impl Node {
         heads: usize,
         depth: usize,
         before: &mut Before,
-    ) -> Result<Node> {
+    ) -> Result<InputSet> {
         // A branch decides a token: there are not more below one another than a vocabulary has.
         const DEEPEST: usize = 1 << 10;
         let first = from.number()?;
-        let proofs = (0..first / 4).map(|_| Proof::read(from, heads, before));
+        let proofs = (0..first / 4).map(|_| Beaten::read(from, heads, before));
         let proofs = proofs.collect::<Result<_>>()?;
-        let verdict = match first % 4 {
-            RIGHT => Verdict::Right,
-            WRONG => Verdict::Wrong(Proof::read(from, heads, before)?),
-            OPEN => Verdict::Open,
+        let decision = match first % 4 {
+            RIGHT => Decision::Right,
+            WRONG => Decision::Wrong(Beaten::read(from, heads, before)?),
+            OPEN => Decision::Open,
             _ if depth < DEEPEST => {
                 let token = (from.number()?, from.number()?);
                 let count = from.number()?;
-                let children = (0..count).map(|_| Node::read(from, heads, depth + 1, before));
-                Verdict::Branch(token, children.collect::<Result<_>>()?)
+                let children = (0..count).map(|_| InputSet::read(from, heads, depth + 1, before));
+                Decision::Branch(token, children.collect::<Result<_>>()?)
             }
             _ => return Err(damaged()),
         };
-        Ok(Node { proofs, verdict })
+        Ok(InputSet { proofs, decision })
     }
 }
 
@@ -244,7 +244,7 @@ impl Forest {
         for &n in roots {
             let root = |_| match from.byte()? {
                 0 => Ok(None),
-                1 => Node::read(&mut from, heads, 0, &mut Before::new()).map(Some),
+                1 => InputSet::read(&mut from, heads, 0, &mut Before::new()).map(Some),
                 _ => Err(damaged()),
             };
             answers.push((0..n).map(root).collect::<Result<_>>()?);

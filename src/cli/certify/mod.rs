@@ -13,7 +13,7 @@ use super::sweep::Shard;
 use anyhow::{Result, anyhow, bail};
 use pathsum::Model;
 use pathsum::certify::sets::Problem;
-use pathsum::certify::{Certificate, Checked, Claim, OneLayer, Restriction, Space, check};
+use pathsum::certify::{Certificate, Checked, Claim, InputSpace, OneLayer, Restriction, check};
 use pathsum::task::{BuiltIn, Task};
 use serde_json::json;
 use show::counts_text;
@@ -83,7 +83,7 @@ fn share(s: &str) -> Result<f64, String> {
 struct Asked {
     model: Model<f64>,
     task: Box<dyn Task>,
-    space: Space,
+    space: InputSpace,
 }
 
 impl Asked {

@@ -6,7 +6,7 @@ use super::show::{Cases, Findings};
 use super::{Args, Asked, checked};
 use anyhow::{Result, bail};
 use pathsum::Par;
-use pathsum::certify::sets::{Curve, Forest, Found, Point, Problem, Search, Stop};
+use pathsum::certify::sets::{Forest, Found, Point, Problem, ProofCurve, Search, Stop};
 use pathsum::certify::{
     Certificate, Certified, Checked, Claim, Method, OneLayer, Ranges, Seek, Walked, answers, hash,
     seek, walk,
@@ -138,7 +138,7 @@ pub fn by_sets(
     };
     let shard = part(args);
     let roots: usize = problems.iter().map(|p| p.roots.len()).sum();
-    let curve = Curve::new(&search, &forest);
+    let curve = ProofCurve::new(&search, &forest);
     let mut cutoff = wanted.max(FIRST);
     let certificate = loop {
         let bar = progress(common, &format!("sets of {cutoff:.0e}"), roots / shard.1);

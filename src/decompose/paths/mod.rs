@@ -18,7 +18,7 @@ mod search;
 mod sums;
 
 pub use enumerate::count;
-pub use search::{Certificate, Top};
+pub use search::{Top, Unlisted};
 pub use sums::{LogitPaths, Sum};
 
 use super::logits::plain_stream;
@@ -224,7 +224,7 @@ impl<T: Scalar> WrittenValue<'_, T> {
 /// // The induction head copies the token's own embedding, and that is the whole of it.
 /// let top = to_3.top(1, 1000)?;
 /// assert_eq!(top.paths[0].path.to_string(), "W_E → 1.0");
-/// assert!(top.certificate.together.abs() + top.certificate.rounding < 1e-6);
+/// assert!(top.unlisted.together.abs() + top.unlisted.rounding < 1e-6);
 /// # Ok::<(), pathsum::Error>(())
 /// ```
 pub struct Paths<'a, T: Scalar> {

@@ -17,9 +17,9 @@ use std::sync::Arc;
 
 /// What is known of the paths that are not listed. Every figure is rigorous, underflow aside.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Certificate<T> {
+pub struct Unlisted<T> {
     /// How many they are; at the largest `u128`, so many or more.
-    pub unlisted: u128,
+    pub count: u128,
     /// What they add together: the sum over all paths, by recurrence, less those listed.
     pub together: T,
     /// How far off rounding may have put that: together they change the logit by at most
@@ -42,7 +42,7 @@ pub struct Top<T> {
     /// The sum over all paths.
     pub total: Sum<T>,
     /// What is known of the others.
-    pub certificate: Certificate<T>,
+    pub unlisted: Unlisted<T>,
 }
 
 /// Stations that paths end in.
@@ -130,9 +130,9 @@ struct Seen<T> {
 }
 
 impl<T: Scalar> LogitPaths<'_, '_, T> {
-    /// The `k` paths that add most, by modulus, and a certificate for the others.
+    /// The `k` paths that add most, by modulus, and what is known of the others.
     ///
-    /// At most `budget` sets of stations are looked below; where that ends the search, the certificate says so and
+    /// At most `budget` sets of stations are looked below; where that ends the search, `complete` says so and
     /// is still true.
     ///
     /// # Errors
@@ -192,10 +192,9 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
         let sizes: T = best.found.iter().map(|f| f.value.abs()).sum();
         let n = best.found.len() + 4;
         let rounding = total.rounding + errors + gamma::<T>(n) * (sizes + total.value.abs());
-        let count = self.count();
-        let unlisted = match count {
-            u128::MAX => count,
-            _ => count - best.found.len() as u128,
+        let count = match self.count() {
+            u128::MAX => u128::MAX,
+            count => count - best.found.len() as u128,
         };
         let path = |f: FoundPath<T>| Contribution {
             path: Path {
@@ -211,8 +210,8 @@ impl<T: Scalar> LogitPaths<'_, '_, T> {
         Top {
             paths: best.found.into_iter().map(path).collect(),
             total,
-            certificate: Certificate {
-                unlisted,
+            unlisted: Unlisted {
+                count,
                 together: total.value - listed,
                 rounding: rounding * rounded_up::<T>(n),
                 // Rounded up to whatever precision it has been carried in.

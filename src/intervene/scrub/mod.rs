@@ -73,13 +73,13 @@ pub struct Scrubbed {
     /// Its mean over the inputs as references and over all draws, or the estimate of it.
     pub scrubbed: f64,
     /// How that was found.
-    pub method: Method,
+    pub method: Estimate,
 }
 
 /// How an expectation was found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Method {
+pub enum Estimate {
     /// By every draw that there is.
     Exact {
         /// How often the model was run on one sequence.
@@ -138,7 +138,7 @@ impl<'a, T: Scalar> Scrub<'a, T> {
     pub fn exact(&self, hypothesis: &Hypothesis, runs: u64) -> Result<Scrubbed> {
         let body = self.check(hypothesis)?;
         let (scrubbed, runs) = exact::expectation(self, &body, runs)?;
-        self.found(scrubbed, Method::Exact { runs })
+        self.found(scrubbed, Estimate::Exact { runs })
     }
 
     /// An estimate from independent draws: a reference, and then an input for every node.
@@ -162,7 +162,7 @@ impl<'a, T: Scalar> Scrub<'a, T> {
         let (n, scrubbed) = (samples as f64, mean(&values));
         let squares: f64 = values.iter().map(|v| (v - scrubbed).powi(2)).sum();
         let standard_error = (squares / (n - 1.0) / n).sqrt();
-        let method = Method::Sampled {
+        let method = Estimate::Sampled {
             samples,
             seed,
             standard_error,
@@ -171,7 +171,7 @@ impl<'a, T: Scalar> Scrub<'a, T> {
         self.found(scrubbed, method)
     }
 
-    fn found(&self, scrubbed: f64, method: Method) -> Result<Scrubbed> {
+    fn found(&self, scrubbed: f64, method: Estimate) -> Result<Scrubbed> {
         let logits = self
             .model
             .run(self.tokens, Run::new().par(self.par))?

@@ -3,7 +3,8 @@
 use super::Prompts;
 use super::roles::{Role, Roles};
 use crate::edges::{
-    Ablation, Attribution, Curve, EdgeGraph, Edges, SHARES, ScoreOrder, Sender, faithfulness,
+    Ablation, Attribution, EdgeGraph, Edges, FaithfulnessCurve, SHARES, ScoreOrder, Sender,
+    faithfulness,
 };
 use crate::error::Result;
 use crate::intervene::Receiver;
@@ -198,7 +199,7 @@ impl Circuits {
                 .map(|&n| n as f64 / graph.len() as f64)
                 .collect();
             let restored: Vec<f64> = sizes.iter().map(|size| size.faithfulness).collect();
-            let curve = Curve::new(&shares, &restored)?;
+            let curve = FaithfulnessCurve::new(&shares, &restored)?;
             Ok(Circuits {
                 sizes,
                 cpr: curve.cpr(),

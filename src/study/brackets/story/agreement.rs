@@ -3,7 +3,7 @@
 use super::pictures::number;
 use crate::study::brackets::BracketsStudy;
 use crate::study::words::percent;
-use crate::study::{Axis, Bar, BarChart, Cell, Chart, Conclusion, Picture, Step, Table};
+use crate::study::{Bar, BarChart, Cell, Chart, ChartAxis, Conclusion, Picture, Step, Table};
 
 impl BracketsStudy {
     /// The two heads at the failure that is not theirs.
@@ -153,7 +153,7 @@ impl BracketsStudy {
                 Cell::from(percent(h.right_alone)),
             ]);
         }
-        let places = Axis::new("key position", 0..e.attention.len());
+        let places = ChartAxis::new("key position", 0..e.attention.len());
         let chart = BarChart {
             title: String::new(),
             x: places,

@@ -4,7 +4,7 @@ use super::pictures::{bars, number};
 use crate::metric::mean;
 use crate::study::brackets::BracketsStudy;
 use crate::study::words::percent;
-use crate::study::{Axis, Chart, Conclusion, Draw, Picture, Series, Step, Table, XyPlot};
+use crate::study::{Chart, ChartAxis, Conclusion, Draw, Picture, Series, Step, Table, XyPlot};
 
 impl BracketsStudy {
     /// The strings' lengths, and how the model fares with others.
@@ -16,7 +16,12 @@ impl BracketsStudy {
             .all(|(brackets, _)| brackets.is_multiple_of(2));
         let names = b.lengths.iter().map(|l| l.0);
         let counts: Vec<f64> = b.lengths.iter().map(|l| l.1 as f64).collect();
-        let chart = bars(Axis::new("brackets", names), "strings", "strings", &counts);
+        let chart = bars(
+            ChartAxis::new("brackets", names),
+            "strings",
+            "strings",
+            &counts,
+        );
         let (most, count) = b
             .lengths
             .iter()

@@ -6,7 +6,7 @@ use crate::study::brackets::negative::beyond_even;
 use crate::study::brackets::{BracketsStudy, NeuronSide, Suffix};
 use crate::study::words::percent;
 use crate::study::{
-    Axis, Bar, BarChart, Cell, Chart, Conclusion, Draw, HeatMap, Picture, Scale, Series, Step,
+    Bar, BarChart, Cell, Chart, ChartAxis, Conclusion, Draw, HeatMap, Picture, Scale, Series, Step,
     Table, XyPlot,
 };
 use std::ops::RangeInclusive;
@@ -36,7 +36,7 @@ impl BracketsStudy {
             .min_by(|a, b| a.evenness.total_cmp(&b.evenness));
         let least = least.expect("there are positions");
         let positions = c.patterns[0].opening.len();
-        let places = |title| Axis::new(title, 0..positions);
+        let places = |title| ChartAxis::new(title, 0..positions);
         let map = |title: &str, pattern: &[Vec<f64>]| {
             HeatMap::new(
                 title,
@@ -48,7 +48,7 @@ impl BracketsStudy {
         let shares = |suffixes: &[Suffix]| suffixes.iter().map(|s| s.share).collect::<Vec<_>>();
         let suffixes = BarChart {
             title: String::new(),
-            x: Axis::new("query position", c.suffixes.iter().map(|s| s.position)),
+            x: ChartAxis::new("query position", c.suffixes.iter().map(|s| s.position)),
             y: "share of attention".into(),
             bars: vec![
                 Bar::new("of (, on what follows", &shares(&c.suffixes)),

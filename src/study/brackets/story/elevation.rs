@@ -3,7 +3,7 @@
 use super::pictures::{bars, number};
 use crate::metric::mean;
 use crate::study::brackets::{BracketsStudy, NeuronSide, Neurons, StringKind};
-use crate::study::{Axis, Cell, Chart, Conclusion, Frame, Number, Picture, Step, Table, View};
+use crate::study::{Cell, Chart, ChartAxis, Conclusion, Frame, Number, Picture, Step, Table, View};
 
 impl BracketsStudy {
     /// The components before the elevation head.
@@ -161,7 +161,7 @@ impl BracketsStudy {
         )
         .table(table);
         for neurons in &self.neurons {
-            let places = Axis::new("neuron", 0..neurons.difference.len());
+            let places = ChartAxis::new("neuron", 0..neurons.difference.len());
             let chart = bars(
                 places,
                 "unbalanced less balanced",

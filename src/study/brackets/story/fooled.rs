@@ -3,7 +3,9 @@
 use super::answers::{confidence, judged};
 use super::pictures::bars;
 use crate::study::brackets::{BracketsStudy, Cure, Judged, StringKind};
-use crate::study::{Axis, Cell, Chart, Conclusion, Draw, Picture, Series, Step, Table, XyPlot};
+use crate::study::{
+    Cell, Chart, ChartAxis, Conclusion, Draw, Picture, Series, Step, Table, XyPlot,
+};
 
 impl BracketsStudy {
     /// The known family, and the search.
@@ -148,7 +150,7 @@ impl BracketsStudy {
             ],
         };
         let looks = bars(
-            Axis::new("i", all.iter().map(|c| c.i)),
+            ChartAxis::new("i", all.iter().map(|c| c.i)),
             "attention from position 0",
             &format!("head {negative} to the bracket that goes negative"),
             &all.iter().map(|c| c.attention).collect::<Vec<_>>(),

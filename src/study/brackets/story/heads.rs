@@ -4,7 +4,7 @@ use super::pictures::{bars, number};
 use crate::study::brackets::written::TALLY;
 use crate::study::brackets::{BracketsStudy, LastHead, StringKind};
 use crate::study::words::percent;
-use crate::study::{Axis, Bar, BarChart, Cell, Chart, Conclusion, Picture, Step, Table};
+use crate::study::{Bar, BarChart, Cell, Chart, ChartAxis, Conclusion, Picture, Step, Table};
 
 /// What counts as standing in for a norm, of its output's variance.
 const GOOD_FIT: f64 = 0.9;
@@ -122,7 +122,7 @@ impl BracketsStudy {
                 Cell::from(percent(h.tells_negative)),
             ]);
         }
-        let kinds = Axis::new("", StringKind::ALL);
+        let kinds = ChartAxis::new("", StringKind::ALL);
         let without = |h: &LastHead| {
             let heights: Vec<f64> = h
                 .accuracy_without
@@ -220,7 +220,7 @@ impl BracketsStudy {
         let attention = &e.attention;
         let most = (0..attention.len()).max_by(|&i, &j| attention[i].total_cmp(&attention[j]));
         let at_one = attention.get(TALLY).copied().unwrap_or(f64::NAN);
-        let positions = Axis::new("key position", 0..attention.len());
+        let positions = ChartAxis::new("key position", 0..attention.len());
         let mut chart = bars(
             positions,
             "mean attention",

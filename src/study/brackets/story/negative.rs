@@ -3,7 +3,7 @@
 use super::pictures::{bars, number};
 use crate::study::brackets::BracketsStudy;
 use crate::study::words::percent;
-use crate::study::{Axis, Bar, Cell, Chart, Conclusion, Picture, Step, Table};
+use crate::study::{Bar, Cell, Chart, ChartAxis, Conclusion, Picture, Step, Table};
 use crate::task::{Brackets, Task};
 
 /// How far the attention must be from even (0) towards negative positions alone (1), on average.
@@ -25,7 +25,7 @@ impl BracketsStudy {
             table.row([component.clone().into(), Cell::from(*difference)]);
         }
         let head = self.roles.negative;
-        let places = Axis::new("component", n.components.iter().map(|c| &c.0));
+        let places = ChartAxis::new("component", n.components.iter().map(|c| &c.0));
         let heights: Vec<f64> = n.components.iter().map(|c| c.1).collect();
         let chart = bars(
             places,
@@ -135,7 +135,7 @@ impl BracketsStudy {
             .enumerate();
         let labels = tokens.map(|(p, &t)| format!("{p}: {}", task.vocabulary().name(t)));
         let mut chart = bars(
-            Axis::new("position and token", labels),
+            ChartAxis::new("position and token", labels),
             "attention from position 0",
             "where more open than close from here on",
             &of(true),

@@ -3,7 +3,7 @@
 use crate::decompose::histogram_by_class;
 use crate::study::brackets::{Along, BracketsStudy, StringKind};
 use crate::study::{
-    Axis, Bar, BarChart, Chart, Class, Draw, HistogramChart, Number, Series, XyPlot,
+    Bar, BarChart, Chart, ChartAxis, Class, Draw, HistogramChart, Number, Series, XyPlot,
 };
 
 impl BracketsStudy {
@@ -74,7 +74,7 @@ pub(super) fn number(x: f64) -> String {
 }
 
 /// One bar at each place.
-pub(super) fn bars(x: Axis, y: &str, name: &str, heights: &[f64]) -> BarChart {
+pub(super) fn bars(x: ChartAxis, y: &str, name: &str, heights: &[f64]) -> BarChart {
     BarChart {
         title: String::new(),
         x,

@@ -3,7 +3,7 @@
 use crate::metric::mean;
 use crate::study::induction::InductionStudy;
 use crate::study::words::{number, percent};
-use crate::study::{Axis, Chart, Conclusion, HeatMap, Number, Picture, Scale, Step, Table};
+use crate::study::{Chart, ChartAxis, Conclusion, HeatMap, Number, Picture, Scale, Step, Table};
 
 impl InductionStudy {
     /// Whom induction heads read.
@@ -41,8 +41,8 @@ impl InductionStudy {
         let [previous, later] = &c.heads;
         let map = HeatMap::new(
             "",
-            Axis::new("previous-token head", previous),
-            Axis::new("induction head", later),
+            ChartAxis::new("previous-token head", previous),
+            ChartAxis::new("induction head", later),
             &keys,
         );
         Step::new(

@@ -4,7 +4,7 @@ use crate::study::ioi::{IoiStudy, Place};
 use crate::study::prose::quoted;
 use crate::study::words::{number, percent};
 use crate::study::{
-    Axis, Bar, BarChart, Chart, Conclusion, Draw, Picture, Series, Step, Table, XyPlot,
+    Bar, BarChart, Chart, ChartAxis, Conclusion, Draw, Picture, Series, Step, Table, XyPlot,
 };
 
 /// How many prompts are listed.
@@ -47,7 +47,7 @@ impl IoiStudy {
         }
         let bars = BarChart {
             title: String::new(),
-            x: Axis::new("prompt", 0..p.count()),
+            x: ChartAxis::new("prompt", 0..p.count()),
             y: "logit difference".into(),
             bars: vec![Bar::new("IO less S", &b.logit_diffs)],
         };

@@ -3,7 +3,7 @@
 use super::maps;
 use crate::study::ioi::{IoiStudy, Place};
 use crate::study::words::{number, percent};
-use crate::study::{Axis, Conclusion, HeatMap, Picture, Scale, Step};
+use crate::study::{ChartAxis, Conclusion, HeatMap, Picture, Scale, Step};
 
 impl IoiStudy {
     /// What a patch of the stream before a layer at a place takes of the logit difference.
@@ -31,13 +31,13 @@ impl IoiStudy {
                     .into()
             }
         };
-        let places = Axis::new("place", Place::ALL.map(Place::name));
+        let places = ChartAxis::new("place", Place::ALL.map(Place::name));
         let values = Place::ALL.into_iter().flat_map(|place| {
             let at = move |l: usize| self.share(self.patching.stream[l][place as usize]);
             (0..n).map(at)
         });
         let values: Vec<f64> = values.collect();
-        let map = HeatMap::new("", places, Axis::new("before layer", 0..n), &values);
+        let map = HeatMap::new("", places, ChartAxis::new("before layer", 0..n), &values);
         Step::new(
             "flow",
             "From the names to the end",
@@ -100,11 +100,11 @@ impl IoiStudy {
             .flat_map(|&i| each[i])
             .map(|x| self.share(x))
             .collect();
-        let rows = Axis::new("head", others.iter().map(|&i| self.heads[i]));
+        let rows = ChartAxis::new("head", others.iter().map(|&i| self.heads[i]));
         HeatMap::new(
             "",
             rows,
-            Axis::new("place", Place::ALL.map(Place::name)),
+            ChartAxis::new("place", Place::ALL.map(Place::name)),
             &values,
         )
     }

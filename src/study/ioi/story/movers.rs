@@ -6,7 +6,7 @@ use crate::study::correlation::correlation;
 use crate::study::ioi::{COPIES, Copies, IoiStudy, LOOKS, MATTERS, Role};
 use crate::study::words::{number, percent};
 use crate::study::{
-    Axis, Bar, BarChart, Chart, Conclusion, Draw, Number, Picture, Scale, Series, Step, Table,
+    Bar, BarChart, Chart, ChartAxis, Conclusion, Draw, Number, Picture, Scale, Series, Step, Table,
     XyPlot,
 };
 
@@ -54,7 +54,7 @@ impl IoiStudy {
             .collect();
         let bars = BarChart {
             title: String::new(),
-            x: Axis::new("layer", 0..n),
+            x: ChartAxis::new("layer", 0..n),
             y: "adds to the logit difference".into(),
             bars: vec![Bar::new("heads", &by_layer), Bar::new("neurons", &d.mlps)],
         };

@@ -3,7 +3,7 @@
 use crate::study::modular_addition::{KEY, Known, ModularAdditionStudy, SEEDS};
 use crate::study::words::{number, percent};
 use crate::study::{
-    Axis, Bar, BarChart, Chart, Conclusion, Draw, Picture, Scale, Series, Step, Table, XyPlot,
+    Bar, BarChart, Chart, ChartAxis, Conclusion, Draw, Picture, Scale, Series, Step, Table, XyPlot,
 };
 
 impl ModularAdditionStudy {
@@ -99,7 +99,7 @@ impl ModularAdditionStudy {
         }
         let bars = BarChart {
             title: String::new(),
-            x: Axis::new("frequency", 1..=l.similarities.len()),
+            x: ChartAxis::new("frequency", 1..=l.similarities.len()),
             y: "cosine with the logits".into(),
             bars: vec![Bar::new("cosine", &l.similarities)],
         };

@@ -3,7 +3,7 @@
 use crate::study::modular_addition::clock::{BY_DISTANCE, SYMMETRIC};
 use crate::study::modular_addition::{ModularAdditionStudy, Way};
 use crate::study::words::{number, percent};
-use crate::study::{Axis, Bar, BarChart, Chart, Conclusion, Picture, Scale, Step, Table};
+use crate::study::{Bar, BarChart, Chart, ChartAxis, Conclusion, Picture, Scale, Step, Table};
 
 impl ModularAdditionStudy {
     /// How attention depends on the tokens.
@@ -47,7 +47,7 @@ impl ModularAdditionStudy {
         });
         let chart = Chart::Bars(vec![BarChart {
             title: String::new(),
-            x: Axis::new("head", &heads),
+            x: ChartAxis::new("head", &heads),
             y: "share of the attention".into(),
             bars: bars.collect(),
         }]);

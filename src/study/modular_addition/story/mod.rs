@@ -11,7 +11,7 @@ mod weights;
 use super::{ModularAdditionStudy, Way};
 use crate::study::one_layer;
 use crate::study::words::{number, percent};
-use crate::study::{Axis, HeatMap, Number, Outcome, Story};
+use crate::study::{ChartAxis, HeatMap, Number, Outcome, Story};
 use crate::task::{Operation, Task};
 
 impl ModularAdditionStudy {
@@ -115,6 +115,11 @@ impl ModularAdditionStudy {
             Operation::Add => "b",
             Operation::Subtract => "-b",
         };
-        HeatMap::new(title, Axis::new("a", &names), Axis::new(b, &names), values)
+        HeatMap::new(
+            title,
+            ChartAxis::new("a", &names),
+            ChartAxis::new(b, &names),
+            values,
+        )
     }
 }

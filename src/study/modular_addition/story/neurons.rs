@@ -3,8 +3,8 @@
 use crate::study::modular_addition::{ModularAdditionStudy, OWN};
 use crate::study::words::{number, percent};
 use crate::study::{
-    Axis, Bar, BarChart, Chart, Class, Conclusion, HistogramChart, Number, Picture, Scale, Step,
-    Table,
+    Bar, BarChart, Chart, ChartAxis, Class, Conclusion, HistogramChart, Number, Picture, Scale,
+    Step, Table,
 };
 
 impl ModularAdditionStudy {
@@ -129,7 +129,7 @@ impl ModularAdditionStudy {
         }
         let bars = BarChart {
             title: String::new(),
-            x: Axis::new("frequency", 1..=h.of_a.len()),
+            x: ChartAxis::new("frequency", 1..=h.of_a.len()),
             y: "share of the neurons' variation".into(),
             bars: vec![
                 Bar::new("of a", &h.of_a),

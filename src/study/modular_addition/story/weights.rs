@@ -2,7 +2,9 @@
 
 use crate::study::modular_addition::{ByFrequency, ModularAdditionStudy};
 use crate::study::words::{number, percent};
-use crate::study::{Axis, Bar, BarChart, Chart, Conclusion, Draw, Picture, Series, Step, XyPlot};
+use crate::study::{
+    Bar, BarChart, Chart, ChartAxis, Conclusion, Draw, Picture, Series, Step, XyPlot,
+};
 
 impl ModularAdditionStudy {
     /// The embedding.
@@ -145,7 +147,7 @@ fn norms(of: &ByFrequency, y: &str) -> Chart {
         .collect();
     Chart::Bars(vec![BarChart {
         title: String::new(),
-        x: Axis::new("frequency", 0..=largest),
+        x: ChartAxis::new("frequency", 0..=largest),
         y: y.into(),
         bars: vec![Bar::new("cosine", &cosines), Bar::new("sine", &sines)],
     }])

@@ -5,8 +5,8 @@ use super::super::{ComponentAttribution, PalindromeStudy, Views};
 use super::{CLASSES, list};
 use crate::study::words::{number, percent};
 use crate::study::{
-    AttentionView, Axis, Bar, BarChart, Cell, Chart, Class, Conclusion, HistogramChart, Picture,
-    Sequence, Step, Table, Weighting,
+    AttentionView, Bar, BarChart, Cell, Chart, ChartAxis, Class, Conclusion, HistogramChart,
+    Picture, Sequence, Step, Table, Weighting,
 };
 
 impl PalindromeStudy {
@@ -107,7 +107,7 @@ impl PalindromeStudy {
         );
         let panels = e.heads.iter().enumerate().map(|(n, head)| BarChart {
             title: format!("head {head}"),
-            x: Axis::new("position", 0..e.palindromic[n].len()),
+            x: ChartAxis::new("position", 0..e.palindromic[n].len()),
             y: "attention from END".into(),
             bars: vec![
                 Bar::new("value mirrored", &e.palindromic[n]),

@@ -6,7 +6,7 @@ use super::{list, written};
 use crate::decompose::Summary;
 use crate::study::words::{number, percent};
 use crate::study::{
-    Axis, Bar, BarChart, BoxPlot, Boxes, Cell, Chart, Conclusion, Five, Picture, Step, Table,
+    Bar, BarChart, BoxPlot, Boxes, Cell, Chart, ChartAxis, Conclusion, Five, Picture, Step, Table,
 };
 use std::cmp::Ordering;
 
@@ -35,7 +35,7 @@ impl PalindromeStudy {
         });
         let chart = BarChart {
             title: String::new(),
-            x: Axis::new("positions of the broken pair", self.pairs()),
+            x: ChartAxis::new("positions of the broken pair", self.pairs()),
             y: "share that passes for a palindrome".into(),
             bars: vec![Bar::new("palindromes broken at one pair", &a.rates())],
         };
@@ -123,7 +123,7 @@ impl PalindromeStudy {
         let to = |of: &[f64]| -> Vec<f64> { weak.iter().map(|&p| of[c.place(p)]).collect() };
         let chart = BarChart {
             title: String::new(),
-            x: Axis::new("weak position", weak),
+            x: ChartAxis::new("weak position", weak),
             y: "mean attention".into(),
             bars: vec![
                 Bar::new("to the mirror, the same value", &to(&looks.mirror_equal)),
@@ -165,7 +165,7 @@ impl PalindromeStudy {
         );
         let plot = |title: &str, of: &[Summary]| BoxPlot {
             title: title.into(),
-            x: Axis::new("positions of the pair", self.pairs()),
+            x: ChartAxis::new("positions of the pair", self.pairs()),
             y: "attention".into(),
             boxes: vec![Boxes {
                 name: "sequences".into(),

@@ -4,8 +4,8 @@ use super::super::{HeadAblation, PUBLISHED_SHARE, PalindromeStudy};
 use super::{CLASSES, but_at, list};
 use crate::study::words::number;
 use crate::study::{
-    Axis, Bar, BarChart, Chart, Class, Conclusion, Draw, HeatMap, HistogramChart, Picture, Scale,
-    Series, Step, XyPlot,
+    Bar, BarChart, Chart, ChartAxis, Class, Conclusion, Draw, HeatMap, HistogramChart, Picture,
+    Scale, Series, Step, XyPlot,
 };
 
 /// How many standard deviations of random vectors' cosines a cosine is to be beyond, at each of several positions.
@@ -130,8 +130,8 @@ impl PalindromeStudy {
         let weak = weak.filter(|(_, weak)| *weak).map(|(n, _)| [0, n]);
         let map = HeatMap::new(
             "",
-            Axis::new("head", &v.heads),
-            Axis::new("positions of the pair", self.pairs()),
+            ChartAxis::new("head", &v.heads),
+            ChartAxis::new("positions of the pair", self.pairs()),
             &values.concat(),
         );
         Chart::HeatMaps {
@@ -160,7 +160,7 @@ impl PalindromeStudy {
                 number(v.vector_chance)
             ),
         );
-        let axis = || Axis::new("positions of the pair", self.pairs());
+        let axis = || ChartAxis::new("positions of the pair", self.pairs());
         let map = HeatMap::new("", axis(), axis(), &v.cosines.concat());
         let chart = Chart::HeatMaps {
             scale: Scale::Diverging,
@@ -220,7 +220,7 @@ impl PalindromeStudy {
         let values = Bar::new("mean and standard deviation", &c.values).whiskers(&c.values_std);
         let values = BarChart {
             title: String::new(),
-            x: Axis::new("position", 0..=last),
+            x: ChartAxis::new("position", 0..=last),
             y: "\"no palindrome\" less \"palindrome\"".into(),
             bars: vec![values],
         };
@@ -290,8 +290,8 @@ impl PalindromeStudy {
             let names = |heads: &[HeadAblation]| heads.iter().map(|a| a.head).collect::<Vec<_>>();
             HeatMap::new(
                 title,
-                Axis::new("earlier head", names(&self.roles.first)),
-                Axis::new("later head", names(&self.roles.second)),
+                ChartAxis::new("earlier head", names(&self.roles.first)),
+                ChartAxis::new("later head", names(&self.roles.second)),
                 &values.concat(),
             )
         };

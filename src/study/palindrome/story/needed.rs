@@ -4,7 +4,7 @@ use super::super::losses::one_answer;
 use super::super::{AllOrBut, HeadAblation, PalindromeStudy, PerHead};
 use crate::names::Head;
 use crate::study::words::{number, percent};
-use crate::study::{Axis, Bar, BarChart, Cell, Chart, Conclusion, Picture, Step, Table};
+use crate::study::{Bar, BarChart, Cell, Chart, ChartAxis, Conclusion, Picture, Step, Table};
 
 impl PalindromeStudy {
     /// A verdict on what a model does that answers; not applicable where it tells nothing apart.
@@ -36,7 +36,7 @@ impl PalindromeStudy {
         });
         let chart = BarChart {
             title: String::new(),
-            x: Axis::new(
+            x: ChartAxis::new(
                 "where the first layer's means are written instead",
                 ["first half", "second half", "END"],
             ),
@@ -91,7 +91,7 @@ impl PalindromeStudy {
         let of = |f: fn(&HeadAblation) -> f64| r.all().map(f).collect::<Vec<f64>>();
         let chart = BarChart {
             title: String::new(),
-            x: Axis::new("head without which the model runs", names),
+            x: ChartAxis::new("head without which the model runs", names),
             y: "logit difference".into(),
             bars: vec![
                 Bar::new("its mean instead", &of(|a| a.mean)),
@@ -212,7 +212,7 @@ impl PalindromeStudy {
         let heads: Vec<Head> = l.heads.concat();
         let panel = |title: &str, by: &super::super::ByInput| BarChart {
             title: title.into(),
-            x: Axis::new("head", &heads),
+            x: ChartAxis::new("head", &heads),
             y: "increase of the loss".into(),
             bars: vec![
                 Bar::new("queries", &by.q.concat()),
@@ -275,7 +275,7 @@ impl PalindromeStudy {
             });
         let chart = BarChart {
             title: String::new(),
-            x: Axis::new(
+            x: ChartAxis::new(
                 "position at which the head is ablated",
                 0..t.result_at[0].len(),
             ),

@@ -6,8 +6,8 @@ use super::super::{Looks, PalindromeStudy};
 use super::list;
 use crate::study::words::{number, percent};
 use crate::study::{
-    AttentionView, Axis, Bar, BarChart, Chart, Conclusion, HeatMap, Picture, Scale, Sequence, Step,
-    Weighting,
+    AttentionView, Bar, BarChart, Chart, ChartAxis, Conclusion, HeatMap, Picture, Scale, Sequence,
+    Step, Weighting,
 };
 use crate::task::{Palindromes, Task};
 
@@ -76,7 +76,7 @@ impl PalindromeStudy {
             .fold(step, Step::picture);
         let first = BarChart {
             title: String::new(),
-            x: Axis::new("positions of the pair", self.pairs()),
+            x: ChartAxis::new("positions of the pair", self.pairs()),
             y: "share of sequences".into(),
             bars: vec![
                 Bar::new("at the mirror first, the same value", &looks.mirror_first),
@@ -97,7 +97,7 @@ impl PalindromeStudy {
         let all: Vec<String> = (names.iter().cloned())
             .chain((0..task.positions()).map(|p| format!("position {p}")))
             .collect();
-        let axis = |title: &str| Axis::new(title, &all);
+        let axis = |title: &str| ChartAxis::new(title, &all);
         let full = c.heads.iter().zip(&c.full).map(|(head, scores)| {
             let title = format!("head {head}");
             HeatMap::new(
@@ -109,7 +109,7 @@ impl PalindromeStudy {
         });
         let values = &names[..task.start() as usize];
         let tokens = c.heads.iter().zip(&c.tokens).map(|(head, soft)| {
-            let axis = |title: &str| Axis::new(title, values);
+            let axis = |title: &str| ChartAxis::new(title, values);
             HeatMap::new(
                 &format!("head {head}"),
                 axis("value that looks"),
@@ -119,7 +119,7 @@ impl PalindromeStudy {
         });
         let within = task.positions() - 2;
         let by_positions = c.heads.iter().zip(&c.positions).map(|(head, soft)| {
-            let axis = |title: &str| Axis::new(title, 1..=within);
+            let axis = |title: &str| ChartAxis::new(title, 1..=within);
             let lambda = (within / 2..within).flat_map(|p| [[p, p], [p, within - 1 - p]]);
             HeatMap::new(
                 &format!("head {head}"),
@@ -131,7 +131,7 @@ impl PalindromeStudy {
         });
         let scales = BarChart {
             title: String::new(),
-            x: Axis::new("position", 0..task.positions()),
+            x: ChartAxis::new("position", 0..task.positions()),
             y: "scale".into(),
             bars: vec![
                 Bar::new("mean and standard deviation", &c.scale_mean).whiskers(&c.scale_std),
@@ -252,7 +252,7 @@ impl PalindromeStudy {
         });
         let panel = |title: &str, mirror: &[f64], own: &[f64]| BarChart {
             title: title.into(),
-            x: Axis::new("positions of the pair", self.pairs()),
+            x: ChartAxis::new("positions of the pair", self.pairs()),
             y: "mean attention".into(),
             bars: vec![
                 Bar::new("to the mirror", mirror),
@@ -305,7 +305,7 @@ impl PalindromeStudy {
         );
         let chart = BarChart {
             title: String::new(),
-            x: Axis::new("positions of the pair", self.pairs()),
+            x: ChartAxis::new("positions of the pair", self.pairs()),
             y: "mean attention to the mirror and to itself".into(),
             bars: vec![
                 Bar::new("the same value", &equal),

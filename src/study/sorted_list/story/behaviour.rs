@@ -5,7 +5,7 @@ use crate::study::sorted_list::SortedListStudy;
 use crate::study::sorted_list::attention::KINDS;
 use crate::study::words::percent;
 use crate::study::{
-    Axis, Bar, BarChart, Chart, Conclusion, HeatMap, Number, Picture, Scale, Step, Table,
+    Bar, BarChart, Chart, ChartAxis, Conclusion, HeatMap, Number, Picture, Scale, Step, Table,
 };
 
 /// The share of right answers from which on a model can sort: but for one in twenty.
@@ -19,8 +19,8 @@ impl SortedListStudy {
         let right = e.tokens[e.first + 1..].iter().enumerate();
         let map = HeatMap::new(
             "",
-            Axis::new("after", after.iter().map(|&t| self.name(t))),
-            Axis::new("predicted token", self.names()),
+            ChartAxis::new("after", after.iter().map(|&t| self.name(t))),
+            ChartAxis::new("predicted token", self.names()),
             &e.probabilities.concat(),
         )
         .marked(right.map(|(i, &t)| [i, t as usize]));
@@ -119,7 +119,7 @@ impl SortedListStudy {
             table.row(row);
         }
         let map = |(head, steps): (String, &Vec<Vec<f64>>)| {
-            let columns = Axis::new("largest weight on", KINDS);
+            let columns = ChartAxis::new("largest weight on", KINDS);
             let n = self.performance.sequences as f64;
             let lists: Vec<f64> = steps.concat().iter().map(|x| (x * n).round()).collect();
             HeatMap::new(&format!("head {head}"), self.steps(), columns, &lists)
@@ -185,7 +185,7 @@ impl SortedListStudy {
         };
         let chart = BarChart {
             title: String::new(),
-            x: Axis::new("head", &heads),
+            x: ChartAxis::new("head", &heads),
             y: "rise of the loss".into(),
             bars: vec![Bar::new("mean-ablated", &rises)],
         };

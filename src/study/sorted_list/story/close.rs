@@ -4,7 +4,7 @@ use super::{CLEARLY, MOST, NEARLY_ALL, OFTEN};
 use crate::study::sorted_list::SortedListStudy;
 use crate::study::words::percent;
 use crate::study::{
-    Axis, Bar, BarChart, Chart, Conclusion, HeatMap, Number, Picture, Scale, Step, Table,
+    Bar, BarChart, Chart, ChartAxis, Conclusion, HeatMap, Number, Picture, Scale, Step, Table,
 };
 
 impl SortedListStudy {
@@ -54,15 +54,15 @@ impl SortedListStudy {
         let (names, heights): (Vec<&str>, Vec<f64>) = shown.map(|(l, x)| (l.as_str(), *x)).unzip();
         let bars = BarChart {
             title: String::new(),
-            x: Axis::new("component", names),
+            x: ChartAxis::new("component", names),
             y: "standard deviation over the logits".into(),
             bars: vec![Bar::new("directly", &heights)],
         };
         let tokens = self.names();
         let map = HeatMap::new(
             "",
-            Axis::new("token", &tokens),
-            Axis::new("logit", &tokens),
+            ChartAxis::new("token", &tokens),
+            ChartAxis::new("logit", &tokens),
             &self.circuits.direct_path.concat(),
         );
         Step::new("direct", title, claim, verdict)
@@ -119,8 +119,8 @@ impl SortedListStudy {
         };
         let map = |title: &str, [y, z]: [String; 2], attribution: &[[f64; 2]; 2]| {
             let (rows, columns) = (
-                Axis::new("logit", [&y, &z]),
-                Axis::new("attended to", [&y, &z]),
+                ChartAxis::new("logit", [&y, &z]),
+                ChartAxis::new("attended to", [&y, &z]),
             );
             HeatMap::new(title, rows, columns, &attribution.concat())
         };

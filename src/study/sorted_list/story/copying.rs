@@ -4,20 +4,20 @@ use super::{CLEARLY, NEARLY_ALL};
 use crate::study::sorted_list::{Elsewhere, SortedListStudy};
 use crate::study::words::percent;
 use crate::study::{
-    Axis, Bar, BarChart, Chart, Conclusion, Draw, Number, Picture, Series, Step, XyPlot,
+    Bar, BarChart, Chart, ChartAxis, Conclusion, Draw, Number, Picture, Series, Step, XyPlot,
 };
 
 impl SortedListStudy {
     pub(super) fn copying(&self) -> Step {
         let c = &self.circuits;
         let copied = c.copied();
-        let tokens = Axis::new("logit", self.names());
-        let sources = Axis::new("attended to", self.names());
+        let tokens = ChartAxis::new("logit", self.names());
+        let sources = ChartAxis::new("attended to", self.names());
         let offsets: Vec<i64> = c.neighbours.iter().map(|n| n.offset).collect();
         let means: Vec<f64> = c.neighbours.iter().map(|n| n.mean).collect();
         let neighbours = BarChart {
             title: String::new(),
-            x: Axis::new("how far above what is attended to", &offsets),
+            x: ChartAxis::new("how far above what is attended to", &offsets),
             y: "logit over the mean of all".into(),
             bars: vec![Bar::new("in the head that copies it", &means)],
         };

@@ -6,7 +6,7 @@ use crate::study::sorted_list::lab::total;
 use crate::study::sorted_list::{BySize, Hard, Smallest, SortedListStudy};
 use crate::study::words::percent;
 use crate::study::{
-    Axis, Bar, BarChart, Chart, Conclusion, Draw, Number, Picture, Series, Step, Table, XyPlot,
+    Bar, BarChart, Chart, ChartAxis, Conclusion, Draw, Number, Picture, Series, Step, Table, XyPlot,
 };
 
 impl SortedListStudy {
@@ -111,7 +111,7 @@ impl SortedListStudy {
         };
         let attention = BarChart {
             title: String::new(),
-            x: Axis::new("attention to", AT_A_JUMP),
+            x: ChartAxis::new("attention to", AT_A_JUMP),
             y: "mean weight".into(),
             bars: self
                 .heads()

@@ -9,7 +9,7 @@ mod seeking;
 use super::{CloseTriple, Shown, SortedListStudy};
 use crate::study::words::percent;
 use crate::study::{
-    AttentionView, Axis, Chart, HeatMap, Number, Provenance, Scale, Sequence, Story, Weighting,
+    AttentionView, Chart, ChartAxis, HeatMap, Number, Provenance, Scale, Sequence, Story, Weighting,
 };
 use serde_json::{Value, json};
 
@@ -267,12 +267,12 @@ impl SortedListStudy {
     }
 
     /// What the steps are read at: the separator, then the first value in order, and so on.
-    fn steps(&self) -> Axis {
+    fn steps(&self) -> ChartAxis {
         let later = (1..self.length).map(|i| format!("value {i}"));
-        Axis::new("step, after", std::iter::once("SEP".into()).chain(later))
+        ChartAxis::new("step, after", std::iter::once("SEP".into()).chain(later))
     }
 
-    fn matrices(&self, per_head: &[Vec<Vec<f64>>], rows: &Axis, columns: &Axis) -> Chart {
+    fn matrices(&self, per_head: &[Vec<Vec<f64>>], rows: &ChartAxis, columns: &ChartAxis) -> Chart {
         let map = |(head, matrix): (String, &Vec<Vec<f64>>)| {
             HeatMap::new(
                 &format!("head {head}"),

@@ -5,7 +5,7 @@ use crate::study::sorted_list::SortedListStudy;
 use crate::study::sorted_list::circuits::JUST_ABOVE;
 use crate::study::words::percent;
 use crate::study::{
-    Axis, Bar, BarChart, Chart, Conclusion, Draw, Picture, Series, Step, Table, XyPlot,
+    Bar, BarChart, Chart, ChartAxis, Conclusion, Draw, Picture, Series, Step, Table, XyPlot,
 };
 
 /// "Cancels": at least half of the attention that there would be is gone.
@@ -34,7 +34,10 @@ impl SortedListStudy {
             ]);
         }
         let tokens = self.names();
-        let (rows, columns) = (Axis::new("query", &tokens), Axis::new("key", &tokens));
+        let (rows, columns) = (
+            ChartAxis::new("query", &tokens),
+            ChartAxis::new("key", &tokens),
+        );
         Step::new(
             "qk",
             "Numbers look for what is slightly above them",
@@ -80,7 +83,7 @@ impl SortedListStudy {
             .all(|&v| v > a.value + 1 && v <= a.value + JUST_ABOVE);
         let charts = self.circuits.shown.iter().map(|s| BarChart {
             title: format!("{} as query", s.value),
-            x: Axis::new("key", self.names()),
+            x: ChartAxis::new("key", self.names()),
             y: "score".into(),
             bars: self
                 .heads()
@@ -169,7 +172,7 @@ impl SortedListStudy {
         };
         let bars = BarChart {
             title: String::new(),
-            x: Axis::new("head", &heads),
+            x: ChartAxis::new("head", &heads),
             y: format!("attention to numbers up to {small}"),
             bars: vec![
                 Bar::new("as it is", &z.attended),
@@ -177,8 +180,8 @@ impl SortedListStudy {
             ],
         };
         let positions = self.circuits.qk_pos_emb.first().map_or(0, Vec::len);
-        let rows = Axis::new("query's position", 0..positions);
-        let keys = Axis::new("key", self.names());
+        let rows = ChartAxis::new("query's position", 0..positions);
+        let keys = ChartAxis::new("key", self.names());
         Step::new(
             "zero",
             "Why large numbers do not attend to small ones",

@@ -4,8 +4,8 @@ use super::plot;
 use crate::study::two_integer::TwoIntegerStudy;
 use crate::study::words::percent;
 use crate::study::{
-    AttentionView, Axis, Bar, BarChart, Cell, Chart, Conclusion, Picture, Scale, Sequence, Step,
-    Table, Weighting,
+    AttentionView, Bar, BarChart, Cell, Chart, ChartAxis, Conclusion, Picture, Scale, Sequence,
+    Step, Table, Weighting,
 };
 
 impl TwoIntegerStudy {
@@ -78,7 +78,7 @@ impl TwoIntegerStudy {
         });
         let chart = Chart::Bars(vec![BarChart {
             title: String::new(),
-            x: Axis::new("head", &heads),
+            x: ChartAxis::new("head", &heads),
             y: "share of the attention".into(),
             bars: bars.collect(),
         }]);

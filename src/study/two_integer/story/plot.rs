@@ -1,11 +1,16 @@
 //! What several steps draw: tables of pairs, points by their answer, lines across a plane.
 
 use crate::study::two_integer::spread_out;
-use crate::study::{Axis, Draw, HeatMap, Number, Series};
+use crate::study::{ChartAxis, Draw, HeatMap, Number, Series};
 
 /// A number for every pair, `A` by `A`.
 pub fn table<N: Copy + Into<Number>>(title: &str, n: usize, values: &[N]) -> HeatMap {
-    HeatMap::new(title, Axis::new("A", 0..n), Axis::new("B", 0..n), values)
+    HeatMap::new(
+        title,
+        ChartAxis::new("A", 0..n),
+        ChartAxis::new("B", 0..n),
+        values,
+    )
 }
 
 /// Yes or no for every pair.

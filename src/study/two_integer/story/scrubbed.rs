@@ -3,7 +3,7 @@
 use super::gate::MODELS;
 use crate::study::two_integer::{Scrubs, TwoIntegerStudy};
 use crate::study::words::percent;
-use crate::study::{Axis, Bar, BarChart, Cell, Chart, Conclusion, Picture, Step, Table};
+use crate::study::{Bar, BarChart, Cell, Chart, ChartAxis, Conclusion, Picture, Step, Table};
 
 /// What each exchange is, by its name.
 const EXCHANGES: [(&str, &str); 6] = [
@@ -130,7 +130,7 @@ fn losses(both: [&Scrubs; 2]) -> Chart {
     });
     Chart::Bars(vec![BarChart {
         title: String::new(),
-        x: Axis::new("exchange", names),
+        x: ChartAxis::new("exchange", names),
         y: "percentage points lost".into(),
         bars: bars.collect(),
     }])
