@@ -2,7 +2,7 @@
 
 use super::part::{Part, Selection, ValueAxis, Window};
 use crate::error::{Error, Result};
-use crate::model::{Cache, Config};
+use crate::model::{Cache, Model};
 use crate::names::Hook;
 use crate::tensor::{Scalar, Tensor};
 use rand::rngs::ChaCha8Rng;
@@ -95,13 +95,13 @@ impl Intervention {
     /// has, or the source run's value is missing or of another shape.
     pub(super) fn check<T: Scalar>(
         &self,
-        config: &Config,
+        model: &Model<T>,
         batch: usize,
         pos: usize,
         source: Option<&Cache<T>>,
     ) -> Result<Selection> {
-        let hook = self.hook;
-        if !config.hooks().contains(&hook) {
+        let (hook, config) = (self.hook, model.config());
+        if !model.diagram.hooks().contains(&hook) {
             return Err(Error::NotInModel(format!("`{hook}`")));
         }
         let selection = Selection::new(config, hook, &self.part, batch, pos)?;

@@ -296,7 +296,7 @@ fn differences<T: Scalar>(
     for sender in senders {
         written_by(sender.hook)?;
         stands_in_the_stream(model.config(), sender.hook)?;
-        sender.check(model.config(), batch, pos, source)?;
+        sender.check(model, batch, pos, source)?;
         if !hooks.contains(&sender.hook) {
             hooks.push(sender.hook);
         }
@@ -308,7 +308,7 @@ fn differences<T: Scalar>(
     let of_hook = |hook: Hook| {
         let mut changed = clean[hook].clone();
         for sender in senders.iter().filter(|s| s.hook == hook) {
-            let selection = sender.check(model.config(), batch, pos, source)?;
+            let selection = sender.check(model, batch, pos, source)?;
             let arriving = changed.clone();
             let mean = |over| Cow::Owned(mean(hook, &arriving, over, Par::Rayon));
             Prepared::new(sender, selection, mean, || Cow::Borrowed(&arriving), source)

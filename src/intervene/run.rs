@@ -39,7 +39,7 @@ pub fn intervene<'a, T: Scalar>(
 ) -> Result<Run<'a, T>> {
     let (batch, pos) = (tokens.batch(), tokens.pos());
     for intervention in interventions {
-        let selection = intervention.check(model.config(), batch, pos, source)?;
+        let selection = intervention.check(model, batch, pos, source)?;
         run = run.hook(intervention.hook, move |value, _| {
             let hook = intervention.hook;
             let change = Prepared::new(

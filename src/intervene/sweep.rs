@@ -159,7 +159,7 @@ impl<'a, T: Scalar> Sweep<'a, T> {
         self.metric.check(self.answers, config.d_vocab_out)?;
         let (batch, pos) = (self.tokens.batch(), self.tokens.pos());
         for intervention in grid.cells().iter().flatten() {
-            intervention.check(config, batch, pos, self.source)?;
+            intervention.check(self.model, batch, pos, self.source)?;
         }
         let (resumed, whole): (Vec<usize>, Vec<usize>) =
             (0..grid.cells().len()).partition(|&i| resumes(&grid.cells()[i]));
@@ -209,7 +209,7 @@ impl<'a, T: Scalar> Sweep<'a, T> {
             let cell = &grid.cells()[i][..];
             let mut positions = Vec::new();
             for intervention in cell {
-                let selection = intervention.check(config, batch, pos, self.source)?;
+                let selection = intervention.check(self.model, batch, pos, self.source)?;
                 positions.extend_from_slice(selection.positions());
                 kept.looked_at.extend(looks_at(intervention));
             }
@@ -259,10 +259,10 @@ impl<'a, T: Scalar> Sweep<'a, T> {
         let cells = groups.iter().copied().flatten();
         let cells: Vec<&[Intervention]> = cells.map(|&i| &grid.cells()[i][..]).collect();
         let checked: Vec<Selection> = (cells.iter().copied().flatten())
-            .map(|intervention| intervention.check(config, batch, pos, self.source))
+            .map(|intervention| intervention.check(self.model, batch, pos, self.source))
             .collect::<Result<_>>()?;
         let keep = |hooks: &[Hook]| {
-            let all = config.hooks().into_iter().filter(|h| hooks.contains(h));
+            let all = self.model.diagram.hooks().into_iter().filter(|h| hooks.contains(h));
             all.fold(Run::new().par(self.par), |run, hook| run.cache(hook))
         };
         let bytes = |hook: &Hook| {
