@@ -26,7 +26,7 @@ fn main() -> pathsum::Result<()> {
     let rest = top.unlisted;
     println!(
         "the {} others: together {:.1e}, each at most {:.1e}, rounding at most {:.1e}",
-        rest.unlisted, rest.together, rest.each, rest.rounding
+        rest.count, rest.together, rest.each, rest.rounding
     );
 
     // Sums over all paths are made without going through them.

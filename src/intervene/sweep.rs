@@ -262,7 +262,12 @@ impl<'a, T: Scalar> Sweep<'a, T> {
             .map(|intervention| intervention.check(self.model, batch, pos, self.source))
             .collect::<Result<_>>()?;
         let keep = |hooks: &[Hook]| {
-            let all = self.model.diagram.hooks().into_iter().filter(|h| hooks.contains(h));
+            let all = self
+                .model
+                .diagram
+                .hooks()
+                .into_iter()
+                .filter(|h| hooks.contains(h));
             all.fold(Run::new().par(self.par), |run, hook| run.cache(hook))
         };
         let bytes = |hook: &Hook| {

@@ -1,6 +1,6 @@
 //! The program, what it is run on, and what it may say.
 
-use pathsum::study::{Axis, Chart, Conclusion, HeatMap, Picture, Scale, Story};
+use pathsum::study::{Chart, ChartAxis, Conclusion, HeatMap, Picture, Scale, Story};
 use pathsum::{Config, Model, Scalar, Tensor, TensorFile, Tokens, Weights, study};
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
@@ -394,7 +394,12 @@ pub fn table(text: &str) -> impl Iterator<Item = (&str, &str)> {
 /// A story of two steps.
 pub fn small_story() -> Story {
     let mut story = Story::new("small", "A small story", "no model");
-    let map = HeatMap::new("", Axis::new("a", 0..2), Axis::new("b", 0..1), &[1.0, -2.0]);
+    let map = HeatMap::new(
+        "",
+        ChartAxis::new("a", 0..2),
+        ChartAxis::new("b", 0..1),
+        &[1.0, -2.0],
+    );
     let maps = Chart::HeatMaps {
         scale: Scale::Diverging,
         maps: vec![map],

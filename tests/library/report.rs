@@ -140,7 +140,12 @@ fn pages_of_large_pictures_stay_small() {
         let values: Vec<f64> = (0..n * n)
             .map(|i| (i as f64 * 0.37 + k as f64).sin())
             .collect();
-        HeatMap::new("", Axis::new("a", 0..n), Axis::new("b", 0..n), &values)
+        HeatMap::new(
+            "",
+            ChartAxis::new("a", 0..n),
+            ChartAxis::new("b", 0..n),
+            &values,
+        )
     };
     let frames = (0..48).map(|k| Frame {
         label: format!("{k} neurons"),

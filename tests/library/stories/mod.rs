@@ -77,8 +77,8 @@ pub fn induction() -> Story {
     let diagonal = (0..wide).map(|i| [i, i]).filter(|i| i[0] % 8 == 0);
     let map = HeatMap::new(
         "W_E W_OV[1.0] W_U",
-        Axis::new("from token", 0..wide),
-        Axis::new("to logit", 0..wide),
+        ChartAxis::new("from token", 0..wide),
+        ChartAxis::new("to logit", 0..wide),
         &numbers,
     )
     .marked(diagonal);
@@ -161,7 +161,7 @@ pub fn induction() -> Story {
     let line = |name: &str, values: &[f64]| Series::new(name, Draw::Line, &positions, values);
     let frames = (1..=5).map(|k| {
         let part: Vec<f64> = numbers.iter().map(|x| x * k as f64 / 5.0).collect();
-        let axis = |t| Axis::new(t, 0..wide);
+        let axis = |t| ChartAxis::new(t, 0..wide);
         Frame {
             label: format!("{k} of 5"),
             chart: Chart::HeatMaps {
@@ -174,8 +174,8 @@ pub fn induction() -> Story {
     let places = ["0.0", "0.1"].map(|h| format!("head {h}"));
     let k_scores = HeatMap::new(
         "K",
-        Axis::new("reads", ["1.0", "1.1"]),
-        Axis::new("writes", places),
+        ChartAxis::new("reads", ["1.0", "1.1"]),
+        ChartAxis::new("writes", places),
         &scores,
     );
     story.steps.push(
@@ -190,7 +190,7 @@ pub fn induction() -> Story {
             "By component",
             Chart::Bars(vec![BarChart {
                 title: String::new(),
-                x: Axis::new("component", &names),
+                x: ChartAxis::new("component", &names),
                 y: "logit difference".into(),
                 bars: vec![
                     Bar::new("mean", &means).whiskers(&vec![0.5; names.len()]),
@@ -203,7 +203,7 @@ pub fn induction() -> Story {
             "Spread",
             Chart::Boxes(vec![BoxPlot {
                 title: String::new(),
-                x: Axis::new("component", &names),
+                x: ChartAxis::new("component", &names),
                 y: "logit".into(),
                 boxes: vec![
                     Boxes {
