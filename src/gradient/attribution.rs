@@ -14,7 +14,7 @@ use crate::tensor::{Scalar, Tensor};
 /// Exact where the metric is linear in the value. Sum the entries of a head, position or neuron by [`sum_to`].
 ///
 /// # Errors
-/// As [`hook_gradients`]; and when the two batches differ in shape.
+/// As [`hook_gradients`](super::hook_gradients); and when the two batches differ in shape.
 ///
 /// # Source
 /// Nanda, "Attribution Patching: Activation Patching At Industrial Scale" (2023).
@@ -71,7 +71,8 @@ pub struct IntegratedGradients<T: Scalar> {
 /// the difference times the mean derivative at `steps` midpoints of the way.
 ///
 /// # Errors
-/// As [`hook_gradients`]; and when the baseline is of another shape than the value, or there are no steps.
+/// As [`hook_gradients`](super::hook_gradients); and when the baseline is of another shape than the value, or there are
+/// no steps.
 ///
 /// # Source
 /// Sundararajan, Taly & Yan, "Axiomatic Attribution for Deep Networks" (2017).

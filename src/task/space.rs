@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::model::Tokens;
 use std::ops::RangeInclusive;
 
-/// What a person chooses of an input; the rest of the sequence follows from it by the [`Part`]s.
+/// What a person chooses of an input; the rest of the sequence follows from it by the [`InputPart`]s.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Values {
     /// One of a set of tokens at each place: `product of the sets' sizes` inputs.
@@ -438,16 +438,13 @@ impl Values {
                 }
             }
             (Restriction::Lengths(asked), Values::Strings { alphabet, lengths }) => {
-                let (first, last) = (
-                    asked.start().max(lengths.start()),
-                    asked.end().min(lengths.end()),
-                );
-                match first <= last {
+                let (first, last) = (*lengths.start(), *lengths.end());
+                match lengths.contains(asked.start()) && lengths.contains(asked.end()) {
                     true => Ok(Values::Strings {
                         alphabet,
-                        lengths: *first..=*last,
+                        lengths: asked.clone(),
                     }),
-                    false => wrong("no input has such a length"),
+                    false => wrong(&format!("length=…: inputs have lengths {first} to {last}")),
                 }
             }
             (Restriction::Lengths(_), _) => wrong("length=…: all inputs have one length"),

@@ -62,6 +62,10 @@ fn what_would_be_ignored_is_refused() {
         "certify fixture:brackets --space length=0-4 --cutoff 0.1",
         "--cutoff: these inputs are not divided into sets, but are gone through one by one",
     );
+    s.bad(
+        "certify fixture:brackets --space length=0-41",
+        "length=…: inputs have lengths 0 to 40",
+    );
     for flag in ["--cutoff 0.1", "--shard 1/2", "--resume --out cert"] {
         let name = flag.split_whitespace().next().unwrap();
         s.bad(
