@@ -76,7 +76,7 @@ impl<T: Scalar> Edges<'_, T> {
             };
             let asked = self.asked(&dropped);
             let tokens = &pair.tokens;
-            let found =
+            let (found, _) =
                 gradients_with(self.model, tokens, &metric, &answers, asked, pass, self.par)?;
             self.done(1);
             Ok(found.gradients)

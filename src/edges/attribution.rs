@@ -129,7 +129,8 @@ impl<T: Scalar> Edges<'_, T> {
                     ..Pass::default()
                 };
                 let asked = self.asked(&cut);
-                let d = gradients_with(model, &tokens, &metric, &answers, asked, pass, self.par)?;
+                let (d, _) =
+                    gradients_with(model, &tokens, &metric, &answers, asked, pass, self.par)?;
                 let own = replaced.map(|(hook, value)| {
                     let run = Run::new().par(self.par).without_logits();
                     let run = self.met_hooks().iter().fold(run, |run, h| run.cache(h));

@@ -117,7 +117,7 @@ pub fn integrated_gradients<T: Scalar>(
             replaced: Some((hook, &at)),
             ..Pass::default()
         };
-        let found = gradients_with(model, tokens, metric, answers, vec![hook], pass, par)?;
+        let (found, _) = gradients_with(model, tokens, metric, answers, vec![hook], pass, par)?;
         let d = found.gradients[hook].data().iter();
         sums.iter_mut()
             .zip(d)

@@ -531,7 +531,9 @@ mod tests {
             let mut gradient = ParameterGradient::new(c);
             for batch in [lanes::<T>(), lanes::<T>() + 1, 9 * lanes::<T>() - 1] {
                 let tokens = Tokens::random(c, batch, 5);
-                assert!(Layout::abreast_pays::<T>(c, batch, tokens.pos()) || lanes::<T>() < 4);
+                assert!(
+                    Layout::abreast_pays::<T>(c, (batch, tokens.pos()), &[]) || lanes::<T>() < 4
+                );
                 let classes: Vec<usize> =
                     (0..batch * read.len()).map(|i| i % c.d_vocab_out).collect();
                 let answers = Answers::new(read, classes);

@@ -55,7 +55,7 @@ pub fn hook_gradients<T: Scalar>(
 ) -> Result<HookGradients<T>> {
     let asked = asked(model, hooks)?;
     let plain = Pass::default();
-    gradients_with(model, tokens, metric, answers, asked, plain, par)
+    Ok(gradients_with(model, tokens, metric, answers, asked, plain, par)?.0)
 }
 
 /// The hooks that are meant, in the order of the forward pass.
@@ -80,10 +80,10 @@ pub(super) fn gradients_and_values<T: Scalar>(
 ) -> Result<(HookGradients<T>, Cache<T>)> {
     let asked = asked(model, hooks)?;
     let pass = Pass {
-        values: true,
+        values: &asked,
         ..Pass::default()
     };
-    passed(model, tokens, metric, answers, asked, pass, par)
+    gradients_with(model, tokens, metric, answers, asked.clone(), pass, par)
 }
 
 /// In what a pass forward and back departs from the plain one.
@@ -95,8 +95,8 @@ pub(crate) struct Pass<'a, T: Scalar> {
     pub dropped: &'a [Hook],
     /// What stands for the derivatives of operations that are not linear.
     pub rules: Rules,
-    /// Whether the hooks' values are wanted too.
-    pub values: bool,
+    /// The hooks whose values are wanted too, in the order of the forward pass.
+    pub values: &'a [Hook],
 }
 
 impl<T: Scalar> Default for Pass<'_, T> {
@@ -105,27 +105,14 @@ impl<T: Scalar> Default for Pass<'_, T> {
             replaced: None,
             dropped: &[],
             rules: Rules::Derivatives,
-            values: false,
+            values: &[],
         }
     }
 }
 
 /// As [`hook_gradients`], for hooks in the order of the forward pass; and in another pass than the plain one, of which
-/// nobody may ask for a hook that has no derivative at all.
+/// nobody may ask for a hook that has no derivative at all. Beside the derivatives the values that the pass is asked for.
 pub(crate) fn gradients_with<T: Scalar>(
-    model: &Model<T>,
-    tokens: &Tokens,
-    metric: &dyn Metric,
-    answers: &Answers,
-    hooks: Vec<Hook>,
-    pass: Pass<'_, T>,
-    par: Par,
-) -> Result<HookGradients<T>> {
-    Ok(passed(model, tokens, metric, answers, hooks, pass, par)?.0)
-}
-
-/// The pass itself: derivatives, and the values that are wanted beside them.
-fn passed<T: Scalar>(
     model: &Model<T>,
     tokens: &Tokens,
     metric: &dyn Metric,
@@ -154,8 +141,7 @@ fn passed<T: Scalar>(
     let abreast = replaced.is_none()
         && rules == Rules::Derivatives
         && tokens.attention_mask().is_none()
-        && (!values || hooks.iter().all(|&hook| Layout::made_abreast(hook)))
-        && Layout::abreast_pays::<T>(c, batch, pos);
+        && Layout::abreast_pays::<T>(c, (batch, pos), values);
     let (layout, each) = if abreast {
         (Layout::Abreast, lanes::<T>())
     } else {
@@ -165,14 +151,13 @@ fn passed<T: Scalar>(
     };
     let set = replaced.map(|(hook, _)| hook);
     let cut: Vec<Hook> = set.into_iter().chain(dropped.iter().copied()).collect();
-    let own = if values { hooks.clone() } else { Vec::new() };
     let same_as = |diagram: &Diagram, hook| diagram.same_as(hook).unwrap_or(hook);
-    for hook in own.iter().map(|&hook| same_as(diagram, hook)) {
+    for hook in values.iter().map(|&hook| same_as(diagram, hook)) {
         if !keep.contains(&hook) {
             keep.push(hook);
         }
     }
-    let mut own = Gathered::new(model, own, tokens, same_as);
+    let mut own = Gathered::new(model, values.to_vec(), tokens, same_as);
     let mut derivatives = Gathered::new(model, hooks, tokens, Diagram::same_derivative_as);
     let slots = derivatives.slots(each).into_iter().zip(own.slots(each));
     let stretches: Vec<_> = (0..batch).step_by(each).zip(slots).collect();

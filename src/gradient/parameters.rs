@@ -118,7 +118,7 @@ fn shares<T: Scalar>(config: &Config, tokens: &Tokens) -> Vec<(Range<usize>, Lay
     if batch == 0 {
         return vec![(0..0, Layout::ROWS)];
     }
-    if tokens.attention_mask().is_some() || !Layout::abreast_pays::<T>(config, batch, pos) {
+    if tokens.attention_mask().is_some() || !Layout::abreast_pays::<T>(config, (batch, pos), &[]) {
         let parts = (batch * pos).div_ceil(STRETCH).clamp(1, MAX_PARTS);
         let all = cut(0..batch, batch.div_ceil(parts), Layout::ROWS);
         return all.collect();

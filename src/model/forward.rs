@@ -407,10 +407,10 @@ impl<T: Scalar> Forward<'_, '_, '_, '_, T> {
             let map = self.model.affine(step.op).expect("a linear map");
             return self.linear(step, map);
         }
-        let (attn, par) = (
-            &self.model.weights.blocks[l].attn,
-            self.sequences.layout.par(),
-        );
+        let Layout::Rows(par) = self.sequences.layout else {
+            unreachable!("what single heads write is not made abreast")
+        };
+        let attn = &self.model.weights.blocks[l].attn;
         let z = self.read(step, 0);
         let mut result = self.room(step.gives[0]);
         op::head_results(par, &z, &attn.W_O, &mut result);
@@ -524,7 +524,7 @@ mod tests {
                         .map(|i| tokens.range(i, 1)[..pos].to_vec())
                         .collect::<Vec<_>>(),
                 );
-                assert!(Layout::abreast_pays::<T>(model.config(), batch, pos) || lanes < 4);
+                assert!(Layout::abreast_pays::<T>(model.config(), (batch, pos), &[]) || lanes < 4);
                 let hooks = model.config().hooks().into_iter();
                 let hooks: Vec<Hook> = hooks.filter(|h| !matches!(h, Hook::Result(_))).collect();
                 let full = || hooks.iter().fold(Run::new(), |run, hook| run.cache(hook));

@@ -254,9 +254,8 @@ impl<T: Scalar> Model<T> {
         let done = |n: usize| run.progress.iter().for_each(|f| f(n));
         // Closures want the whole batch.
         let abreast = hooks.is_empty()
-            && keep.iter().all(|&hook| Layout::made_abreast(hook))
             && tokens.attention_mask().is_none()
-            && Layout::abreast_pays::<T>(&self.config, batch, pos);
+            && Layout::abreast_pays::<T>(&self.config, (batch, pos), &keep);
         if !abreast
             && (!hooks.is_empty()
                 || threads == 1 && batch * pos <= stretch

@@ -73,8 +73,13 @@ impl Layout {
     /// In the order of the axes, on the calling thread.
     pub const ROWS: Layout = Layout::Rows(Par::Seq);
 
-    /// Whether a run of so many sequences, at whose values no closure looks, is faster abreast.
-    pub fn abreast_pays<T: Scalar>(c: &Config, batch: usize, pos: usize) -> bool {
+    /// Whether a run of so many sequences, at whose values no closure looks and which keeps these hooks', can go abreast and
+    /// is faster so. What single heads write is not made abreast.
+    pub fn abreast_pays<T: Scalar>(
+        c: &Config,
+        (batch, pos): (usize, usize),
+        keep: &[Hook],
+    ) -> bool {
         let width = [
             c.d_model,
             c.n_heads * c.d_head,
@@ -83,6 +88,7 @@ impl Layout {
         ];
         let lanes = lanes::<T>();
         lanes >= 4
+            && !keep.iter().any(|hook| matches!(hook, Hook::Result(_)))
             && !c.grouped()
             && !matches!(c.positions, Positions::Alibi)
             && c.qk_norm.is_none()
@@ -92,11 +98,6 @@ impl Layout {
             && pos <= MAX_POS
             && width.iter().all(|&d| d <= MAX_WIDTH)
             && !c.act_fn().is_some_and(|f| f.looks_across())
-    }
-
-    /// Whether a forward pass abreast makes a hook's value: what single heads write it does not.
-    pub fn made_abreast(hook: Hook) -> bool {
-        !matches!(hook, Hook::Result(_))
     }
 
     /// Whether operations may be split over threads.
