@@ -18,11 +18,8 @@ const MAX_POS: usize = 64;
 /// The widest head: a sequence's keys and values must stay in the first cache.
 const MAX_D_HEAD: usize = 64;
 
-/// How many queries are taken at a time, so that as many sums hide an addition's latency; and of scores that take more
-/// vectors than [`FEW_VECTORS`], each of which has a sum of its own.
+/// How many queries are taken at a time at the most: as many sums hide an addition's latency.
 const QUERIES: usize = 8;
-const FEW_VECTORS: usize = 4;
-const FEW_QUERIES: usize = 2;
 
 /// Whether sequences of this length, with heads of this width, are short.
 pub(crate) fn is_short<T: Scalar>(pos: usize, d_head: usize) -> bool {
@@ -163,37 +160,59 @@ impl<T: Scalar, S: Simd> Head<'_, T, S> {
         while first < self.queries.len() {
             let vectors = self.seen(first).div_ceil(Self::LANES);
             // Often one position alone is read: as eight it takes half as long again.
-            first += match (first + 1 == self.queries.len(), vectors <= FEW_VECTORS) {
-                (true, true) => self.of_few_vectors::<1>(first, vectors),
-                (true, false) => self.of_more_vectors::<1>(first, vectors),
-                (false, true) => self.of_few_vectors::<QUERIES>(first, vectors),
-                (false, false) => self.of_more_vectors::<FEW_QUERIES>(first, vectors),
+            first += if first + 1 == self.queries.len() {
+                self.alone(first, vectors)
+            } else if size_of::<T::V<S>>() == 64 {
+                self.among_32_registers(first, vectors)
+            } else {
+                self.among_16_registers(first, vectors)
             }
         }
     }
 
-    /// `R` queries that see up to [`FEW_VECTORS`] of keys. Gives how many are done with.
+    /// One query. Gives how many are done with.
     #[inline(always)]
-    fn of_few_vectors<const R: usize>(&mut self, first: usize, vectors: usize) -> usize {
+    fn alone(&mut self, first: usize, vectors: usize) -> usize {
         match vectors {
-            1 => self.queries::<R, 1>(first),
-            2 => self.queries::<R, 2>(first),
-            3 => self.queries::<R, 3>(first),
-            _ => self.queries::<R, FEW_VECTORS>(first),
+            1 => self.queries::<1, 1>(first),
+            2 => self.queries::<1, 2>(first),
+            3 => self.queries::<1, 3>(first),
+            4 => self.queries::<1, 4>(first),
+            5 => self.queries::<1, 5>(first),
+            6 => self.queries::<1, 6>(first),
+            7 => self.queries::<1, 7>(first),
+            _ => self.queries::<1, MAX_VECTORS>(first),
         }
-        R
     }
 
-    /// `R` queries that see more. Gives how many are done with.
+    /// Several, with as many sums as there are registers for. Gives how many are done with.
     #[inline(always)]
-    fn of_more_vectors<const R: usize>(&mut self, first: usize, vectors: usize) -> usize {
+    fn among_32_registers(&mut self, first: usize, vectors: usize) -> usize {
         match vectors {
-            5 => self.queries::<R, 5>(first),
-            6 => self.queries::<R, 6>(first),
-            7 => self.queries::<R, 7>(first),
-            _ => self.queries::<R, MAX_VECTORS>(first),
+            1 => self.queries::<QUERIES, 1>(first),
+            2 => self.queries::<QUERIES, 2>(first),
+            3 => self.queries::<QUERIES, 3>(first),
+            4 => self.queries::<QUERIES, 4>(first),
+            5 => self.queries::<2, 5>(first),
+            6 => self.queries::<2, 6>(first),
+            7 => self.queries::<2, 7>(first),
+            _ => self.queries::<2, MAX_VECTORS>(first),
         }
-        R
+    }
+
+    /// The same.
+    #[inline(always)]
+    fn among_16_registers(&mut self, first: usize, vectors: usize) -> usize {
+        match vectors {
+            1 => self.queries::<QUERIES, 1>(first),
+            2 => self.queries::<4, 2>(first),
+            3 => self.queries::<4, 3>(first),
+            4 => self.queries::<3, 4>(first),
+            5 => self.queries::<2, 5>(first),
+            6 => self.queries::<2, 6>(first),
+            7 => self.queries::<1, 7>(first),
+            _ => self.queries::<1, MAX_VECTORS>(first),
+        }
     }
 
     /// How many keys the next few queries see. A key at the pad token has a score even where the causal mask
@@ -207,9 +226,9 @@ impl<T: Scalar, S: Simd> Head<'_, T, S> {
     }
 
     /// `R` queries from the `first` on, which see `V` vectors of keys. Where there are too few, the last one
-    /// again.
+    /// again. Gives how many are done with.
     #[inline(always)]
-    fn queries<const R: usize, const V: usize>(&mut self, first: usize) {
+    fn queries<const R: usize, const V: usize>(&mut self, first: usize) -> usize {
         let simd = self.simd;
         let last = self.queries.len() - 1;
         let mut q: [&[T]; R] = [&[]; R];
@@ -247,31 +266,52 @@ impl<T: Scalar, S: Simd> Head<'_, T, S> {
         show::<T, R>(&mut self.pattern, at_work, first, self.pos, T::ZERO);
 
         let seen = self.seen(first);
+        let (mut at, values) = (0, self.values.len() / self.pos);
+        while at < values {
+            // Eight sums at a time again.
+            at += match (values - at).min(QUERIES / R) {
+                0 | 1 => self.mix::<R, V, 1>(first, seen, at),
+                2 => self.mix::<R, V, 2>(first, seen, at),
+                3 => self.mix::<R, V, 3>(first, seen, at),
+                _ => self.mix::<R, V, 4>(first, seen, at),
+            }
+        }
+        R
+    }
+
+    /// `Z` vectors of what the queries at work mix, from the one `at` on. Gives how many these are.
+    #[inline(always)]
+    fn mix<const R: usize, const V: usize, const Z: usize>(
+        &mut self,
+        first: usize,
+        seen: usize,
+        at: usize,
+    ) -> usize {
+        let (simd, last) = (self.simd, self.queries.len() - 1);
         let mut pattern: [&[T]; R] = [&[]; R];
-        for (pattern, row) in pattern
-            .iter_mut()
-            .zip(self.at_work.chunks_exact(V * Self::LANES))
-        {
+        let rows = self.at_work.chunks_exact(V * Self::LANES);
+        for (pattern, row) in pattern.iter_mut().zip(rows) {
             *pattern = &row[..seen];
         }
-        let values = self.values.len() / self.pos;
-        for at in 0..values {
-            let z = row_sums::<T, S, R, 1>(simd, pattern, self.values, values, at);
-            for (r, &[z]) in z.iter().enumerate() {
-                let row =
-                    ((first + r).min(last) * self.heads + self.h) * self.d_head + at * Self::LANES;
+        let width = self.values.len() / self.pos;
+        let z = row_sums::<T, S, R, Z>(simd, pattern, self.values, width, at);
+        for (r, z) in z.iter().enumerate() {
+            let row = ((first + r).min(last) * self.heads + self.h) * self.d_head;
+            for (at, &z) in (at..).zip(z) {
+                let to = row + at * Self::LANES;
                 let own = self.d_head.min((at + 1) * Self::LANES) - at * Self::LANES;
-                match self.z[row..].split_at_mut_checked(Self::LANES) {
+                match self.z[to..].split_at_mut_checked(Self::LANES) {
                     // Over its neighbours too, as they were: a part of a vector takes longer to store.
                     Some((to, _)) => {
                         let to = &mut T::split_mut::<S>(to).0[0];
                         let own = T::splat(simd, T::from_f64(own as f64));
                         *to = T::where_less(simd, self.index[0], own, z, *to);
                     }
-                    None => T::store(simd, &mut self.z[row..row + own], z),
+                    None => T::store(simd, &mut self.z[to..to + own], z),
                 }
             }
         }
+        Z
     }
 
     /// A query's scores, from its products with the keys.

@@ -54,10 +54,23 @@ pub(crate) fn row_sums<T: Scalar, S: Simd, const R: usize, const V: usize>(
     let mut sums = [[T::splat(simd, T::ZERO); V]; R];
     for (i, b) in (0..k).zip(packed.chunks_exact(width)) {
         let b = &b[first..first + V];
-        for r in 0..R {
-            let a = T::splat(simd, rows[r][i]);
+        // Of rows and vectors the fewer are all in registers, next to the sums: the others come one by one.
+        if R < V {
+            let mut a = [T::splat(simd, T::ZERO); R];
+            for r in 0..R {
+                a[r] = T::splat(simd, rows[r][i]);
+            }
             for v in 0..V {
-                sums[r][v] = T::mul_add(simd, a, b[v], sums[r][v]);
+                for r in 0..R {
+                    sums[r][v] = T::mul_add(simd, a[r], b[v], sums[r][v]);
+                }
+            }
+        } else {
+            for r in 0..R {
+                let a = T::splat(simd, rows[r][i]);
+                for v in 0..V {
+                    sums[r][v] = T::mul_add(simd, a, b[v], sums[r][v]);
+                }
             }
         }
     }

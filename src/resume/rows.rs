@@ -122,14 +122,12 @@ impl<T: Scalar> Resume<'_, T> {
         positions: &[usize],
     ) -> Tensor<T> {
         let z = &self.clean.cache[Hook::Z(l)];
-        let d_head = z.shape()[3];
+        let (heads, d_head) = (z.shape()[2], z.shape()[3]);
         let mut of_head = self.scratch.take(&[count, positions.len(), d_head]);
-        let mut to = of_head.data_mut().chunks_exact_mut(d_head);
-        for &sequence in &self.stretch.sequences[..count] {
-            for (&p, to) in positions.iter().zip(&mut to) {
-                to.copy_from_slice(z.slice(&[sequence, p, head]));
-            }
-        }
+        let places: Vec<usize> = positions.iter().map(|p| p * heads + head).collect();
+        let from = self.stretch.sequences[..count].iter();
+        let from = from.map(|&s| z.slice(&[s]));
+        gather(from, d_head, &places, of_head.data_mut());
         let W_O = self.model().weights().W_O(Head { layer: l, head });
         let mut out = self.scratch.take(&[count, positions.len(), W_O.ncols()]);
         op::head_result(of_head.data(), W_O, out.data_mut());
@@ -146,9 +144,12 @@ fn gather<'a, T: Copy + 'a>(
     out: &mut [T],
 ) {
     let out = out.chunks_exact_mut((places.len() * width).max(1));
-    for (to, from) in out.zip(sequences) {
-        for (to, &p) in to.chunks_exact_mut(width).zip(places) {
-            to.copy_from_slice(&from[p * width..(p + 1) * width]);
+    for (mut to, from) in out.zip(sequences) {
+        // Neighbours at once: mostly these are all the places there are.
+        for places in places.chunk_by(|a, b| a + 1 == *b) {
+            let (own, others) = to.split_at_mut(places.len() * width);
+            own.copy_from_slice(&from[places[0] * width..][..own.len()]);
+            to = others;
         }
     }
 }

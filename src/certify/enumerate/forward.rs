@@ -47,7 +47,8 @@ pub(in crate::certify) struct Workspace {
 
 /// A buffer of a length; what is in it is written over.
 fn sized(buffer: &mut Vec<f64>, len: usize) -> &mut [f64] {
-    buffer.resize(len, 0.0);
+    // Never shorter, so that nothing is cleared twice.
+    buffer.resize(buffer.len().max(len), 0.0);
     &mut buffer[..len]
 }
 
