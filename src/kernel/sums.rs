@@ -57,8 +57,8 @@ pub(crate) fn row_sums<T: Scalar, S: Simd, const R: usize, const V: usize>(
         // Of rows and vectors the fewer are all in registers, next to the sums: the others come one by one.
         if R < V {
             let mut a = [T::splat(simd, T::ZERO); R];
-            for r in 0..R {
-                a[r] = T::splat(simd, rows[r][i]);
+            for (a, row) in a.iter_mut().zip(&rows) {
+                *a = T::splat(simd, row[i]);
             }
             for v in 0..V {
                 for r in 0..R {
