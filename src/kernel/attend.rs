@@ -200,7 +200,7 @@ impl<T: Scalar, S: Simd> Head<'_, T, S> {
         }
     }
 
-    /// The same.
+    /// The same where vectors are shorter, and registers half as many: at most twelve sums, next to what they are made of.
     #[inline(always)]
     fn among_16_registers(&mut self, first: usize, vectors: usize) -> usize {
         match vectors {
