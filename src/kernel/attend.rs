@@ -171,48 +171,52 @@ impl<T: Scalar, S: Simd> Head<'_, T, S> {
     }
 
     /// One query. Gives how many are done with.
-    #[inline(always)]
     fn alone(&mut self, first: usize, vectors: usize) -> usize {
         match vectors {
-            1 => self.queries::<1, 1>(first),
-            2 => self.queries::<1, 2>(first),
-            3 => self.queries::<1, 3>(first),
-            4 => self.queries::<1, 4>(first),
-            5 => self.queries::<1, 5>(first),
-            6 => self.queries::<1, 6>(first),
-            7 => self.queries::<1, 7>(first),
-            _ => self.queries::<1, MAX_VECTORS>(first),
+            1 => self.tile::<1, 1>(first),
+            2 => self.tile::<1, 2>(first),
+            3 => self.tile::<1, 3>(first),
+            4 => self.tile::<1, 4>(first),
+            5 => self.tile::<1, 5>(first),
+            6 => self.tile::<1, 6>(first),
+            7 => self.tile::<1, 7>(first),
+            _ => self.tile::<1, MAX_VECTORS>(first),
         }
     }
 
     /// Several, with as many sums as there are registers for. Gives how many are done with.
-    #[inline(always)]
     fn among_32_registers(&mut self, first: usize, vectors: usize) -> usize {
         match vectors {
-            1 => self.queries::<QUERIES, 1>(first),
-            2 => self.queries::<QUERIES, 2>(first),
-            3 => self.queries::<QUERIES, 3>(first),
-            4 => self.queries::<QUERIES, 4>(first),
-            5 => self.queries::<2, 5>(first),
-            6 => self.queries::<2, 6>(first),
-            7 => self.queries::<2, 7>(first),
-            _ => self.queries::<2, MAX_VECTORS>(first),
+            1 => self.tile::<QUERIES, 1>(first),
+            2 => self.tile::<QUERIES, 2>(first),
+            3 => self.tile::<QUERIES, 3>(first),
+            4 => self.tile::<QUERIES, 4>(first),
+            5 => self.tile::<2, 5>(first),
+            6 => self.tile::<2, 6>(first),
+            7 => self.tile::<2, 7>(first),
+            _ => self.tile::<2, MAX_VECTORS>(first),
         }
     }
 
     /// The same where vectors are shorter, and registers half as many: at most twelve sums, next to what they are made of.
-    #[inline(always)]
     fn among_16_registers(&mut self, first: usize, vectors: usize) -> usize {
         match vectors {
-            1 => self.queries::<QUERIES, 1>(first),
-            2 => self.queries::<4, 2>(first),
-            3 => self.queries::<4, 3>(first),
-            4 => self.queries::<3, 4>(first),
-            5 => self.queries::<2, 5>(first),
-            6 => self.queries::<2, 6>(first),
-            7 => self.queries::<1, 7>(first),
-            _ => self.queries::<1, MAX_VECTORS>(first),
+            1 => self.tile::<QUERIES, 1>(first),
+            2 => self.tile::<4, 2>(first),
+            3 => self.tile::<4, 3>(first),
+            4 => self.tile::<3, 4>(first),
+            5 => self.tile::<2, 5>(first),
+            6 => self.tile::<2, 6>(first),
+            7 => self.tile::<1, 7>(first),
+            _ => self.tile::<1, MAX_VECTORS>(first),
         }
+    }
+
+    /// `R` queries from the `first` on, which see `V` vectors of keys, in a function of their own. Gives how many these are.
+    fn tile<const R: usize, const V: usize>(&mut self, first: usize) -> usize {
+        let simd = self.simd;
+        simd.vectorize(Tile::<T, S, R, V> { head: self, first });
+        R
     }
 
     /// How many keys the next few queries see. A key at the pad token has a score even where the causal mask
@@ -226,9 +230,9 @@ impl<T: Scalar, S: Simd> Head<'_, T, S> {
     }
 
     /// `R` queries from the `first` on, which see `V` vectors of keys. Where there are too few, the last one
-    /// again. Gives how many are done with.
+    /// again.
     #[inline(always)]
-    fn queries<const R: usize, const V: usize>(&mut self, first: usize) -> usize {
+    fn queries<const R: usize, const V: usize>(&mut self, first: usize) {
         let simd = self.simd;
         let last = self.queries.len() - 1;
         let mut q: [&[T]; R] = [&[]; R];
@@ -265,31 +269,42 @@ impl<T: Scalar, S: Simd> Head<'_, T, S> {
         }
         show::<T, R>(&mut self.pattern, at_work, first, self.pos, T::ZERO);
 
-        let seen = self.seen(first);
         let (mut at, values) = (0, self.values.len() / self.pos);
         while at < values {
             // Eight sums at a time again.
             at += match (values - at).min(QUERIES / R) {
-                0 | 1 => self.mix::<R, V, 1>(first, seen, at),
-                2 => self.mix::<R, V, 2>(first, seen, at),
-                3 => self.mix::<R, V, 3>(first, seen, at),
-                _ => self.mix::<R, V, 4>(first, seen, at),
+                0 | 1 => self.mix::<R, 1>(first, V, at),
+                2 => self.mix::<R, 2>(first, V, at),
+                3 => self.mix::<R, 3>(first, V, at),
+                _ => self.mix::<R, 4>(first, V, at),
             }
         }
-        R
     }
 
-    /// `Z` vectors of what the queries at work mix, from the one `at` on. Gives how many these are.
-    #[inline(always)]
-    fn mix<const R: usize, const V: usize, const Z: usize>(
+    /// `Z` vectors of what the queries at work mix, from the one `at` on, in a function of their own; the pattern is `vectors` wide.
+    /// Gives how many these are.
+    fn mix<const R: usize, const Z: usize>(
         &mut self,
         first: usize,
-        seen: usize,
+        vectors: usize,
         at: usize,
     ) -> usize {
-        let (simd, last) = (self.simd, self.queries.len() - 1);
+        let simd = self.simd;
+        let mix = Mix::<T, S, R, Z> {
+            first,
+            vectors,
+            at,
+            head: self,
+        };
+        simd.vectorize(mix);
+        Z
+    }
+
+    #[inline(always)]
+    fn mixed<const R: usize, const Z: usize>(&mut self, first: usize, vectors: usize, at: usize) {
+        let (simd, last, seen) = (self.simd, self.queries.len() - 1, self.seen(first));
         let mut pattern: [&[T]; R] = [&[]; R];
-        let rows = self.at_work.chunks_exact(V * Self::LANES);
+        let rows = self.at_work.chunks_exact(vectors * Self::LANES);
         for (pattern, row) in pattern.iter_mut().zip(rows) {
             *pattern = &row[..seen];
         }
@@ -311,7 +326,6 @@ impl<T: Scalar, S: Simd> Head<'_, T, S> {
                 }
             }
         }
-        Z
     }
 
     /// A query's scores, from its products with the keys.
@@ -332,6 +346,38 @@ impl<T: Scalar, S: Simd> Head<'_, T, S> {
                 *score = T::where_less(simd, zero, is_pad, pad, *score);
             }
         }
+    }
+}
+
+/// `Head::queries`, as a function of its own: all of them inlined into one would take the compiler minutes.
+struct Tile<'h, 'a, T: Scalar, S: Simd, const R: usize, const V: usize> {
+    head: &'h mut Head<'a, T, S>,
+    first: usize,
+}
+
+impl<T: Scalar, S: Simd, const R: usize, const V: usize> WithSimd for Tile<'_, '_, T, S, R, V> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<Same: Simd>(self, _: Same) {
+        self.head.queries::<R, V>(self.first);
+    }
+}
+
+/// `Head::mixed`, as a function of its own.
+struct Mix<'h, 'a, T: Scalar, S: Simd, const R: usize, const Z: usize> {
+    head: &'h mut Head<'a, T, S>,
+    first: usize,
+    vectors: usize,
+    at: usize,
+}
+
+impl<T: Scalar, S: Simd, const R: usize, const Z: usize> WithSimd for Mix<'_, '_, T, S, R, Z> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<Same: Simd>(self, _: Same) {
+        self.head.mixed::<R, Z>(self.first, self.vectors, self.at);
     }
 }
 
