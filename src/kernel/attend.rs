@@ -300,6 +300,7 @@ impl<T: Scalar, S: Simd> Head<'_, T, S> {
         Z
     }
 
+    /// What that function does: the pattern's rows times the values, written to `z`.
     #[inline(always)]
     fn mixed<const R: usize, const Z: usize>(&mut self, first: usize, vectors: usize, at: usize) {
         let (simd, last, seen) = (self.simd, self.queries.len() - 1, self.seen(first));
